@@ -1,0 +1,45 @@
+# make help tells what there is. Needs Python 3.11 or newer, git and make; the rest is installed into .venv.
+PYTHON ?= python3
+BIN := $(abspath .venv)/bin
+export PATH := $(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test lint lock download tensorboard
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+repro: .venv/ready $(if $(RAW),,data/raw/sample)  ## the whole pipeline; RAW=<folder>: on a competition as Kaggle ships it
+	@$(if $(RAW),python -m plant_pathology.choose "$(RAW)" $(COMPETITION))
+	@dvc repro --quiet
+	@python -m plant_pathology.summary
+
+test: .venv/ready  ## the tests
+	@pytest
+
+lint: .venv/ready  ## style of the code
+	@ruff check && ruff format --check
+
+download: .venv/ready  ## the competition's files, with the kaggle client; COMPETITION=<name>: another one
+	@python -m plant_pathology.download competition=$(or $(COMPETITION),plant-pathology-2021-fgvc8)
+
+tensorboard: .venv/ready  ## all runs in TensorBoard
+	@tensorboard --logdir runs
+
+data/raw/sample: | .venv/ready
+	@python -m plant_pathology.sample competition=sample
+
+# The lock pins everything but the CUDA packages, which each torch build pins itself.
+lock:  ## new pins in requirements.lock, compiled by uv in seconds
+	@pip install --quiet uv
+	@uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-header --no-annotate --quiet \
+		| grep -vE '^(nvidia|cuda|triton)' > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+.venv/ready: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv, once: some minutes"
+	@pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@python .ci/torchvision_beside_cpu_torch.py
+	@touch $@

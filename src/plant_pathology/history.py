@@ -1,0 +1,59 @@
+"""What a run measured, epoch by epoch. It lives in the checkpoint, so a run that continues has one seamless table."""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from plant_pathology.stage import whole_file
+
+
+class History(pl.Callback):
+    """Writes metrics.csv after every epoch: epoch, train_loss, val_loss, val_f1, val_threshold, lr, seconds.
+
+    Args:
+        path: of metrics.csv.
+        images: shown by training an epoch.
+        title: of the line printed an epoch where no progress bar shows.
+    """
+
+    def __init__(self, path: Path, images: int, title: str):
+        self.path, self.images, self.title = path, images, title
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        seconds = time.monotonic() - self._started
+        self.rows.append({"epoch": trainer.current_epoch} | measured | {"seconds": round(seconds, 3)})
+        with whole_file(self.path) as work, work.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.rows[0])
+            writer.writeheader()
+            writer.writerows(self.rows)
+        if trainer.progress_bar_callback is None:
+            row = self.rows[-1]
+            print(
+                f"{self.title}: epoch {row['epoch'] + 1}/{trainer.max_epochs}"
+                f"  loss {row['train_loss']:.4f}  sample-F1 {row['val_f1']:.4f}  {seconds:.1f} s",
+                flush=True,
+            )
+
+    def summary(self) -> dict[str, Any]:
+        """Where the best validation was, and what the whole run cost, interruptions not counted."""
+        seconds = sum(row["seconds"] for row in self.rows)
+        return {
+            "epoch": max(self.rows, key=lambda row: row["val_f1"])["epoch"],
+            "epochs": len(self.rows),
+            "seconds": round(seconds, 3),
+            "images_per_second": round(self.images * len(self.rows) / seconds, 1),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]

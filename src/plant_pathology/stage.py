@@ -1,0 +1,83 @@
+"""What every stage shares: a Hydra app whose errors are one line, and outputs that appear whole or not at all."""
+
+import functools
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+class StageError(Exception):
+    """Something the user can mend. The message names the file or key, and the remedy."""
+
+
+def stage(main: Callable[[DictConfig], None]) -> Callable[[], None]:
+    """Make `main` a Hydra app on conf/config.yaml that ends with one line, not a traceback, on a user's error."""
+
+    @functools.wraps(main)
+    def job(cfg: DictConfig) -> None:
+        try:
+            main(cfg)
+        except (StageError, OSError) as error:
+            sys.exit(f"error: {error}")
+
+    return hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces `folder` when the block succeeds, and vanishes when it fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    work.chmod(0o755)
+    try:
+        yield work
+        old = work.with_name(f"{work.name}-old")
+        if folder.exists():
+            folder.rename(old)
+        work.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path whose content replaces `path` when the block succeeds, and vanishes when it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        yield work
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as JSON that a person can read, whole or not at all."""
+    with whole_file(path) as work:
+        work.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """Read JSON that another stage wrote.
+
+    Raises:
+        StageError: there is no such file, or it holds no JSON; `remedy` says what to do then.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise StageError(f"{path} does not exist: {remedy}") from None
+    except ValueError as error:
+        raise StageError(f"{path} is not JSON ({error}): {remedy}") from None

@@ -1,0 +1,145 @@
+"""Runs and sweeps through the real command line, on a network small enough for tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import run_module
+
+from plant_pathology.metrics import sample_f1
+
+TINY = [
+    "competition=sample",
+    "prepare.image_size=32",
+    "model=test_resnet",
+    "trainer.max_epochs=2",
+    "data.batch_size=16",
+]
+
+
+@pytest.fixture(scope="module")
+def root(raw, tmp_path_factory):
+    """A root folder whose data is prepared and pushed."""
+    folder = tmp_path_factory.mktemp("root")
+    for module, *verb in (["prepare"], ["datastore", "push"]):
+        done = run_module(module, *verb, *TINY, f"paths.raw={raw}", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def train(root, *overrides):
+    return run_module("train", *TINY, *overrides, cwd=root)
+
+
+def runs(root, prefix="test_resnet"):
+    return sorted(path for path in (root / "runs").iterdir() if path.name.startswith(prefix))
+
+
+@pytest.fixture(scope="module")
+def run(root):
+    done = train(root, "name=single")
+    assert done.returncode == 0, done.stderr
+    return runs(root, "single")[0]
+
+
+def test_a_run_s_folder_holds_all_there_is_to_know(run):
+    names = {path.name for path in run.iterdir()}
+    assert {"config.yaml", "metrics.csv", "best.ckpt", "last.ckpt", "validation.csv", "result.json"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["name"] == "test_resnet"
+    assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1]
+
+
+def test_the_result_is_the_f1_of_the_stored_predictions(run):
+    result = json.loads((run / "result.json").read_text())
+    table = pd.read_csv(run / "validation.csv")
+    probabilities = table.filter(regex="^p_").to_numpy()
+    chosen = probabilities >= result["threshold"]
+    chosen[~chosen.any(axis=1), probabilities[~chosen.any(axis=1)].argmax(axis=1)] = True
+    assert sample_f1(chosen, table.filter(regex="^is_").to_numpy()) == pytest.approx(result["f1"])
+    assert result["f1"] == pytest.approx(pd.read_csv(run / "metrics.csv")["val_f1"].max())
+
+
+def test_checkpoints_hold_no_code(run):
+    for name in ("best.ckpt", "last.ckpt"):
+        torch.load(run / name, weights_only=True)
+
+
+def test_a_finished_run_answers_at_once_and_trains_nothing(root, run):
+    before = (run / "last.ckpt").stat().st_mtime_ns
+    done = train(root, "name=single")
+    assert "finished before" in done.stdout and (run / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_another_config_is_another_run(root, run):
+    assert train(root, "name=single", "model.lr=5e-3", "trainer.max_epochs=1").returncode == 0
+    assert len(runs(root, "single")) == 2
+
+
+def test_a_killed_run_continues_to_the_same_digits(root, tmp_path):
+    overrides = ["name=killed", "trainer.max_epochs=4"]
+    undisturbed = run_module("train", *TINY, *overrides, f"paths.runs={tmp_path}/runs", cwd=root)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    command = [sys.executable, "-m", "plant_pathology.train", *TINY, *overrides]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list((root / "runs").glob("killed-*/last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    killed = runs(root, "killed")[0]
+    assert not (killed / "result.json").exists()
+    assert "continues after" in train(root, *overrides).stdout
+    columns = ["epoch", "train_loss", "val_loss", "val_f1"]
+    first, second = (pd.read_csv(path / "metrics.csv")[columns] for path in (killed, tmp_path / "runs" / killed.name))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+    assert (killed / "validation.csv").read_bytes() == (
+        tmp_path / "runs" / killed.name / "validation.csv"
+    ).read_bytes()
+
+
+def test_a_sweep_runs_every_combination_and_the_second_start_only_what_is_missing(root):
+    overrides = [
+        "-m",
+        "name=grid_${model.name}_${model.lr}",
+        "model=test_resnet,test_efficientnet",
+        "model.lr=1e-3,1e-2",
+    ]
+    first = train(root, *overrides, "trainer.max_epochs=1")
+    assert first.returncode == 0, first.stderr
+    grid = runs(root, "grid_")
+    index = json.loads((root / "runs" / "sweep.json").read_text())
+    assert len(grid) == 4 and index["runs"] == [path.name for path in grid]
+    (grid[0] / "result.json").unlink()
+    again = train(root, *overrides, "trainer.max_epochs=1")
+    assert again.stdout.count("finished before") == 3 and runs(root, "grid_") == grid
+    assert (grid[0] / "result.json").exists()
+
+
+def test_a_run_that_fails_is_named_with_its_cause_and_does_not_stop_the_others(root):
+    done = train(root, "-m", "name=part_${data.fold}", "data.fold=9,0", "trainer.max_epochs=1", "model.lr=1e-3")
+    assert done.returncode == 1
+    assert "1 of 2 runs failed" in done.stderr and "data.fold=9" in done.stderr
+    assert (runs(root, "part_0")[0] / "result.json").exists()
+    assert not (root / "runs" / "sweep.json").exists()
+
+
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        ("model=resnet19", "did you mean resnet18"),
+        ("model.lrr=1", "model.lrr"),
+        ("data.fold=7", "data.fold=7"),
+        ("data.batch_size=500", "data.batch_size=500"),
+    ],
+)
+def test_a_wrong_override_is_one_error_that_names_it(root, override, expected):
+    done = train(root, override)
+    assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr
