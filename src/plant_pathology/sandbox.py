@@ -131,7 +131,7 @@ def link_image(folder: Path) -> None:
 
 def kernel_environment(image: Path, inputs: str, working: str) -> dict[str, str]:
     return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": working,
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(image),

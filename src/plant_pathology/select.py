@@ -109,6 +109,7 @@ def write_bundle(
     with whole_folder(folder) as work:
         name = f"{best['run']}.safetensors"
         save_file({key: value.contiguous() for key, value in weights.items()}, work / name)
+        (work / name).chmod(0o644)
         write_json(
             work / "bundle.json",
             {
