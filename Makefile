@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := $(abspath .venv)/bin
 export PATH := $(BIN):$(PATH)
+export PYTHONPATH := src
 
 .DEFAULT_GOAL := help
 .PHONY: help repro test lint lock download tensorboard

@@ -9,9 +9,8 @@ from omegaconf import DictConfig
 
 from plant_pathology.competition import Competition
 from plant_pathology.sample import draw
-from plant_pathology.stage import CONF
 
-PROJECT = CONF.parent
+PROJECT = Path(__file__).parents[1]
 REAL = PROJECT.parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
 
 
@@ -28,7 +27,7 @@ def run_module(module: str, *arguments: str, cwd: Path, **environment: str) -> s
 
 def config(*overrides: str) -> DictConfig:
     """conf/ composed as the command line would; on the sample unless told otherwise."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         return compose("config", ["competition=sample", "machine=cpu", *overrides])
 
 

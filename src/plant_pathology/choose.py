@@ -58,7 +58,12 @@ def default_of(text: str, group: str) -> str:
 
 
 def with_default(text: str, group: str, choice: str) -> str:
-    return re.sub(rf"^(  - {group}: )\S+", rf"\g<1>{choice}", text, count=1, flags=re.MULTILINE)
+    """The config with another default, the comment behind it left in its column."""
+
+    def rewrite(line: re.Match) -> str:
+        return f"  - {group}: {choice} ".ljust(line.start("comment") - line.start()) + line["comment"]
+
+    return re.sub(rf"^  - {group}: \S+ *(?P<comment>.*)$", rewrite, text, count=1, flags=re.MULTILINE)
 
 
 def machine_at_hand() -> str:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from plant_pathology import provenance
 from plant_pathology.competition import Competition
-from plant_pathology.stage import StageError, read_json, stage, whole_folder, write_json
+from plant_pathology.stage import StageError, checkout, read_json, stage, whole_folder, write_json
 from plant_pathology.wheels import wheel_of_installed, wheel_of_modules
 
 KERNEL_MODULES = ("__init__", "images", "metrics", "predict")
@@ -101,7 +101,7 @@ def kernel_metadata(
 
 def notebook(origin: dict[str, Any]) -> dict[str, Any]:
     """notebooks/submission.ipynb, with its origin in the metadata, where a push to Kaggle keeps it."""
-    content = json.loads((Path(__file__).resolve().parents[2] / NOTEBOOK).read_text())
+    content = json.loads((checkout() / NOTEBOOK).read_text())
     content["metadata"]["provenance"] = origin
     return content
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -67,7 +67,7 @@ def main(cfg: DictConfig) -> None:
             "seconds": round(outcome.seconds, 2),
             "peak_memory_mb": outcome.peak_memory // 2**20,
             "score": score,
-            "checks": {name: asdict(each) for name, each in checks.items()},
+            "checks": {name: "passed" if each.passed else each.detail for name, each in checks.items()},
         },
     )
     for name, each in checks.items():

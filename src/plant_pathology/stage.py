@@ -14,7 +14,11 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+
+def checkout() -> Path:
+    """The folder with conf/ and notebooks/: the current one, or else the one this code lies in."""
+    here = Path.cwd()
+    return here if (here / "conf" / "config.yaml").exists() else Path(__file__).resolve().parents[2]
 
 
 class StageError(Exception):
@@ -31,7 +35,7 @@ def stage(main: Callable[[DictConfig], None]) -> Callable[[], None]:
         except (StageError, OSError) as error:
             sys.exit(f"error: {error}")
 
-    return hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
+    return hydra.main(version_base="1.3", config_path=str(checkout() / "conf"), config_name="config")(job)
 
 
 @contextmanager
