@@ -35,7 +35,7 @@ def config(*overrides: str) -> DictConfig:
 def raw(tmp_path_factory) -> Path:
     """A small drawn competition in Kaggle's layout; read-only by agreement."""
     folder = tmp_path_factory.mktemp("raw") / "sample"
-    draw(folder, Competition.from_config(config()), seed=0, train=64, test=8)
+    draw(folder, Competition.from_config(config()), seed=0, train=60, test=8)
     return folder
 
 

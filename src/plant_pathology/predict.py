@@ -106,18 +106,28 @@ def decoded_batches(paths: Sequence[Path], side: int) -> Iterator[list[np.ndarra
             yield list(ahead.popleft())
 
 
-def write_submission(bundle: Path, test_images: Path, sample_submission: Path, out: Path) -> None:
-    """Predict the images that sample_submission.csv lists, in its order and columns, and say what was found."""
+def submission_of(bundle: Path, test_images: Path, sample_submission: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Predict the images that sample_submission.csv lists.
+
+    Returns:
+        The submission, in that file's order and columns; and what was wrong with images that could not be read.
+    """
     predictor = Bundle(bundle)
     image_column, label_column = predictor.spec["image_column"], predictor.spec["label_column"]
     submission = pd.read_csv(sample_submission, dtype=str)
     probabilities, problems = predictor.probabilities([test_images / name for name in submission[image_column]])
     submission[label_column] = predictor.label_sets(probabilities)
+    return submission, problems
+
+
+def write_submission(bundle: Path, test_images: Path, sample_submission: Path, out: Path) -> None:
+    """Write the submission, and say what it holds."""
+    submission, problems = submission_of(bundle, test_images, sample_submission)
     submission.to_csv(out, index=False)
     for problem in problems:
-        print(f"unreadable, given {predictor.spec['fallback']!r}: {problem}")
+        print(f"unreadable, given the most frequent labels: {problem}")
     print(f"{out}: {len(submission)} rows, {len(problems)} unreadable")
-    for labels, count in Counter(submission[label_column]).most_common(12):
+    for labels, count in Counter(submission.iloc[:, -1]).most_common(12):
         print(f"{count:6d}  {labels}")
 
 

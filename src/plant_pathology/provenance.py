@@ -1,6 +1,8 @@
 """Where the files on disk come from: the commit, and what dvc.lock recorded of the stages that made them."""
 
+import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +28,30 @@ def commit(root: Path) -> dict[str, Any]:
 
 
 def locked_outputs(root: Path, stages: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """The hashes that dvc.lock holds for what the stages wrote: {stage: {path: hash}}; {} where no pipeline ran.
+    """The hashes that dvc.lock holds for what the stages wrote: {stage: {path: hash}}.
+
+    Empty where no pipeline ran, or where what is on disk is not what dvc.lock describes.
 
     Raises:
         StageError: dvc.lock is not a lock file.
     """
     path = root / "dvc.lock"
-    if not path.exists():
+    if not path.exists() or not _describes_disk(root, stages):
         return {}
     try:
         locked = yaml.safe_load(path.read_text())["stages"]
-        return {
-            stage: {out["path"]: out.get("md5") or out["hash"] for out in locked[stage].get("outs", [])}
-            for stage in stages
-            if stage in locked
-        }
+        return {stage: {out["path"]: out["md5"] for out in locked[stage]["outs"]} for stage in stages}
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise StageError(
             f"{path} is damaged ({error!r}): restore it with git, or delete it and run `dvc repro`"
         ) from None
+
+
+def _describes_disk(root: Path, stages: tuple[str, ...]) -> bool:
+    status = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json", *stages], cwd=root, capture_output=True, text=True
+    )
+    return status.returncode == 0 and json.loads(status.stdout) == {}
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from plant_pathology.competition import Competition
 from plant_pathology.metrics import sample_f1
-from plant_pathology.predict import write_submission
+from plant_pathology.predict import submission_of
 from plant_pathology.prepare import one_hot
 from plant_pathology.sandbox import Outcome, run_kernel
 from plant_pathology.stage import StageError, read_json, stage, whole_file, write_json
@@ -46,8 +46,7 @@ def main(cfg: DictConfig) -> None:
         outcome = run_kernel(kernels / "submission", inputs, working, timeout_s=cfg.rehearse.timeout_s)
         print(outcome.log, end="")
         submitted = working / "submission.csv"
-        expected = Path(scratch) / "expected.csv"
-        write_submission(bundle, raw / competition.test_images, raw / competition.sample_submission, expected)
+        expected, _ = submission_of(bundle, raw / competition.test_images, raw / competition.sample_submission)
         checks = check(outcome, submitted, expected, form, competition)
         score = None
         if checks["submission"].passed:
@@ -101,7 +100,7 @@ def place_file(source: Path, target: Path) -> None:
 
 
 def check(
-    outcome: Outcome, submitted: Path, expected: Path, form: pd.DataFrame, competition: Competition
+    outcome: Outcome, submitted: Path, expected: pd.DataFrame, form: pd.DataFrame, competition: Competition
 ) -> dict[str, Check]:
     """Everything that is known to fail a submission, named as the check that finds it."""
     brought = sorted(FORBIDDEN & set(outcome.modules))
@@ -114,10 +113,10 @@ def check(
         "submission": check_submission(submitted, form, competition),
     }
     if checks["submission"].passed:
-        ours, theirs = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (expected, submitted))
-        differing = int((ours != theirs).any(axis=1).sum())
+        theirs = pd.read_csv(submitted, dtype=str, keep_default_na=False)
+        differing = int((expected != theirs).any(axis=1).sum())
         checks["equal"] = Check(
-            not differing, f"{differing} of {len(ours)} rows differ from the repository's predictions"
+            not differing, f"{differing} of {len(expected)} rows differ from the repository's predictions"
         )
     return checks
 
