@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from plant_pathology.choose import with_default
 from plant_pathology.competition import Competition
 from plant_pathology.sample import draw
 
@@ -36,6 +38,52 @@ def raw(tmp_path_factory) -> Path:
     """A small drawn competition in Kaggle's layout; read-only by agreement."""
     folder = tmp_path_factory.mktemp("raw") / "sample"
     draw(folder, Competition.from_config(config()), seed=0, train=60, test=8)
+    return folder
+
+
+TINY_CONFIG = {
+    "  model: resnet18,resnet34,resnet50": "  model: test_resnet",
+    "  lr: 1e-4,5e-4,1e-3": "  lr: 1e-3,1e-2",
+    "  owner: KAGGLE_USERNAME": "  owner: tester",
+    "  batch_size: 32": "  batch_size: 16",
+}
+
+
+def run_in(project: Path, *command: str, expect: int = 0) -> str:
+    """Run a command as a user of that checkout would; its output."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": "src"}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def git(project: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.com", "-c", "commit.gpgsign=false")
+    return run_in(project, "git", *identity, *arguments).strip()
+
+
+@pytest.fixture(scope="session")
+def project(raw, tmp_path_factory) -> Path:
+    """A copy of this checkout with a small sweep on a small network, committed, after a real `dvc repro`."""
+    folder = tmp_path_factory.mktemp("project") / "checkout"
+    listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, text=True)
+    for name in listed.splitlines():
+        if (PROJECT / name).is_file() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(PROJECT / name, folder / name)
+    text = (folder / "conf" / "config.yaml").read_text()
+    text = with_default(with_default(text, "competition", "sample"), "machine", "cpu")
+    for old, new in TINY_CONFIG.items():
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "conf" / "config.yaml").write_text(text)
+    machine = folder / "conf" / "machine" / "cpu.yaml"
+    machine.write_text(machine.read_text().replace("image_size: 64", "image_size: 32").replace("epochs: 5", "epochs: 1"))
+    shutil.copytree(raw, folder / "data" / "raw" / "sample")
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "small")
+    run_in(folder, "dvc", "repro")
     return folder
 
 

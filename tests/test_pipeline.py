@@ -1,0 +1,112 @@
+"""The whole pipeline by a real `dvc repro`, in a committed copy of this checkout."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+from conftest import git, run_in
+
+STAGES = ["prepare", "push", "sweep", "select", "package", "rehearse"]
+
+
+@pytest.fixture
+def checkout(project, tmp_path):
+    """The finished project, to change."""
+    shutil.copytree(project, tmp_path / "checkout", symlinks=True)
+    return tmp_path / "checkout"
+
+
+def replace(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def changed(project):
+    return list(json.loads(run_in(project, "dvc", "status", "--json")))
+
+
+def ran(output):
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_every_stage_ran_and_a_second_repro_has_nothing_to_do(project):
+    assert list(yaml.safe_load((project / "dvc.lock").read_text())["stages"]) == STAGES
+    assert changed(project) == []
+    assert ran(run_in(project, "dvc", "repro")) == []
+
+
+def test_touching_the_readme_reruns_nothing(checkout):
+    (checkout / "README.md").write_text("something else\n")
+    assert changed(checkout) == []
+
+
+def test_another_vocabulary_reruns_everything(checkout):
+    replace(checkout / "conf/competition/sample.yaml", "[complex, ", "[something_new, complex, ")
+    assert changed(checkout)[0] == "prepare"
+    assert ran(run_in(checkout, "dvc", "repro")) == STAGES
+    assert "something_new" in json.loads((checkout / "models/best/bundle.json").read_text())["labels"]
+
+
+def test_other_learning_rates_rerun_the_sweep_and_after_and_an_old_commit_brings_its_bundle_back(checkout):
+    git(checkout, "add", "dvc.lock")
+    git(checkout, "commit", "-qm", "first")
+    before, kernel = content(checkout / "models/best"), content(checkout / "kernels/submission")
+    replace(checkout / "conf/config.yaml", "lr: 1e-3,1e-2", "lr: 1e-2,2e-2,5e-2")
+    assert changed(checkout) == ["sweep"]
+    assert ran(run_in(checkout, "dvc", "repro")) == STAGES[2:]
+    assert len((checkout / "reports/leaderboard.csv").read_text().splitlines()) == 4
+    assert content(checkout / "kernels/submission") != kernel
+    git(checkout, "commit", "-qam", "second")
+    git(checkout, "checkout", "-q", "HEAD^")
+    run_in(checkout, "dvc", "checkout")
+    assert content(checkout / "models/best") == before
+    assert content(checkout / "kernels/submission") == kernel
+    assert changed(checkout) == []
+
+
+def test_dvc_s_own_tools_show_the_figures(project):
+    assert "rehearse" in run_in(project, "dvc", "dag")
+    metrics = json.loads(run_in(project, "dvc", "metrics", "show", "--json"))[""]["data"]
+    assert 0 < metrics["reports/metrics.json"]["data"]["sample_f1"] <= 1
+    assert metrics["reports/rehearsal.json"]["data"]["verdict"] == "passed"
+    page = run_in(project, "dvc", "plots", "show", "--out", "plots").strip().removeprefix("file://")
+    shown = open(page).read()
+    assert "Leaderboard" in shown and "curves.svg" in shown and "grid.svg" in shown
+
+
+def test_an_experiment_with_another_value_is_one_command(checkout):
+    output = run_in(checkout, "dvc", "exp", "run", "-S", "conf/config.yaml:sweep.lr=5e-3")
+    assert ran(output) == STAGES[2:]
+    assert "5e-3" in (checkout / "conf/config.yaml").read_text()
+
+
+def test_reports_of_the_sample_say_so(project):
+    assert "embedded sample" in (project / "reports/figures/grid.svg").read_text()
+    assert json.loads((project / "reports/metrics.json").read_text())["synthetic"] is True
+    assert json.loads((project / "reports/rehearsal.json").read_text())["synthetic"] is True
+    assert ",sample" in (project / "reports/leaderboard.csv").read_text()
+    assert "embedded sample, not real images" in run_in(project, "python", "-m", "plant_pathology.summary")
+
+
+def test_the_summary_ends_with_the_commands_that_push(project):
+    summary = run_in(project, "python", "-m", "plant_pathology.summary")
+    assert "rehearsal  passed" in summary
+    assert "kaggle kernels push -p kernels/submission" in summary
+
+
+def test_the_raw_images_are_not_copied(project):
+    image = next((project / "data/raw/sample/train_images").iterdir()).read_bytes()
+    for kept in (".dvc/cache", "data/prepared", "store"):
+        assert not any(path.is_file() and path.read_bytes() == image for path in (project / kept).rglob("*"))
+
+
+def test_a_failed_stage_stops_the_pipeline_with_its_reason(checkout):
+    (checkout / "data/raw/sample/train.csv").unlink()
+    output = run_in(checkout, "dvc", "repro", expect=255)
+    assert "train.csv does not exist" in output and ran(output) == ["prepare"]
