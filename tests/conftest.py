@@ -41,12 +41,18 @@ def raw(tmp_path_factory) -> Path:
     return folder
 
 
-TINY_CONFIG = {
+SMALL = {
     "  model: resnet18,resnet34,resnet50": "  model: test_resnet",
     "  lr: 1e-4,5e-4,1e-3": "  lr: 1e-3,1e-2",
     "  owner: KAGGLE_USERNAME": "  owner: tester",
     "  batch_size: 32": "  batch_size: 16",
 }
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
 
 
 def run_in(project: Path, *command: str, expect: int = 0) -> str:
@@ -73,12 +79,11 @@ def project(raw, tmp_path_factory) -> Path:
             shutil.copyfile(PROJECT / name, folder / name)
     text = (folder / "conf" / "config.yaml").read_text()
     text = with_default(with_default(text, "competition", "sample"), "machine", "cpu")
-    for old, new in TINY_CONFIG.items():
-        assert old in text
-        text = text.replace(old, new)
     (folder / "conf" / "config.yaml").write_text(text)
-    machine = folder / "conf" / "machine" / "cpu.yaml"
-    machine.write_text(machine.read_text().replace("image_size: 64", "image_size: 32").replace("epochs: 5", "epochs: 1"))
+    for old, new in SMALL.items():
+        replace(folder / "conf" / "params.yaml", old, new)
+    replace(folder / "conf/machine/cpu.yaml", "image_size: 64", "image_size: 32")
+    replace(folder / "conf/machine/cpu.yaml", "max_epochs: 5", "max_epochs: 1")
     shutil.copytree(raw, folder / "data" / "raw" / "sample")
     git(folder, "init", "-q")
     git(folder, "add", "-A")

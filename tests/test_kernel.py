@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import config, git, run_module
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from conftest import config, git, run_module
 from plant_pathology.competition import Competition
 from plant_pathology.predict import Bundle, submission_of
 from plant_pathology.rehearse import check_submission
@@ -29,7 +29,12 @@ def root(project, tmp_path):
 
 def stage(module, root, project, *overrides):
     return run_module(
-        module, "competition=sample", "package.owner=tester", f"paths.raw={project}/data/raw/sample", *overrides, cwd=root
+        module,
+        "competition=sample",
+        "package.owner=tester",
+        f"paths.raw={project}/data/raw/sample",
+        *overrides,
+        cwd=root,
     )
 
 
@@ -102,7 +107,9 @@ def test_the_code_that_travels_is_only_what_predicts(project):
     assert names == {f"plant_pathology/{name}.py" for name in ("__init__", "images", "metrics", "predict")}
 
 
-@pytest.mark.parametrize("override", ["package.kernel=Has_Capitals", "package.dataset=tiny", "package.owner=no/slash"])
+@pytest.mark.parametrize(
+    "override", ["package.kernel=Has_Capitals", "package.dataset=tiny", "package.owner=no/slash"]
+)
 def test_a_name_that_kaggle_would_refuse_is_refused_here(project, root, override):
     done = stage("package", root, project, override)
     assert done.returncode == 1 and override.split("=")[0] in done.stderr
@@ -133,7 +140,12 @@ def test_another_test_set_can_be_rehearsed_and_scored(project, root):
         ("print(versions())", "import hydra", "runs", "No module named 'hydra'"),
         ("print(versions())", "import urllib.request; urllib.request.urlopen('http://127.0.0.1')", "runs", "urlopen"),
         ('"submission.csv",\n)', '"result.csv",\n)', "submission", "no submission.csv"),
-        ('"submission.csv",\n)', '"submission.csv",\n)\nprint(open("/kaggle/input/x", "w"))', "runs", "/kaggle/input/x"),
+        (
+            '"submission.csv",\n)',
+            '"submission.csv",\n)\nprint(open("/kaggle/input/x", "w"))',
+            "runs",
+            "/kaggle/input/x",
+        ),
     ],
 )
 def test_a_kernel_that_kaggle_would_fail_fails_here(project, root, old, new, check, detail):

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 import yaml
-from conftest import git, run_in
+
+from conftest import git, replace, run_in
 
 STAGES = ["prepare", "push", "sweep", "select", "package", "rehearse"]
 
@@ -15,12 +16,6 @@ def checkout(project, tmp_path):
     """The finished project, to change."""
     shutil.copytree(project, tmp_path / "checkout", symlinks=True)
     return tmp_path / "checkout"
-
-
-def replace(path, old, new):
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
 
 
 def changed(project):
@@ -57,7 +52,7 @@ def test_other_learning_rates_rerun_the_sweep_and_after_and_an_old_commit_brings
     git(checkout, "add", "dvc.lock")
     git(checkout, "commit", "-qm", "first")
     before, kernel = content(checkout / "models/best"), content(checkout / "kernels/submission")
-    replace(checkout / "conf/config.yaml", "lr: 1e-3,1e-2", "lr: 1e-2,2e-2,5e-2")
+    replace(checkout / "conf/params.yaml", "lr: 1e-3,1e-2", "lr: 1e-2,2e-2,5e-2")
     assert changed(checkout) == ["sweep"]
     assert ran(run_in(checkout, "dvc", "repro")) == STAGES[2:]
     assert len((checkout / "reports/leaderboard.csv").read_text().splitlines()) == 4
@@ -81,9 +76,9 @@ def test_dvc_s_own_tools_show_the_figures(project):
 
 
 def test_an_experiment_with_another_value_is_one_command(checkout):
-    output = run_in(checkout, "dvc", "exp", "run", "-S", "conf/config.yaml:sweep.lr=5e-3")
+    output = run_in(checkout, "dvc", "exp", "run", "-S", "conf/params.yaml:sweep.lr=5e-3")
     assert ran(output) == STAGES[2:]
-    assert "5e-3" in (checkout / "conf/config.yaml").read_text()
+    assert yaml.safe_load((checkout / "conf/params.yaml").read_text())["sweep"]["lr"] in ("5e-3", 0.005)
 
 
 def test_reports_of_the_sample_say_so(project):

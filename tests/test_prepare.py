@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run_module
 from PIL import Image
 
+from conftest import run_module
 from plant_pathology.prepare import duplicate_groups, folds
 from plant_pathology.shards import Shards
 

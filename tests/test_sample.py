@@ -2,10 +2,10 @@ import hashlib
 
 import pandas as pd
 import pytest
-from conftest import config, run_module
 from omegaconf import OmegaConf
 from PIL import Image
 
+from conftest import config, run_module
 from plant_pathology.competition import Competition
 from plant_pathology.sample import LABEL_SETS, draw
 from plant_pathology.stage import StageError

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import run_module
 
+from conftest import run_module
 from plant_pathology.metrics import sample_f1
 
 TINY = [

@@ -29,7 +29,9 @@ def main(cfg: DictConfig) -> None:
     spec = read_json(bundle / "bundle.json", "run `python -m plant_pathology.select`")
     if spec["competition"] != competition.name:
         raise StageError(f"{bundle} is for {spec['competition']}, not {competition.name}: run `dvc repro`")
-    owner, dataset, kernel = (check_slug(cfg, key) for key in ("owner", "dataset", "kernel"))
+    owner = check_slug("owner", cfg.package.owner)
+    dataset = check_slug("dataset", cfg.package.dataset or f"{competition.name}-bundle")
+    kernel = check_slug("kernel", cfg.package.kernel or f"{competition.name}-submission")
     origin = origin_of(Path(cfg.paths.root), spec)
     with whole_folder(kernels / "dataset") as folder:
         shutil.copytree(bundle, folder, dirs_exist_ok=True)
@@ -44,13 +46,13 @@ def main(cfg: DictConfig) -> None:
     print(f"{kernels}/dataset and {kernels}/submission: kernel {owner}/{kernel} with dataset {owner}/{dataset}")
 
 
-def check_slug(cfg: DictConfig, key: str) -> str:
+def check_slug(key: str, name: str) -> str:
     """Raises: StageError where Kaggle would refuse the name, or silently take another."""
-    name = str(cfg.package[key])
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*" if key != "owner" else r"[A-Za-z0-9_-]+", name) or len(name) < 3:
-        raise StageError(f"package.{key}={name}: lower-case letters and digits, with single hyphens between")
-    if key != "owner" and not 6 <= len(name) <= 50:
-        raise StageError(f"package.{key}={name}: Kaggle takes 6 to 50 characters, this has {len(name)}")
+    if key == "owner":
+        if not re.fullmatch(r"[A-Za-z0-9_-]{3,}", name):
+            raise StageError(f"package.owner={name}: your Kaggle user name, as in kaggle.com/<name>")
+    elif not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or not 6 <= len(name) <= 50:
+        raise StageError(f"package.{key}={name}: 6 to 50 lower-case letters and digits, with single hyphens between")
     return name
 
 
