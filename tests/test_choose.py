@@ -1,0 +1,69 @@
+"""`make repro RAW=<folder>` links the folder and names the competition in the config."""
+
+import shutil
+
+import pytest
+from conftest import PROJECT, run_module
+
+NAME = "plant-pathology-2021-fgvc8"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    shutil.copytree(PROJECT / "conf", tmp_path / "conf")
+    (tmp_path / "elsewhere" / NAME).mkdir(parents=True)
+    return tmp_path
+
+
+def defaults(checkout):
+    lines = (checkout / "conf" / "config.yaml").read_text().splitlines()
+    return {
+        line.split()[1]: line.split()[2]
+        for line in lines
+        if line.startswith("  - ") and "override" not in line and ":" in line
+    }
+
+
+def test_the_folder_is_linked_not_copied_and_the_config_names_it(checkout):
+    done = run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "data/raw" / NAME).is_symlink()
+    assert (checkout / "data/raw" / NAME).resolve() == checkout / "elsewhere" / NAME
+    assert defaults(checkout)["competition:"] == NAME and defaults(checkout)["machine:"] in ("cpu", "cpu-bf16", "gpu")
+
+
+def test_choosing_again_changes_nothing(checkout):
+    run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
+    before = (checkout / "conf" / "config.yaml").read_text()
+    assert run_module("choose", f"data/raw/{NAME}", cwd=checkout).returncode == 0
+    assert (checkout / "conf" / "config.yaml").read_text() == before
+
+
+def test_the_comments_of_the_config_stay_in_their_column(checkout):
+    column = [
+        line.find("#") for line in (checkout / "conf/config.yaml").read_text().splitlines() if "  - machine" in line
+    ]
+    run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
+    lines = (checkout / "conf/config.yaml").read_text().splitlines()
+    assert [line.find("#") for line in lines if "  - competition" in line] == column
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["nowhere"], "RAW=nowhere: there is no such folder"),
+        (["elsewhere"], f"conf/competition/elsewhere.yaml does not exist, only {NAME}, sample"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_one_error(checkout, arguments, expected):
+    done = run_module("choose", *arguments, cwd=checkout)
+    assert done.returncode == 1 and expected in done.stderr
+    assert not (checkout / "data").exists()
+
+
+def test_files_in_the_link_s_place_are_not_touched(checkout):
+    (checkout / "data/raw" / NAME).mkdir(parents=True)
+    (checkout / "data/raw" / NAME / "train.csv").write_text("mine")
+    done = run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
+    assert done.returncode == 1 and "holds files already" in done.stderr
+    assert (checkout / "data/raw" / NAME / "train.csv").read_text() == "mine"
