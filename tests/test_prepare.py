@@ -1,6 +1,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -139,3 +141,21 @@ def test_the_fifteen_contradictory_pairs_of_the_real_images_are_found(real_image
     assert done.returncode == 0, done.stderr
     duplicates = json.loads((tmp_path / "data/prepared/manifest.json").read_text())["duplicates"]
     assert len(duplicates) == 15 and all(pair["contradictory"] for pair in duplicates)
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_whole(competition):
+    """On a real disk that is too small: 100 kB of memory, in a namespace where that is allowed."""
+    program = f"mkdir data/prepared-disk && mount -t tmpfs -o size=100k none data/prepared-disk && {sys.executable}"
+    program += " -m plant_pathology.prepare competition=sample paths.prepared=data/prepared-disk/prepared; code=$?"
+    program += "; ls -A data/prepared-disk; exit $code"
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", program],
+        cwd=competition,
+        capture_output=True,
+        text=True,
+    )
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip(f"needs a namespace to mount a small disk in: {done.stderr.strip()}")
+    assert done.returncode == 1 and done.stdout == ""
+    assert "No space left on device" in done.stderr and "make room" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,5 +1,6 @@
 """What changes from one competition to the next, and its raw layout read into one table."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class Competition:
         path = raw / self.train_csv
         table = self._read(path, raw)
         names, cells = table[self.image_column], table[self.label_column]
-        labels = [cell.split(self.separator) if self.multilabel else [cell] for cell in cells]
+        labels = self.label_lists(cells)
         problems = [
             f"line {line}: unknown label {label!r}"
             for line, row in enumerate(labels, start=2)
@@ -73,6 +74,10 @@ class Competition:
         if table.empty:
             raise StageError(f"{path} lists no images: download the competition again (make download)")
         return pd.DataFrame({"image": names, "labels": labels})
+
+    def label_lists(self, cells: Iterable[str]) -> list[list[str]]:
+        """The label column's cells as lists of names."""
+        return [cell.split(self.separator) if self.multilabel else [cell] for cell in cells]
 
     def read_sample_submission(self, raw: Path) -> pd.DataFrame:
         """The submission's form: the image and label columns, one row a test image.

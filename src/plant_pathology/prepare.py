@@ -4,7 +4,7 @@ The same input gives the same bytes on any number of workers. Every bad file is 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -105,7 +105,7 @@ def _decode_or_error(path: Path, side: int) -> np.ndarray | ImageError:
         return error
 
 
-def one_hot(labels: pd.Series, vocabulary: list[str]) -> pd.DataFrame:
+def one_hot(labels: Iterable[list[str]], vocabulary: list[str]) -> pd.DataFrame:
     """Lists of names to a column is_<label> of 0 and 1 a label, in the vocabulary's order."""
     return pd.DataFrame({f"is_{name}": [int(name in row) for row in labels] for name in vocabulary})
 

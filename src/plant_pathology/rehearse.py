@@ -131,8 +131,7 @@ def check_submission(path: Path, form: pd.DataFrame, competition: Competition) -
     images = table[competition.image_column]
     if list(images) != list(form[competition.image_column]):
         return Check(False, "the images are not those of sample_submission.csv in its order")
-    cells = table[competition.label_column]
-    rows = cells.str.split(competition.separator) if competition.multilabel else cells.map(lambda cell: [cell])
+    rows = competition.label_lists(table[competition.label_column])
     wrong = [image for image, row in zip(images, rows, strict=True) if not set(row) <= set(competition.labels)]
     if wrong:
         return Check(False, f"{len(wrong)} rows have empty or unknown labels, {wrong[0]} first")
@@ -154,7 +153,7 @@ def score_of(submitted: Path, solution: Path, competition: Competition) -> float
             f"rehearse.solution={solution} has no row for {len(missing)} images, {missing.iloc[0]} first"
         )
     predicted, true = (
-        one_hot(both[f"{competition.label_column}_{side}"].str.split(competition.separator), competition.labels)
+        one_hot(competition.label_lists(both[f"{competition.label_column}_{side}"]), competition.labels)
         for side in ("ours", "true")
     )
     return sample_f1(predicted, true)

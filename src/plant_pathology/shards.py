@@ -1,5 +1,6 @@
 """Shards: plain .npy files of (rows, side, side, 3) uint8 pixels, memory-mapped, so a row costs one copy."""
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,10 @@ def shard_name(number: int) -> str:
 
 def write_shard(path: Path, images: Sequence[np.ndarray]) -> None:
     """Write images of one size, each (side, side, 3) uint8, as one shard."""
-    np.save(path, np.stack(images), allow_pickle=False)
+    content = io.BytesIO()
+    np.save(content, np.stack(images), allow_pickle=False)
+    # Not np.save to the path: on a full disk that raises an error which says neither.
+    path.write_bytes(content.getbuffer())
 
 
 class Shards:

@@ -1,5 +1,6 @@
 """What every stage shares: a Hydra app whose errors are one line, and outputs that appear whole or not at all."""
 
+import errno
 import functools
 import json
 import os
@@ -32,8 +33,12 @@ def stage(main: Callable[[DictConfig], None]) -> Callable[[], None]:
     def job(cfg: DictConfig) -> None:
         try:
             main(cfg)
-        except (StageError, OSError) as error:
+        except StageError as error:
             sys.exit(f"error: {error}")
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = f"; make room for {Path(cfg.paths.root).resolve()} and start again" if full else ""
+            sys.exit(f"error: {error}{remedy}")
 
     return hydra.main(version_base="1.3", config_path=str(checkout() / "conf"), config_name="config")(job)
 
