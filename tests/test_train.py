@@ -35,7 +35,7 @@ def root(raw, tmp_path_factory):
 
 
 def train(root, *overrides):
-    return run_module("train", *TINY, *overrides, cwd=root)
+    return run_module("train", *overrides, *TINY, cwd=root)
 
 
 def runs(root, prefix="test_resnet"):
