@@ -35,7 +35,9 @@ def root(raw, tmp_path_factory):
 
 
 def train(root, *overrides):
-    return run_module("train", *overrides, *TINY, cwd=root)
+    """TINY first, so that what a test overrides wins; Hydra takes -m before all overrides or behind them."""
+    flags = [each for each in overrides if each.startswith("-")]
+    return run_module("train", *flags, *TINY, *(each for each in overrides if each not in flags), cwd=root)
 
 
 def runs(root, prefix="test_resnet"):

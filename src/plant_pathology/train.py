@@ -133,8 +133,6 @@ def fit(cfg: DictConfig, version: Version, folder: Path) -> dict[str, Any]:
     if resumable.exists():
         print(f"{folder.name}: continues after {resumable}")
     trainer.fit(classifier, data, ckpt_path=resumable if resumable.exists() else None, weights_only=True)
-    # Nothing continues from here: without the optimizer's state the last checkpoint is a third of its size.
-    trainer.save_checkpoint(resumable, weights_only=True)
     trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
     probabilities, targets = classifier.validation_results()
     threshold, f1 = best_threshold(probabilities, targets, data.manifest["multilabel"])
