@@ -1,275 +1,146 @@
-"""A versioned datastore: whole numbers that people can say aloud (plant-pathology:3), each the same bytes for ever.
+"""The datastore as the config describes it: what training opens, and the command line around it.
 
-Files are objects named by their SHA-256, so pushing again moves only what changed, and every read can be checked.
-A version is one small JSON file, created after all its objects and never replaced, so what is visible is complete.
+`push` is a stage: its output, the pointer file, names the version that the rest of the pipeline uses.
 """
 
-import hashlib
-import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from plant_pathology.objects import FolderObjects, Objects, open_objects
-from plant_pathology.stage import StageError, read_json, stage, whole_file, whole_folder, write_json
-
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
-
-
-@dataclass(frozen=True)
-class Version:
-    """One immutable version: `files` are {relative path: {"sha256": …, "size": bytes}}."""
-
-    name: str
-    version: int
-    created: str
-    note: str
-    sha256: str
-    files: dict[str, dict]
-    objects: Objects
-    cache: Path
-
-    @property
-    def ref(self) -> str:
-        return f"{self.name}:{self.version}"
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(entry["size"] for entry in self.files.values())
-
-    def open(self, file: str) -> Path:
-        """A local path of one file: the object itself in a folder store, a checked copy in the cache otherwise.
-
-        Raises:
-            StageError: the version has no such file, or its bytes are not what they were.
-        """
-        if file not in self.files:
-            raise StageError(f"{self.ref} has no {file}, only {', '.join(sorted(self.files)[:5])}, …")
-        entry, key = self.files[file], object_key(self.files[file]["sha256"])
-        if isinstance(self.objects, FolderObjects):
-            path = self.objects.path(key)
-            if not path.exists() or path.stat().st_size != entry["size"]:
-                raise StageError(f"{path}, {file} of {self.ref}, is damaged or gone: delete it and push it again")
-            return path
-        path = self.cache / entry["sha256"]
-        if not path.exists():
-            with whole_file(path) as work:
-                work.write_bytes(self.read(file))
-        return path
-
-    def read(self, file: str) -> bytes:
-        """One file's bytes, checked.
-
-        Raises:
-            StageError: they are not what was pushed.
-        """
-        wanted = self.files[file]["sha256"]
-        try:
-            content = self.objects.read(object_key(wanted))
-        except FileNotFoundError:
-            raise StageError(f"{file} of {self.ref} is gone from the store: push it again") from None
-        if hashlib.sha256(content).hexdigest() != wanted:
-            raise StageError(
-                f"{file} of {self.ref} is damaged in the store: delete {object_key(wanted)} there and push it again"
-            )
-        return content
-
-
-class Store:
-    """All versions of all names under one URI."""
-
-    def __init__(self, objects: Objects, cache: Path):
-        self.objects, self.cache = objects, cache
-
-    def push(self, name: str, folder: Path, note: str = "") -> tuple[Version, bool]:
-        """Store `folder` as the next version of `name`.
-
-        Returns:
-            The version, and whether it is new: the same content gives the version that has it already.
-
-        Raises:
-            StageError: a name could not be stored safely.
-        """
-        check_name(name)
-        paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        files = {file: {"sha256": file_hash(path), "size": path.stat().st_size} for file, path in paths.items()}
-        check_files(files)
-        content = content_hash(files)
-        known = next((version for version in self.versions(name) if version.sha256 == content), None)
-        for file, path in tqdm(paths.items(), "push", unit="file", disable=None):
-            key = object_key(files[file]["sha256"])
-            if not self.objects.exists(key):
-                self.objects.upload(key, path)
-        if known:
-            return known, False
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        number = max((version.version for version in self.versions(name)), default=0) + 1
-        while True:
-            version = Version(name, number, created, note, content, files, self.objects, self.cache)
-            if self.objects.create(version_key(name, number), manifest_of(version)):
-                return version, True
-            number += 1
-
-    def versions(self, name: str | None = None) -> list[Version]:
-        """All versions, of one name or of all, oldest first."""
-        return [self._read(key) for key in self.objects.keys(f"versions/{name}" if name else "versions")]
-
-    def resolve(self, ref: str) -> Version:
-        """The version that `name:3`, or `name` for the latest, stands for.
-
-        Raises:
-            StageError: there is none; it says what there is.
-        """
-        name, _, number = ref.partition(":")
-        check_name(name)
-        versions = self.versions(name)
-        found = [each for each in versions if not number or str(each.version) == number]
-        if not found:
-            there = ", ".join(each.ref for each in versions or self.versions()) or "nothing"
-            raise StageError(f"the store has no {ref}, but {there}: run `python -m plant_pathology.datastore push`")
-        return found[-1]
-
-    def _read(self, key: str) -> Version:
-        try:
-            manifest = json.loads(self.objects.read(key))
-            version = Version(**manifest, objects=self.objects, cache=self.cache)
-            check_name(version.name)
-            check_files(version.files)
-            if content_hash(version.files) != version.sha256 or version_key(version.name, version.version) != key:
-                raise ValueError("its content does not match its hash or place")
-        except (ValueError, TypeError, KeyError) as error:
-            raise StageError(f"{key} in the store is damaged ({error}): restore it, or delete that version") from None
-        return version
-
-
-def version_key(name: str, number: int) -> str:
-    return f"versions/{name}/{number:06d}.json"
-
-
-def object_key(sha256: str) -> str:
-    return f"objects/{sha256[:2]}/{sha256}"
-
-
-def manifest_of(version: Version) -> bytes:
-    content = {key: getattr(version, key) for key in ("name", "version", "created", "note", "sha256", "files")}
-    return (json.dumps(content, indent=1) + "\n").encode()
-
-
-def content_hash(files: dict[str, dict]) -> str:
-    """SHA-256 over names, sizes and hashes, in one canonical spelling: equal content, equal hash, on any machine."""
-    return hashlib.sha256(json.dumps(files, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_name(name: str) -> None:
-    """Raises: StageError on a name that could lead out of the store, or that a URL or a shell would mangle."""
-    if not NAME.fullmatch(name):
-        raise StageError(f"store name {name!r}: lower-case letters, digits, dots, hyphens, underscores; no other")
-
-
-def check_files(files: dict[str, dict]) -> None:
-    """Raises: StageError on a file that could lead out of its folder, or on an object that is no SHA-256."""
-    for file, entry in files.items():
-        if not FILE.fullmatch(file):
-            raise StageError(f"file name {file!r} cannot be stored: letters, digits, dots, hyphens, underscores")
-        if not re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]):
-            raise StageError(f"{file}: {entry['sha256']!r} is no SHA-256")
+from plant_pathology.bucket import BucketObjects
+from plant_pathology.objects import FolderObjects
+from plant_pathology.stage import StageError, read_json, stage, write_json
+from plant_pathology.versions import Store, Version
 
 
 def open_store(cfg: DictConfig) -> Store:
-    objects = open_objects(cfg.store.uri, cfg.store.endpoint_url, cfg.store.sse)
-    return Store(objects, Path(cfg.store.cache).expanduser())
+    """The store at file://<folder>, relative to here or absolute, or s3://<bucket>/<prefix>.
+
+    Raises:
+        StageError: store.uri is missing, or neither.
+    """
+    if OmegaConf.is_missing(cfg.store, "uri"):
+        raise StageError("store.uri is not set: write store.uri=s3://<bucket>/<prefix>")
+    if match := re.fullmatch(r"file://(.+)", cfg.store.uri):
+        folder = FolderObjects(Path(match[1]))
+        return Store(folder, local=folder)
+    if match := re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]+)(/.*)?", cfg.store.uri):
+        bucket = BucketObjects(match[1], (match[2] or "").strip("/"), cfg.store.endpoint_url, cfg.store.sse)
+        return Store(bucket, local=FolderObjects(Path(cfg.store.cache).expanduser()))
+    # Without the value: people write s3://key:secret@bucket.
+    raise StageError("store.uri must be file://<folder> or s3://<bucket>/<prefix>")
 
 
 def open_version(cfg: DictConfig) -> Version:
-    """The version that data.ref names or, when that is null, the one that the pointer file does.
+    """The version that data.ref names; where that is null, the one that was pushed last, by the pointer file.
 
     Raises:
-        StageError: there is no such version, or it is not the one that was pushed.
+        StageError: there is no such version, or not with the content that was pushed.
     """
+    store = open_store(cfg)
     if cfg.data.ref:
-        return open_store(cfg).resolve(cfg.data.ref)
-    pointer = read_json(Path(cfg.paths.pointer), "run `python -m plant_pathology.datastore push`, or set data.ref")
-    version = open_store(cfg).resolve(pointer["ref"])
-    if version.sha256 != pointer["sha256"]:
-        raise StageError(f"{cfg.paths.pointer}: {version.ref} in {cfg.store.uri} is not what was pushed: push again")
+        return store.resolve(str(cfg.data.ref))
+    path = Path(cfg.paths.pointer)
+    pointer = read_json(path, "run `python -m plant_pathology.datastore push`, or set data.ref")
+    try:
+        ref, uri, sha256 = pointer["ref"], pointer["uri"], pointer["sha256"]
+    except (KeyError, TypeError):
+        raise StageError(
+            f"{path} does not point to a version: run `python -m plant_pathology.datastore push`"
+        ) from None
+    try:
+        version = store.resolve(ref)
+    except StageError as error:
+        raise StageError(f"{error} ({path} points to {ref} in {uri})") from None
+    if version.sha256 != sha256:
+        raise StageError(
+            f"{path} points to another {ref}, in {uri}, than {cfg.store.uri} holds: set store.uri, or push again"
+        )
     return version
 
 
 def push(cfg: DictConfig) -> None:
     folder = Path(cfg.paths.prepared)
-    read_json(folder / "manifest.json", "run `python -m plant_pathology.prepare`")
-    version, new = open_store(cfg).push(cfg.store.name, folder, cfg.store.note)
+    read_json(folder / "manifest.json", "run `python -m plant_pathology.prepare` first")
+    version, new = open_store(cfg).push(str(cfg.store.name), folder, str(cfg.store.note or ""))
     write_json(Path(cfg.paths.pointer), {"ref": version.ref, "uri": cfg.store.uri, "sha256": version.sha256})
-    print(f"{version.ref}: {human(version.size)}, {'new' if new else 'there already'}, in {cfg.store.uri}")
+    print(f"{version.ref}: {bytes_of(version)}, {'new' if new else 'there already'}, in {cfg.store.uri}")
 
 
 def ls(cfg: DictConfig) -> None:
-    table = Table("name", "version", "size", "created", "note")
-    for version in open_store(cfg).versions():
-        table.add_row(version.name, str(version.version), human(version.size), version.created, version.note)
-    Console().print(table)
+    rows = [[v.name, str(v.version), bytes_of(v), v.created, v.note] for v in open_store(cfg).versions()]
+    print_columns([["name", "version", "size", "created", "note"], *rows])
 
 
 def show(cfg: DictConfig) -> None:
-    print(manifest_of(open_version(cfg)).decode(), end="")
+    version = open_version(cfg)
+    print_columns(
+        [
+            ["version", version.ref],
+            ["created", version.created],
+            ["note", version.note],
+            ["size", bytes_of(version)],
+            ["sha256", version.sha256],
+        ]
+    )
+    print()
+    rows = [[file, str(entry["size"]), entry["sha256"]] for file, entry in version.files.items()]
+    print_columns([["file", "bytes", "sha256"], *rows])
 
 
 def pull(cfg: DictConfig) -> None:
     if not cfg.store.into:
-        raise StageError("store.into must name the folder that the copy goes to")
+        raise StageError("store.into is not set: name the folder to copy to, store.into=<folder>")
     version = open_version(cfg)
-    with whole_folder(Path(cfg.store.into)) as folder:
-        for file in tqdm(version.files, "pull", unit="file", disable=None):
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_bytes(version.read(file))
-    print(f"{version.ref}: {human(version.size)} in {cfg.store.into}")
+    version.pull(Path(cfg.store.into))
+    print(f"{version.ref}: {bytes_of(version)} in {cfg.store.into}")
 
 
 def verify(cfg: DictConfig) -> None:
     version = open_version(cfg)
-    for file in tqdm(version.files, "verify", unit="file", disable=None):
-        version.read(file)
-    print(f"{version.ref}: all {len(version.files)} files, {human(version.size)}, are what was pushed")
+    if damages := version.damages():
+        raise StageError(f"{len(damages)} of {len(version.files)} files are damaged\n  " + "\n  ".join(damages))
+    print(f"{version.ref}: all {len(version.files)} files are what was pushed, {bytes_of(version)}")
 
 
-def human(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size} bytes"
+def bytes_of(version: Version) -> str:
+    return tqdm.format_sizeof(version.size, "B")
 
 
-VERBS: dict[str, tuple[Callable[[DictConfig], None], str]] = {
-    "push": (push, "store paths.prepared as the next version, and write the pointer"),
-    "ls": (ls, "list all versions"),
-    "show": (show, "one version with its files: data.ref=plant-pathology:3, or the pointer's"),
-    "pull": (pull, "copy a version: store.into=<folder>"),
-    "verify": (verify, "read and check every byte of a version"),
-}
-USAGE = "usage: python -m plant_pathology.datastore <verb> [key=value …]\n\n" + "\n".join(
-    f"  {verb:7} {purpose}" for verb, (_, purpose) in VERBS.items()
-)
+def print_columns(rows: list[list[str]]) -> None:
+    """Aligned, and a line a row however wide, so that grep and awk can read it."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+VERBS: dict[str, Callable[[DictConfig], None]] = {each.__name__: each for each in (push, ls, show, pull, verify)}
+USAGE = """\
+usage: python -m plant_pathology.datastore <verb> [key=value ...]
+
+  push    store the prepared data as a version       push store.note="five folds"
+  ls      list all versions                          ls store.uri=file:///data/store
+  show    one version and its files                  show data.ref=plant-pathology:3
+  pull    copy a version into a folder               pull data.ref=plant-pathology:3 store.into=copy
+  verify  read and check every byte of a version     verify store=s3 store.uri=s3://bucket/prefix
+
+Without data.ref, the version is the one pushed last (paths.pointer). `<verb> --help` shows all keys."""
 
 
 def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else None
-    if verb not in VERBS:
-        print(USAGE, file=sys.stdout if verb in ("-h", "--help") else sys.stderr)
-        sys.exit(0 if verb in ("-h", "--help") else 2)
-    del sys.argv[1]
-    stage(VERBS[verb][0])()
+    if verb in ("-h", "--help"):
+        print(USAGE)
+    elif verb in VERBS:
+        del sys.argv[1]
+        stage(VERBS[verb])()
+    else:
+        print(USAGE if verb is None else f"{USAGE}\n\nerror: {verb!r} is no verb", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

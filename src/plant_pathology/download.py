@@ -50,9 +50,7 @@ def has_credentials() -> bool:
     home = Path.home() / ".kaggle"
     legacy = Path(os.environ.get("KAGGLE_CONFIG_DIR", home)) / "kaggle.json"
     files = [home / "access_token", home / "access_token.txt", home / "credentials.json", legacy]
-    named = os.environ.get("KAGGLE_API_TOKEN") or (
-        os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY")
-    )
+    named = os.environ.get("KAGGLE_API_TOKEN") or (os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY"))
     return bool(named) or any(path.exists() for path in files)
 
 
@@ -106,7 +104,9 @@ def unpack(archive: Path, folder: Path) -> None:
                     archive.unlink()
                     raise StageError(f"{archive} is damaged ({error}): run `make download` again") from None
                 if not written.is_relative_to(work):
-                    raise StageError(f"{archive} holds {member.filename}, which leads out of the folder: do not use it")
+                    raise StageError(
+                        f"{archive} holds {member.filename}, which leads out of the folder: do not use it"
+                    )
                 bar.update(member.file_size)
 
 

@@ -1,0 +1,492 @@
+"""The datastore in a folder and on a real S3 server over HTTP: the same promises for both."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import boto3
+import numpy as np
+import pytest
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+from conftest import config, run_module
+from plant_pathology.bucket import BucketObjects
+from plant_pathology.datastore import open_store, open_version
+from plant_pathology.objects import FolderObjects
+from plant_pathology.stage import StageError
+from plant_pathology.versions import DamagedError, Store, content_hash, manifest_key, object_key
+
+SECRET = "never-to-be-printed"
+BUCKET = "team"
+
+
+class S3Server:
+    """moto behind HTTP, with what it lacks of S3; `requests` counts (method, path)."""
+
+    def __init__(self):
+        self.requests = Counter()
+        self._app, self._lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def _answer(self, environ, start_response):
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        sent = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
+        if sent and base64.b64decode(sent) != hashlib.sha256(body).digest():
+            start_response("400 Bad Request", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>BadDigest</Code></Error>"]
+        # One at a time: S3 looks at If-None-Match and writes in one step, moto in two.
+        with self._lock:
+            self.requests[environ["REQUEST_METHOD"], environ["PATH_INFO"]] += 1
+            return self._app(environ, start_response)
+
+    def close(self):
+        self._server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """A server with one bucket; credentials for it are in the environment."""
+    server = S3Server()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            patch.setenv(name, os.devnull)
+        server.client = boto3.client("s3", endpoint_url=server.url, region_name="us-east-1")
+        server.client.create_bucket(Bucket=BUCKET)
+        yield server
+    server.close()
+
+
+class FolderPlace:
+    """A store in a folder, and how to tamper with it."""
+
+    def __init__(self, root):
+        self.root = root / "store"
+        self.overrides = [f"store.uri=file://{self.root}"]
+
+    def store(self):
+        return Store(FolderObjects(self.root), local=FolderObjects(self.root))
+
+    def replace(self, key, content):
+        (self.root / key).unlink()
+        (self.root / key).write_bytes(content)
+
+    def writes(self):
+        """What changes for an object's key whenever it is written."""
+        return {key: (self.root / key).stat().st_ino for key in self.store().objects.keys("objects")}
+
+
+class BucketPlace:
+    """A store in a bucket, and how to tamper with it."""
+
+    def __init__(self, root, s3):
+        self.prefix, self.cache, self.s3 = uuid.uuid4().hex, root / "cache", s3
+        self.overrides = [
+            f"store.uri=s3://{BUCKET}/{self.prefix}",
+            f"store.endpoint_url={s3.url}",
+            f"store.cache={self.cache}",
+        ]
+
+    def store(self):
+        return Store(BucketObjects(BUCKET, self.prefix, self.s3.url, sse=None), local=FolderObjects(self.cache))
+
+    def replace(self, key, content):
+        self.s3.client.put_object(Bucket=BUCKET, Key=f"{self.prefix}/{key}", Body=content)
+
+    def writes(self):
+        """What changes for an object's key whenever it is written."""
+        store = f"/{BUCKET}/{self.prefix}/"
+        return {
+            path: n for (method, path), n in self.s3.requests.items() if method == "PUT" and path.startswith(store)
+        }
+
+
+@pytest.fixture(params=["file", "s3"])
+def place(request, tmp_path):
+    return FolderPlace(tmp_path) if request.param == "file" else BucketPlace(tmp_path, request.getfixturevalue("s3"))
+
+
+@pytest.fixture
+def store(place):
+    return place.store()
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """A folder as the prepare stage leaves it."""
+    return write_folder(tmp_path / "data" / "prepared")
+
+
+def write_folder(folder, seed=0):
+    (folder / "shards").mkdir(parents=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (16, 32, 32, 3), np.uint8)
+    np.save(folder / "shards" / "images-00000.npy", pixels)
+    (folder / "index.csv").write_text(f"image,labels\n{seed}.jpg,scab\n")
+    (folder / "manifest.json").write_text('{"labels": ["scab"]}\n')
+    (folder / "empty.txt").touch()
+    return folder
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def datastore(root, *arguments, **environment):
+    return run_module("datastore", *arguments, cwd=root, **environment)
+
+
+def key_of(version, file):
+    return object_key(version.files[file]["sha256"])
+
+
+def test_the_command_line_pushes_lists_shows_verifies_and_pulls(place, prepared, tmp_path):
+    def run(verb, *overrides):
+        done = datastore(tmp_path, verb, *place.overrides, *overrides)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        return done.stdout
+
+    first = run("push", "store.note=five folds")
+    assert first.startswith("plant-pathology:1: ") and ", new, " in first and first.count("\n") == 1
+    pointer = json.loads((tmp_path / "datastore.json").read_text())
+    assert f"store.uri={pointer['uri']}" == place.overrides[0]
+    assert "plant-pathology:1: " in (again := run("push")) and ", there already, " in again
+    (prepared / "index.csv").write_text("image,labels\n")
+    assert "plant-pathology:2: " in run("push")
+
+    header, *rows = [line.split() for line in run("ls").splitlines()]
+    assert header == ["name", "version", "size", "created", "note"]
+    assert [row[:2] for row in rows] == [["plant-pathology", "1"], ["plant-pathology", "2"]]
+    shown = run("show", "data.ref=plant-pathology:1")
+    assert all(words in shown for words in ("five folds", "shards/images-00000.npy", pointer["sha256"]))
+    assert "plant-pathology:2: all 4 files" in run("verify")
+    run("pull", "store.into=copy")
+    assert contents(tmp_path / "copy") == contents(prepared)
+
+
+def test_by_default_the_store_is_a_folder_beside_the_pointer(prepared, tmp_path):
+    assert datastore(tmp_path, "push").returncode == 0
+    assert (tmp_path / "store" / "versions" / "plant-pathology" / "1.json").exists()
+    assert json.loads((tmp_path / "datastore.json").read_text())["uri"] == "file://./store"
+
+
+def test_a_folder_store_does_not_pay_for_boto3(prepared, tmp_path):
+    done = datastore(tmp_path, "push", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0 and "import time" in done.stderr and "boto" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments, status", [([], 2), (["psuh"], 2), (["--help"], 0), (["-h"], 0)])
+def test_the_usage_names_the_five_verbs(arguments, status, tmp_path):
+    done = datastore(tmp_path, *arguments)
+    assert done.returncode == status
+    usage = done.stderr if status else done.stdout
+    assert all(f"\n  {verb} " in usage for verb in ("push", "ls", "show", "pull", "verify"))
+    assert ("psuh" in usage) == ("psuh" in arguments)
+
+
+def test_the_same_content_is_the_same_version_wherever_it_lies(store, prepared, tmp_path):
+    version, new = store.push("leaves", prepared, "first")
+    elsewhere = write_folder(tmp_path / "elsewhere")
+    assert new and store.push("leaves", elsewhere, "second") == (version, False)
+    assert store.refs() == [("leaves", 1)]
+
+
+def test_an_older_content_pushed_again_is_its_old_version(store, prepared, tmp_path):
+    store.push("leaves", prepared)
+    store.push("leaves", write_folder(tmp_path / "other", seed=1))
+    version, new = store.push("leaves", prepared)
+    assert version.ref == "leaves:1" and not new
+
+
+def test_the_content_hash_is_the_same_on_any_machine():
+    files = {"b.npy": {"sha256": "0" * 64, "size": 1}, "a/ü.csv": {"size": 2, "sha256": "f" * 64}}
+    assert content_hash(files) == "9ce9b33c9d48d9c9cb65aa228e4af0833a2a92f96fb9d15d913f69572589b916"
+
+
+def test_a_changed_small_file_moves_only_its_own_bytes(place, store, prepared):
+    store.push("leaves", prepared)
+    before = place.writes()
+    (prepared / "index.csv").write_text("image,labels\n0.jpg,rust\n")
+    version, _ = store.push("leaves", prepared)
+    written = [key for key, mark in place.writes().items() if mark != before.get(key) and "objects/" in key]
+    assert len(written) == 1 and written[0].endswith(key_of(version, "index.csv"))
+
+
+def test_training_maps_shards_read_only_into_memory(store, prepared):
+    version, _ = store.push("leaves", prepared)
+    shard = np.load(version.open("shards/images-00000.npy"), mmap_mode="r")
+    np.testing.assert_array_equal(shard, np.load(prepared / "shards" / "images-00000.npy"))
+    assert not os.stat(version.open("index.csv")).st_mode & 0o222
+    assert version.open("empty.txt").read_bytes() == b""
+    with pytest.raises(StageError, match="no missing.npy"):
+        version.open("missing.npy")
+
+
+def test_from_a_folder_no_byte_is_copied(prepared, tmp_path):
+    place = FolderPlace(tmp_path)
+    store = open_store(config(*place.overrides, f"store.cache={tmp_path / 'cache'}"))
+    version, _ = store.push("leaves", prepared)
+    assert version.open("index.csv") == place.root / key_of(version, "index.csv")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_from_s3_a_file_is_fetched_once_for_all_runs_on_a_machine(prepared, tmp_path, s3):
+    place = BucketPlace(tmp_path, s3)
+    version, _ = open_store(config(*place.overrides)).push("leaves", prepared)
+    path = version.open("index.csv")
+    place.replace(key_of(version, "index.csv"), b"never fetched again")
+    assert open_store(config(*place.overrides)).resolve("leaves").open("index.csv") == path
+    assert path.read_bytes() == (prepared / "index.csv").read_bytes()
+
+
+def test_a_cached_file_of_the_wrong_size_is_fetched_again(prepared, tmp_path, s3):
+    version, _ = BucketPlace(tmp_path, s3).store().push("leaves", prepared)
+    path = version.open("index.csv")
+    path.chmod(0o644)
+    path.write_bytes(b"cut")
+    assert version.open("index.csv").read_bytes() == (prepared / "index.csv").read_bytes()
+
+
+def test_in_s3_all_is_encrypted_as_asked(prepared, tmp_path, s3):
+    place = BucketPlace(tmp_path, s3)
+    open_store(config(*place.overrides, "store.sse=AES256")).push("leaves", prepared)
+    stored = s3.client.list_objects_v2(Bucket=BUCKET, Prefix=place.prefix)["Contents"]
+    assert len(stored) == 5
+    for entry in stored:
+        assert s3.client.head_object(Bucket=BUCKET, Key=entry["Key"])["ServerSideEncryption"] == "AES256"
+
+
+def test_a_corrupted_object_is_found_by_verify_and_never_handed_out(place, store, prepared, tmp_path):
+    version, _ = store.push("leaves", prepared)
+    table, shard = (prepared / "index.csv").read_bytes(), (prepared / "shards" / "images-00000.npy").read_bytes()
+    place.replace(key_of(version, "index.csv"), b"X" + table[1:])
+    place.replace(key_of(version, "shards/images-00000.npy"), shard[:-1])
+    verify = datastore(tmp_path, "verify", "data.ref=leaves:1", *place.overrides)
+    assert verify.returncode == 1 and "2 of 4 files" in verify.stderr
+    assert "index.csv of leaves:1" in verify.stderr and "shards/images-00000.npy of leaves:1" in verify.stderr
+    pull = datastore(tmp_path, "pull", "data.ref=leaves:1", "store.into=copy", *place.overrides)
+    assert pull.returncode == 1 and "push the same folder again" in pull.stderr
+    assert not list(tmp_path.glob("*copy*"))
+
+
+def test_what_is_not_what_was_pushed_is_never_opened(place, store, prepared):
+    version, _ = store.push("leaves", prepared)
+    place.replace(key_of(version, "index.csv"), b"short")
+    with pytest.raises(DamagedError, match="index.csv"):
+        version.open("index.csv")
+
+
+def test_pushing_again_mends_a_truncated_object(place, store, prepared):
+    version, _ = store.push("leaves", prepared)
+    place.replace(key_of(version, "index.csv"), b"short")
+    assert store.push("leaves", prepared) == (version, False)
+    assert version.damages() == []
+
+
+class Simultaneous:
+    """Objects whose first `create` waits until all pushers are about to create."""
+
+    def __init__(self, objects, barrier):
+        self._objects, self._barriers = objects, [barrier]
+
+    def __getattr__(self, name):
+        return getattr(self._objects, name)
+
+    def create(self, key, content):
+        while self._barriers:
+            self._barriers.pop().wait(10)
+        return self._objects.create(key, content)
+
+
+def push_at_once(store, folders):
+    barrier = threading.Barrier(len(folders))
+    stores = [replace(store, objects=Simultaneous(store.objects, barrier)) for _ in folders]
+    with ThreadPoolExecutor(len(folders)) as pool:
+        return list(pool.map(lambda store, folder: store.push("leaves", folder), stores, folders))
+
+
+def test_concurrent_pushers_get_different_versions_and_none_is_lost(store, tmp_path):
+    folders = [write_folder(tmp_path / str(seed), seed) for seed in range(6)]
+    pushed = push_at_once(store, folders)
+    assert sorted(version.version for version, _ in pushed) == [1, 2, 3, 4, 5, 6]
+    for folder, (version, new) in zip(folders, pushed, strict=True):
+        assert new and store.resolve(version.ref).sha256 == version.sha256
+        assert version.open("index.csv").read_bytes() == (folder / "index.csv").read_bytes()
+
+
+def test_concurrent_pushers_of_the_same_content_share_one_version(store, prepared):
+    pushed = push_at_once(store, [prepared] * 4)
+    assert [version.ref for version, _ in pushed] == ["leaves:1"] * 4 and sum(new for _, new in pushed) == 1
+    assert store.refs() == [("leaves", 1)]
+
+
+def test_a_killed_push_leaves_no_version_and_the_next_one_completes(place, store, prepared, tmp_path):
+    large = prepared / "large.npy"
+    large.touch()
+    os.truncate(large, 1 << 32)  # sparse: quick to make, seconds to hash
+    command = [sys.executable, "-m", "plant_pathology.datastore", "push", *place.overrides]
+    with subprocess.Popen(command, cwd=tmp_path) as push:
+        while not store.objects.keys("objects"):
+            assert push.poll() is None
+        push.send_signal(signal.SIGKILL)
+    assert push.returncode == -signal.SIGKILL
+    assert store.refs() == [] and not (tmp_path / "datastore.json").exists()
+    os.truncate(large, 1000)
+    version, _ = store.push("leaves", prepared)
+    assert version.ref == "leaves:1" and version.damages() == []
+
+
+def test_a_file_that_changes_while_it_is_pushed_is_not_stored_as_what_it_was(store, tmp_path):
+    (tmp_path / "file").write_bytes(b"after")
+    before = hashlib.sha256(b"before").hexdigest()
+    with pytest.raises(StageError, match="changed while it was pushed"):
+        store.objects.put(object_key(before), tmp_path / "file", before)
+    assert store.objects.keys("objects") == []
+
+
+@pytest.mark.parametrize("name", ["../up", "/root", "", "..", ".hidden", "a/b", "a\\b", "a\nb", "Leaves", "a:1"])
+def test_a_name_that_tries_to_escape_is_refused(name, store, prepared):
+    with pytest.raises(StageError, match="store.name"):
+        store.push(name, prepared)
+    with pytest.raises(StageError):
+        store.resolve(f"{name}:1")
+    assert store.objects.keys("objects") == []
+
+
+def test_a_file_name_that_other_systems_cannot_hold_is_refused_before_anything_moves(store, prepared):
+    for name in ("line\nbreak", "back\\slash", "C:drive"):
+        (prepared / name).touch()
+        with pytest.raises(StageError, match="cannot be stored"):
+            store.push("leaves", prepared)
+        (prepared / name).unlink()
+    (prepared / "link").symlink_to(prepared.parent)
+    with pytest.raises(StageError, match="replace the link"):
+        store.push("leaves", prepared)
+    assert store.objects.keys("") == []
+
+
+@pytest.mark.parametrize("file", ["../up", "/root", "", ".", "a/../../b", "a//b", "a/", "a\nb", "a\\..\\b", "C:a"])
+def test_a_manifest_whose_paths_try_to_escape_is_refused(file, store):
+    forge(store, {file: {"sha256": "0" * 64, "size": 1}})
+    with pytest.raises(StageError, match="1.json is damaged"):
+        store.resolve("leaves:1")
+
+
+@pytest.mark.parametrize("sha256", ["../../secret", "0" * 63, "0" * 63 + "\n", None])
+def test_a_manifest_that_names_anything_but_objects_is_refused(sha256, store):
+    forge(store, {"a": {"sha256": sha256, "size": 1}})
+    with pytest.raises(StageError, match="1.json is damaged"):
+        store.resolve("leaves:1")
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"name": "roots"}, {"sha256": "0" * 64}, {"files": []}, None])
+def test_a_manifest_that_does_not_match_its_place_or_hash_is_refused(change, store):
+    forge(store, {"a": {"sha256": "0" * 64, "size": 1}}, change)
+    with pytest.raises(StageError, match="1.json is damaged"):
+        store.resolve("leaves:1")
+
+
+def forge(store, files, change=(), number=1):
+    manifest = {"name": "leaves", "version": number, "created": "", "note": "", "files": files}
+    manifest |= {"sha256": content_hash(files)}
+    content = b"" if change is None else json.dumps(manifest | dict(change)).encode()
+    assert store.objects.create(manifest_key("leaves", number), content)
+
+
+def test_a_note_that_would_break_the_table_is_refused(store, prepared):
+    with pytest.raises(StageError, match="store.note must be one line"):
+        store.push("leaves", prepared, "two\nlines")
+
+
+def test_an_unknown_version_is_an_error_that_lists_what_there_is(store, prepared, tmp_path):
+    with pytest.raises(StageError, match="holds no version at all"):
+        store.resolve("leaves")
+    store.push("leaves", prepared)
+    store.push("leaves", write_folder(tmp_path / "other", seed=1))
+    for ref in ("leaves:3", "roots", "roots:1"):
+        with pytest.raises(StageError, match="leaves:1, leaves:2, and not " + ref):
+            store.resolve(ref)
+    assert store.resolve("leaves").ref == "leaves:2"
+    assert store.resolve("leaves:1").ref == "leaves:1"
+
+
+def test_version_ten_comes_after_version_nine(store, prepared):
+    for number in range(1, 11):
+        forge(store, {"a": {"sha256": "0" * 64, "size": number}}, number=number)
+    assert store.resolve("leaves").ref == "leaves:10"
+    assert [version.version for version in store.versions()] == list(range(1, 11))
+    assert store.push("leaves", prepared)[0].ref == "leaves:11"
+
+
+def test_training_opens_what_the_pointer_names_or_data_ref(place, store, prepared, tmp_path):
+    cfg = [*place.overrides, f"paths.root={tmp_path}"]
+    with pytest.raises(StageError, match="datastore push"):
+        open_version(config(*cfg))
+    assert datastore(tmp_path, "push", *place.overrides).returncode == 0
+    store.push("plant-pathology", write_folder(tmp_path / "other", seed=1))
+    assert open_version(config(*cfg)).ref == "plant-pathology:1"
+    assert open_version(config(*cfg, "data.ref=plant-pathology:2")).ref == "plant-pathology:2"
+    assert open_version(config(*cfg, "data.ref=plant-pathology")).ref == "plant-pathology:2"
+
+
+def test_a_pointer_into_another_store_is_an_error_that_names_it(prepared, tmp_path):
+    def cfg(store):
+        return config(f"store.uri=file://{tmp_path / store}", f"paths.root={tmp_path}")
+
+    assert datastore(tmp_path, "push", f"store.uri=file://{tmp_path / 'first'}").returncode == 0
+    with pytest.raises(StageError, match="points to plant-pathology:1 in .*/first"):
+        open_version(cfg("second"))
+    open_store(cfg("second")).push("plant-pathology", write_folder(tmp_path / "other", seed=1))
+    with pytest.raises(StageError, match="another plant-pathology:1, in .*/first"):
+        open_version(cfg("second"))
+
+
+def test_a_folder_that_prepare_did_not_finish_is_not_pushed(prepared, tmp_path):
+    (prepared / "manifest.json").unlink()
+    done = datastore(tmp_path, "push")
+    assert done.returncode == 1 and "run `python -m plant_pathology.prepare`" in done.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_pull_asks_where_to_and_never_replaces_a_folder_that_holds_files(prepared, tmp_path):
+    assert datastore(tmp_path, "push").returncode == 0
+    assert "store.into" in datastore(tmp_path, "pull").stderr
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis").touch()
+    done = datastore(tmp_path, "pull", "store.into=mine")
+    assert done.returncode == 1 and "mine holds files already" in done.stderr
+    assert list(contents(tmp_path / "mine")) == ["thesis"]
+
+
+@pytest.mark.parametrize(
+    "overrides, environment, remedy",
+    [
+        (["store.uri=s3://nowhere/x"], {}, "NoSuchBucket to ListObjectsV2: make the bucket, or set store.uri"),
+        ([], {"AWS_ACCESS_KEY_ID": "", "AWS_EC2_METADATA_DISABLED": "true"}, "aws configure"),
+        ([], {"AWS_PROFILE": "nobody"}, "set AWS_PROFILE"),
+        (["store.endpoint_url=http://127.0.0.1:9"], {}, "check store.uri, store.endpoint_url and the network"),
+        (["store.endpoint_url=127.0.0.1:9"], {}, "write http(s)://<host>:<port>"),
+        ([f"store.uri=s3://key:{SECRET}@team/x"], {}, "store.uri must be file://<folder> or s3://<bucket>/<prefix>"),
+        (["store.uri=???"], {}, "store.uri is not set"),
+    ],
+)
+def test_a_store_out_of_reach_is_one_line_with_the_remedy_and_no_secret(overrides, environment, remedy, s3, tmp_path):
+    place = BucketPlace(tmp_path, s3)
+    done = datastore(tmp_path, "ls", *place.overrides, *overrides, **environment)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert remedy in done.stderr
+    assert SECRET not in done.stdout + done.stderr
