@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+
 from conftest import PROJECT, run_module
 
 NAME = "plant-pathology-2021-fgvc8"

@@ -111,9 +111,7 @@ class BucketPlace:
     def writes(self):
         """What changes for an object's key whenever it is written."""
         store = f"/{BUCKET}/{self.prefix}/"
-        return {
-            path: n for (method, path), n in self.s3.requests.items() if method == "PUT" and path.startswith(store)
-        }
+        return {path: n for (method, path), n in self.s3.requests.items() if method == "PUT" and path.startswith(store)}
 
 
 @pytest.fixture(params=["file", "s3"])

@@ -107,9 +107,7 @@ def test_the_code_that_travels_is_only_what_predicts(project):
     assert names == {f"plant_pathology/{name}.py" for name in ("__init__", "images", "metrics", "predict")}
 
 
-@pytest.mark.parametrize(
-    "override", ["package.kernel=Has_Capitals", "package.dataset=tiny", "package.owner=no/slash"]
-)
+@pytest.mark.parametrize("override", ["package.kernel=Has_Capitals", "package.dataset=tiny", "package.owner=no/slash"])
 def test_a_name_that_kaggle_would_refuse_is_refused_here(project, root, override):
     done = stage("package", root, project, override)
     assert done.returncode == 1 and override.split("=")[0] in done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -71,7 +72,7 @@ def test_dvc_s_own_tools_show_the_figures(project):
     assert 0 < metrics["reports/metrics.json"]["data"]["sample_f1"] <= 1
     assert metrics["reports/rehearsal.json"]["data"]["verdict"] == "passed"
     page = run_in(project, "dvc", "plots", "show", "--out", "plots").strip().removeprefix("file://")
-    shown = open(page).read()
+    shown = Path(page).read_text()
     assert "Leaderboard" in shown and "curves.svg" in shown and "grid.svg" in shown
 
 

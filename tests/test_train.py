@@ -102,9 +102,7 @@ def test_a_killed_run_continues_to_the_same_digits(root, tmp_path):
     columns = ["epoch", "train_loss", "val_loss", "val_f1"]
     first, second = (pd.read_csv(path / "metrics.csv")[columns] for path in (killed, tmp_path / "runs" / killed.name))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
-    assert (killed / "validation.csv").read_bytes() == (
-        tmp_path / "runs" / killed.name / "validation.csv"
-    ).read_bytes()
+    assert (killed / "validation.csv").read_bytes() == (tmp_path / "runs" / killed.name / "validation.csv").read_bytes()
 
 
 def test_a_sweep_runs_every_combination_and_the_second_start_only_what_is_missing(root):

@@ -104,9 +104,7 @@ def unpack(archive: Path, folder: Path) -> None:
                     archive.unlink()
                     raise StageError(f"{archive} is damaged ({error}): run `make download` again") from None
                 if not written.is_relative_to(work):
-                    raise StageError(
-                        f"{archive} holds {member.filename}, which leads out of the folder: do not use it"
-                    )
+                    raise StageError(f"{archive} holds {member.filename}, which leads out of the folder: do not use it")
                 bar.update(member.file_size)
 
 

@@ -68,9 +68,7 @@ class Classifier(pl.LightningModule):
 
     def validation_results(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the validation that ran last: (n, outputs) probabilities and (n, outputs) targets, in order."""
-        probabilities, targets = (
-            torch.cat(parts).float().cpu().numpy() for parts in zip(*self.validated, strict=True)
-        )
+        probabilities, targets = (torch.cat(parts).float().cpu().numpy() for parts in zip(*self.validated, strict=True))
         return probabilities, targets
 
     def probabilities(self, logits: Tensor) -> Tensor:

@@ -149,9 +149,7 @@ def score_of(submitted: Path, solution: Path, competition: Competition) -> float
     both = ours.merge(truth, on=competition.image_column, how="left", suffixes=("_ours", "_true"))
     if both.isna().any(axis=None):
         missing = both[both.isna().any(axis=1)][competition.image_column]
-        raise StageError(
-            f"rehearse.solution={solution} has no row for {len(missing)} images, {missing.iloc[0]} first"
-        )
+        raise StageError(f"rehearse.solution={solution} has no row for {len(missing)} images, {missing.iloc[0]} first")
     predicted, true = (
         one_hot(competition.label_lists(both[f"{competition.label_column}_{side}"]), competition.labels)
         for side in ("ours", "true")

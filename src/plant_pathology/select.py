@@ -1,4 +1,4 @@
-"""Stage: the sweep's runs to a leaderboard, figures and the bundle that predicts. It reads no images and trains nothing."""
+"""Stage: the sweep's runs to a leaderboard, figures and the bundle that predicts. Reads no images, trains nothing."""
 
 from pathlib import Path
 from typing import Any

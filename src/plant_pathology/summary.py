@@ -48,9 +48,7 @@ def next_steps(metrics: dict, kernel: dict) -> str:
     if kernel["id"].startswith("KAGGLE_USERNAME/"):
         steps.insert(0, "set package.owner in conf/config.yaml to your Kaggle user name, then make repro")
     if metrics["synthetic"]:
-        steps.insert(
-            0, "make download, or make repro RAW=<competition folder>: the same on real images, worth pushing"
-        )
+        steps.insert(0, "make download, or make repro RAW=<competition folder>: the same on real images, worth pushing")
     return "next       " + "\n           ".join(steps)
 
 

@@ -32,7 +32,8 @@ class SweepIndex(Callback):
         if failed:
             causes = "\n  ".join(f"{name}: {failure_cause(runs / name)}" for name in failed)
             sys.exit(
-                f"error: {len(failed)} of {len(entered)} runs failed; start the sweep again to do only these\n  {causes}"
+                f"error: {len(failed)} of {len(entered)} runs failed;"
+                f" start the sweep again to do only these\n  {causes}"
             )
         write_json(runs / INDEX, {"runs": entered})
         shutil.rmtree(runs / ENTRIES)
