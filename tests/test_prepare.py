@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from conftest import run_module
+from plant_pathology.index import read_table
 from plant_pathology.prepare import duplicate_groups, folds
-from plant_pathology.shards import Shards
+from plant_pathology.shards import Shards, shard_name
 
 
 @pytest.fixture
@@ -30,18 +31,19 @@ def hashes(folder):
 
 
 def test_the_same_images_give_the_same_bytes_on_any_number_of_workers(competition):
-    assert prepare(competition, "prepare.workers=1", "prepare.rows_per_shard=20").returncode == 0
+    assert prepare(competition, "prepare.workers=1", "prepare.shard_mb=0.06").returncode == 0
     first = hashes(competition / "data" / "prepared")
-    assert prepare(competition, "prepare.workers=3", "prepare.rows_per_shard=20").returncode == 0
+    assert prepare(competition, "prepare.workers=3", "prepare.shard_mb=0.06").returncode == 0
     assert hashes(competition / "data" / "prepared") == first
-    assert sum(name.endswith(".npy") for name in first) == 4
+    assert sum(name.startswith("images-") for name in first) == 4
 
 
 def test_index_csv_says_where_each_image_s_pixels_are(competition):
-    assert prepare(competition, "prepare.rows_per_shard=20").returncode == 0
+    assert prepare(competition, "prepare.shard_mb=0.06", "machine=cpu").returncode == 0
     prepared = competition / "data" / "prepared"
-    index = pd.read_csv(prepared / "index.csv")
-    pixels = Shards(lambda name: prepared / name).read(index["shard"], index["row"])
+    index = read_table(prepared / "index.csv")
+    names = [shard_name(number, "raw") for number in index["shard"]]
+    pixels = np.stack(list(Shards(lambda name: prepared / name).pixels(names, index["row"])))
     assert pixels.shape == (64, 32, 32, 3)
     plain = index[index["image"].duplicated(keep=False) == False].index[-1]  # noqa: E712
     source = Image.open(competition / "data/raw/sample/train_images" / index["image"][plain])

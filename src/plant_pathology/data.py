@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -12,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from plant_pathology.augment import Augment, draw
 from plant_pathology.datastore import Version
-from plant_pathology.shards import Shards
+from plant_pathology.index import ARRAY, open_array
+from plant_pathology.shards import Shards, shard_name
 from plant_pathology.stage import StageError, read_json
 
 
@@ -59,21 +59,21 @@ class OrderedBatches(Sampler):
 
 
 class LabelledImages(Dataset):
-    """Rows of index.csv with their pixels; indexed by a whole `Batch`."""
+    """Rows of the index with their pixels; indexed by a whole `Batch`."""
 
-    def __init__(self, index: pd.DataFrame, labels: list[str], shards: Shards, seed: int):
-        self.index, self.shards, self.seed = index, shards, seed
-        self.targets = index[[f"is_{label}" for label in labels]].to_numpy(np.float32)
+    def __init__(self, index: np.ndarray, shards: Shards, encoding: str, seed: int):
+        self.index, self.shards, self.encoding, self.seed = index, shards, encoding, seed
         self._epoch, self._draws = None, None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, batch: Batch) -> dict[str, Tensor]:
-        rows = self.index.iloc[batch.samples]
+        rows = self.index[batch.samples]
+        names = [shard_name(number, self.encoding) for number in rows["shard"]]
         item = {
-            "images": torch.from_numpy(self.shards.read(rows["shard"].to_list(), rows["row"].to_list())),
-            "targets": torch.from_numpy(self.targets[batch.samples]),
+            "images": torch.from_numpy(np.stack(list(self.shards.pixels(names, rows["row"])))),
+            "targets": torch.from_numpy(rows["targets"].astype(np.float32)),
         }
         if batch.epoch is not None:
             if batch.epoch != self._epoch:
@@ -95,14 +95,13 @@ class StoredData(pl.LightningDataModule):
         super().__init__()
         self.batch_size, self.augment, self.seed = batch_size, augment, seed
         self.manifest = read_json(version.open("manifest.json"), "push the prepared data again")
-        index = pd.read_csv(version.open("index.csv"), dtype={"image": str, "labels": str})
-        if fold not in set(index["fold"]):
-            raise StageError(f"data.fold={fold}: {version.ref} has the folds {sorted(set(index['fold']))}")
-        shards = Shards(version.open)
+        index = open_array(version.open(ARRAY))
+        if fold not in (folds := np.unique(index["fold"]).tolist()):
+            raise StageError(f"data.fold={fold}: {version.ref} has the folds {', '.join(map(str, folds))}")
+        shards, encoding = Shards(version.open), self.manifest["encoding"]
         held_out = index["fold"] == fold
-        labels = self.manifest["labels"]
-        self.training = LabelledImages(index[~held_out], labels, shards, seed)
-        self.validation = LabelledImages(index[held_out], labels, shards, seed)
+        self.training = LabelledImages(index[~held_out], shards, encoding, seed)
+        self.validation = LabelledImages(index[held_out], shards, encoding, seed)
         if len(self.training) < batch_size:
             raise StageError(f"data.batch_size={batch_size} is more than the {len(self.training)} training images")
 

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from plant_pathology.competition import Competition
 from plant_pathology.images import ImageError, decode
-from plant_pathology.shards import shard_name, write_shard
+from plant_pathology.index import write_index
+from plant_pathology.shards import encode, shard_name, write_shard
 from plant_pathology.stage import StageError, stage, whole_folder, write_json
 
 
@@ -30,13 +31,12 @@ def main(cfg: DictConfig) -> None:
     with whole_folder(Path(cfg.paths.prepared)) as folder:
         places = write_shards([images / name for name in table["image"]], folder, cfg.prepare)
         table = pd.concat([table, places], axis=1)
-        table["group"] = duplicate_groups(table.pop("pixels"))
+        table["group"] = duplicate_groups(table["pixels"])
         targets = one_hot(table["labels"], competition.labels)
         table["fold"] = folds(targets.to_numpy(), table["group"], cfg.prepare.folds, cfg.seed)
         duplicates = describe_duplicates(table)
-        index = table.assign(labels=table["labels"].str.join(competition.separator))
-        index = index[["image", "labels", "fold", "group", "shard", "row"]].join(targets)
-        index.to_csv(folder / "index.csv", index=False)
+        index = table.assign(labels=table["labels"].str.join(competition.separator)).join(targets)
+        write_index(folder, index, competition.labels)
         write_json(
             folder / "manifest.json",
             {
@@ -45,6 +45,8 @@ def main(cfg: DictConfig) -> None:
                 "multilabel": competition.multilabel,
                 "labels": competition.labels,
                 "image_size": cfg.prepare.image_size,
+                "encoding": cfg.prepare.encoding,
+                "quality": cfg.prepare.quality,
                 "images": len(table),
                 "images_with_label": dict(zip(competition.labels, targets.sum().tolist(), strict=True)),
                 "images_in_fold": table["fold"].value_counts().sort_index().tolist(),
@@ -59,50 +61,55 @@ def main(cfg: DictConfig) -> None:
 
 
 def write_shards(paths: list[Path], folder: Path, prepare: DictConfig) -> pd.DataFrame:
-    """Decode `paths` in parallel and write them as shards.
+    """Decode `paths` in parallel and write them as shards, each a random sample of all: so a run can shuffle within
+    the few shards that it has, whatever order the images came in.
 
     Returns:
-        A row an image, in order: `shard`, `row`, and `pixels`, the SHA-256 of the decoded image.
+        A row an image, in the order of `paths`: `shard`, `row`, and `pixels`, the SHA-256 of the decoded image.
 
     Raises:
         StageError: listing every file that is no whole image.
     """
-    places, rows, problems = [], [], []
-    for image in tqdm(
-        decode_all(paths, prepare.image_size, prepare.workers), "prepare", len(paths), unit="img", disable=None
-    ):
+    order = sorted(range(len(paths)), key=lambda i: hashlib.sha256(paths[i].name.encode()).digest())
+    decoded = decode_all([paths[i] for i in order], prepare)
+    places: dict[int, tuple[int, int, str]] = {}
+    rows: list[bytes] = []
+    problems = []
+    shard = 0
+    for position, image in tqdm(zip(order, decoded, strict=True), "prepare", len(paths), unit="img", disable=None):
         if isinstance(image, ImageError):
             problems.append(str(image))
             continue
-        shard = shard_name(len(places) // prepare.rows_per_shard)
-        places.append((shard, len(rows), hashlib.sha256(image.tobytes()).hexdigest()))
-        rows.append(image)
-        if len(rows) == prepare.rows_per_shard:
-            write_shard(folder / shard, rows)
-            rows = []
+        pixels, row = image
+        places[position] = (shard, len(rows), pixels)
+        rows.append(row)
+        if sum(map(len, rows)) >= prepare.shard_mb * 1e6:
+            write_shard(folder / shard_name(shard, prepare.encoding), rows, prepare.image_size)
+            shard, rows = shard + 1, []
     if problems:
         raise StageError(
             f"{len(problems)} image(s) cannot be read\n  "
-            + "\n  ".join(problems)
-            + "\nreplace them (make download), or"
-            " take their lines out of the training table"
+            + "\n  ".join(sorted(problems))
+            + "\nreplace them (make download), or take their lines out of the training table"
         )
     if rows:
-        write_shard(folder / shard, rows)
-    return pd.DataFrame(places, columns=["shard", "row", "pixels"])
+        write_shard(folder / shard_name(shard, prepare.encoding), rows, prepare.image_size)
+    return pd.DataFrame([places[i] for i in range(len(paths))], columns=["shard", "row", "pixels"])
 
 
-def decode_all(paths: list[Path], side: int, workers: int | None) -> Iterator[np.ndarray | ImageError]:
-    """Decode in parallel, in order; a file that fails gives its error in the image's place."""
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(partial(_decode_or_error, side=side), paths, chunksize=16)
+def decode_all(paths: list[Path], prepare: DictConfig) -> Iterator[tuple[str, bytes] | ImageError]:
+    """Decode in parallel, in order: the pixels' SHA-256 and the row to store, or the error of a file that fails."""
+    job = partial(_decode_or_error, side=prepare.image_size, encoding=prepare.encoding, quality=prepare.quality)
+    with ProcessPoolExecutor(prepare.workers) as pool:
+        yield from pool.map(job, paths, chunksize=16)
 
 
-def _decode_or_error(path: Path, side: int) -> np.ndarray | ImageError:
+def _decode_or_error(path: Path, side: int, encoding: str, quality: int) -> tuple[str, bytes] | ImageError:
     try:
-        return decode(path, side)
+        pixels = decode(path, side)
     except ImageError as error:
         return error
+    return hashlib.sha256(pixels.tobytes()).hexdigest(), encode(pixels, encoding, quality)
 
 
 def one_hot(labels: Iterable[list[str]], vocabulary: list[str]) -> pd.DataFrame:

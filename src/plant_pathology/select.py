@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> None:
     results = sweep_results(runs)
     board = leaderboard(results, competition)
     best = results[0]
-    predictions = pd.read_csv(runs / best["run"] / "validation.csv", dtype={"labels": str})
+    predictions = pd.read_csv(runs / best["run"] / "validation.csv", dtype={"image": str})
     scores = label_scores(predictions, best["threshold"], competition)
     write_bundle(Path(cfg.paths.models) / "best", runs, best, predictions, competition)
     write_table(reports / "leaderboard.csv", board)
@@ -125,7 +125,7 @@ def write_bundle(
                 "labels": competition.labels,
                 "image_size": network["image_size"],
                 "thresholds": dict.fromkeys(competition.labels, best["threshold"]),
-                "fallback": predictions["labels"].mode()[0],
+                "fallback": most_frequent(true, competition),
                 "members": [
                     {
                         "run": best["run"],
@@ -141,6 +141,12 @@ def write_bundle(
                 "runs": [{key: best[key] for key in ("run", "f1", "epoch", "config", "code")}],
             },
         )
+
+
+def most_frequent(true: np.ndarray, competition: Competition) -> str:
+    """The label set that stands in most rows, as a submission spells it."""
+    sets, counts = np.unique(true, axis=0, return_counts=True)
+    return competition.separator.join(np.array(competition.labels)[sets[counts.argmax()]])
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

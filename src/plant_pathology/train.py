@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from plant_pathology.model import Classifier
 
 IDENTITY = ("seed", "competition", "data", "model", "trainer")
-CODE = ("augment", "data", "metrics", "model", "shards", "train")
+CODE = ("augment", "data", "index", "metrics", "model", "shards", "train")
 
 
 @stage
@@ -136,7 +136,8 @@ def fit(cfg: DictConfig, version: Version, folder: Path) -> dict[str, Any]:
     trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
     probabilities, targets = classifier.validation_results()
     threshold, f1 = best_threshold(probabilities, targets, data.manifest["multilabel"])
-    write_predictions(folder / "validation.csv", data.validation.index, probabilities, data.manifest["labels"])
+    names = [name.decode() for name in data.validation.index["image"]]
+    write_predictions(folder / "validation.csv", names, targets, probabilities, data.manifest["labels"])
     network = {"name": cfg.model.name, "image_size": data.manifest["image_size"], **classifier.normalization}
     return {"f1": f1, "threshold": threshold, **history.summary(), "network": network}
 
@@ -156,12 +157,14 @@ def build(cfg: DictConfig, manifest: dict) -> "Classifier":
         ) from error
 
 
-def write_predictions(path: Path, index: pd.DataFrame, probabilities: np.ndarray, labels: list[str]) -> None:
-    """A row an image: its name, its true labels, and for each label is_<label>, 0 or 1, and p_<label>."""
-    table = index[["image", "labels", *(f"is_{label}" for label in labels)]].reset_index(drop=True)
-    columns = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])
+def write_predictions(
+    path: Path, images: list[str], targets: np.ndarray, probabilities: np.ndarray, labels: list[str]
+) -> None:
+    """A row an image: its name, and for each label is_<label>, 0 or 1, and p_<label>."""
+    true = pd.DataFrame(targets.astype(int), columns=[f"is_{label}" for label in labels])
+    predicted = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])
     with whole_file(path) as work:
-        pd.concat([table, columns], axis=1).to_csv(work, index=False)
+        pd.concat([pd.Series(images, name="image"), true, predicted], axis=1).to_csv(work, index=False)
 
 
 if __name__ == "__main__":
