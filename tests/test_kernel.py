@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import zipfile
 
 import numpy as np
@@ -15,6 +16,7 @@ from conftest import config, git, run_module
 from plant_pathology.competition import Competition
 from plant_pathology.predict import Bundle, submission_of
 from plant_pathology.rehearse import check_submission
+from plant_pathology.sandbox import namespaces_work, run_kernel
 
 COMPETITION = Competition.from_config(config())
 
@@ -160,6 +162,39 @@ def test_a_submission_that_differs_from_the_repository_s_predictions_fails(proje
     edit_last_cell(root, '"submission.csv",\n)', '"submission.csv",\n)' + tamper)
     assert stage("rehearse", root, project).returncode == 1
     assert "1 of 8 rows differ" in rehearsal(root)["checks"]["equal"]
+
+
+SCRIPT = """
+import probe, socket
+print("imported", probe.__name__)
+try:
+    socket.create_connection(("127.0.0.1", {port}), timeout=5)
+except OSError as error:
+    print("refused", error)
+"""
+
+
+@pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
+def test_a_kernel_sees_the_image_s_packages_wherever_they_lie_and_no_network(tmp_path, monkeypatch, isolation):
+    if isolation == "namespace" and not namespaces_work():
+        pytest.skip("this system allows no namespaces")
+    packages, kernel, working = (tmp_path / name for name in ("packages", "kernel", "working"))
+    for folder in (packages, kernel, working):
+        folder.mkdir()
+    (packages / "probe.py").touch()
+
+    def link_probe(image):
+        image.mkdir()
+        (image / "probe.py").symlink_to(packages / "probe.py")
+
+    monkeypatch.setattr("plant_pathology.sandbox.link_image", link_probe)
+    (kernel / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (kernel / "kernel.py").write_text(SCRIPT.format(port=server.getsockname()[1]))
+        outcome = run_kernel(kernel, {"data": packages}, working, timeout_s=60, isolation=isolation)
+    assert outcome.error is None, outcome.log
+    assert outcome.isolation == isolation and not outcome.network
+    assert "imported probe" in outcome.log and "refused" in outcome.log
 
 
 FORM = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "labels": ["healthy", "healthy"]})

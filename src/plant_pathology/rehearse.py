@@ -105,7 +105,7 @@ def check(
     """Everything that is known to fail a submission, named as the check that finds it."""
     brought = sorted(FORBIDDEN & set(outcome.modules))
     checks = {
-        "runs": Check(outcome.error is None, outcome.error or f"{outcome.seconds:.1f} s"),
+        "runs": Check(outcome.error is None, last_line(outcome.error) or f"{outcome.seconds:.1f} s"),
         "offline": Check(not outcome.network, f"network off by {outcome.isolation}"),
         "imports": Check(
             not brought, f"imports {', '.join(brought)}" if brought else "nothing that belongs to training"
@@ -119,6 +119,11 @@ def check(
             not differing, f"{differing} of {len(expected)} rows differ from the repository's predictions"
         )
     return checks
+
+
+def last_line(error: str | None) -> str:
+    """A traceback's message; the whole of it stands in the kernel's log."""
+    return (error or "").strip().rpartition("\n")[2]
 
 
 def check_submission(path: Path, form: pd.DataFrame, competition: Competition) -> Check:

@@ -142,8 +142,8 @@ def kernel_environment(image: Path, inputs: str, working: str) -> dict[str, str]
 
 
 def python_command(*arguments: str) -> list[str]:
-    """The base interpreter, without site-packages: only PYTHONPATH adds to the standard library."""
-    return [sys._base_executable, "-S", "-B", *arguments]
+    """The base interpreter, without site-packages and the script's folder: only PYTHONPATH adds to the standard library."""
+    return [sys._base_executable, "-S", "-B", "-P", *arguments]
 
 
 def in_process(box: Path, code: Path, inputs: dict[str, Path], working: Path, port: str):
@@ -164,10 +164,13 @@ def in_namespace(box: Path, code: Path, inputs: dict[str, Path], working: Path, 
     report.mkdir()
     packages = {str(link.resolve().parent) for link in (box / "image").iterdir()}
     interpreter = {sys.base_prefix, str(Path(sys._base_executable).resolve().parent.parent)}
-    read_only = {path: path for path in packages | interpreter if not path.startswith("/usr/")}
-    read_only |= {str(box / "image"): "/image", str(code.resolve().parent): "/kaggle/src"}
-    read_only |= {str(Path(kernel_runner.__file__).resolve()): "/kernel_runner.py"}
-    read_only |= {str(folder.resolve()): f"/kaggle/input/{name}" for name, folder in inputs.items()}
+    read_only = [
+        *((path, path) for path in packages | interpreter if not path.startswith("/usr/")),
+        (str(box / "image"), "/image"),
+        (str(code.resolve().parent), "/kaggle/src"),
+        (str(Path(kernel_runner.__file__).resolve()), "/kernel_runner.py"),
+        *((str(folder.resolve()), f"/kaggle/input/{name}") for name, folder in inputs.items()),
+    ]
     script = [
         "set -e",
         f"root={shlex.quote(str(root))}",
@@ -180,11 +183,12 @@ def in_namespace(box: Path, code: Path, inputs: dict[str, Path], working: Path, 
         "done",
         "for name in null zero random urandom; do own /dev/$name /dev/$name; done",
         "mkdir -p $root/proc $root/tmp $root/dev/shm && mount -t proc none $root/proc",
-        *(f"show {shlex.quote(source)} {shlex.quote(target)}" for source, target in sorted(read_only.items())),
+        # Before what is shown: a checkout may itself lie below /tmp.
+        "mount -t tmpfs none $root/tmp && mount -t tmpfs none $root/dev/shm",
+        *(f"show {shlex.quote(source)} {shlex.quote(target)}" for source, target in sorted(read_only)),
         f"own {shlex.quote(str(working.resolve()))} /kaggle/working",
         f"own {shlex.quote(str(report))} /report",
         "mount -o remount,ro $root",
-        "mount -t tmpfs none $root/tmp && mount -t tmpfs none $root/dev/shm",
         "cd $root/kaggle/working",
         'exec chroot "$root" /bin/sh -c \'cd /kaggle/working && exec "$@"\' sh "$@"',
     ]
