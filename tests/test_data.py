@@ -1,15 +1,28 @@
+"""What training is shown: order, augmentation, and shards that arrive while it runs."""
+
+import threading
+from dataclasses import dataclass, replace
+
 import numpy as np
+import pytest
 import torch
 
-from plant_pathology.augment import Augment, draw
-from plant_pathology.data import OrderedBatches, ShuffledBatches
+from conftest import config, run_module
+from plant_pathology.augment import Augment, augment_batch, augment_pixels
+from plant_pathology.cache import Cache
+from plant_pathology.data import Batch, OrderedBatches, ShuffledBatches, StoredData
+from plant_pathology.datastore import open_version
+from plant_pathology.objects import FolderObjects
+from plant_pathology.shards import shard_name
+from plant_pathology.versions import Store, object_key
 
 AUGMENT = Augment(flip=True, rotate=20, scale=(0.7, 1.0), brightness=0.2)
 NOTHING = Augment(flip=False, rotate=0, scale=(1.0, 1.0), brightness=0)
+SHARD_OF = np.arange(100) // 10
 
 
-def order(seed, epoch):
-    sampler = ShuffledBatches(100, 16, seed)
+def order(seed, epoch, window=10):
+    sampler = ShuffledBatches(SHARD_OF, 16, window, seed)
     sampler.set_epoch(epoch)
     return np.concatenate([batch.samples for batch in sampler])
 
@@ -23,30 +36,132 @@ def test_an_epoch_shows_no_sample_twice_and_only_whole_batches():
     assert len(order(0, 0)) == len(set(order(0, 0))) == 96
 
 
+def test_an_epoch_needs_only_a_window_of_shards_at_a_time_in_the_order_it_says():
+    sampler = ShuffledBatches(SHARD_OF, 10, window=2, seed=0)
+    needed = SHARD_OF[np.concatenate([batch.samples for batch in sampler])].reshape(5, 20)
+    assert [set(part) for part in needed] == [set(pair) for pair in sampler.shard_order().reshape(5, 2)]
+    assert all((np.sort(part) != part).any() for part in needed), "within a window, samples are mixed"
+
+
 def test_validation_sees_every_sample_once_in_order():
     batches = list(OrderedBatches(100, 16))
     assert np.concatenate([batch.samples for batch in batches]).tolist() == list(range(100))
     assert len(batches) == len(OrderedBatches(100, 16))
 
 
-def test_an_image_is_augmented_alike_in_whichever_batch_it_comes():
-    images = torch.rand(8, 3, 32, 32)
-    draws = torch.from_numpy(draw(seed=0, epoch=2, samples=8))
-    together = AUGMENT(images, draws)
-    alone = torch.cat([AUGMENT(images[i : i + 1], draws[i : i + 1]) for i in range(8)])
-    torch.testing.assert_close(together, alone)
-    assert not torch.allclose(together, images)
+def leaves(count=8, side=48):
+    """Smooth images, as photographs are."""
+    coarse = np.random.default_rng(0).random((count, 3, 6, 6), dtype=np.float32)
+    smooth = torch.nn.functional.interpolate(torch.from_numpy(coarse), size=(side, side), mode="bicubic")
+    return (smooth.clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def test_augmentation_of_nothing_changes_nothing():
-    images = torch.rand(4, 3, 32, 32)
-    torch.testing.assert_close(NOTHING(images, torch.rand(4, Augment.DRAWS)), images, atol=1e-5, rtol=0)
+def on_device(pixels, maps, light):
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    return augment_batch(images, torch.from_numpy(maps), torch.from_numpy(light)).permute(0, 2, 3, 1).numpy() * 255
+
+
+def on_cpu(pixels, maps, light):
+    return np.stack([augment_pixels(*each) for each in zip(pixels, maps, light, strict=True)])
+
+
+def test_the_cpu_and_a_device_augment_alike():
+    pixels, drawn = leaves(), AUGMENT.draw(seed=0, epoch=2, samples=8)
+    np.testing.assert_allclose(on_cpu(pixels, *drawn), on_device(pixels, *drawn), atol=2)
+    assert np.abs(on_cpu(pixels, *drawn).astype(int) - pixels).mean() > 10
+
+
+@pytest.mark.parametrize("augment", [on_cpu, on_device])
+def test_an_image_is_augmented_alike_in_whichever_batch_it_comes(augment):
+    pixels, drawn = leaves(), AUGMENT.draw(seed=0, epoch=2, samples=8)
+    alone = [augment(pixels[i : i + 1], *(each[i : i + 1] for each in drawn)) for i in range(8)]
+    np.testing.assert_allclose(augment(pixels, *drawn), np.concatenate(alone), atol=1e-3)
+
+
+@pytest.mark.parametrize("augment", [on_cpu, on_device])
+def test_augmentation_of_nothing_changes_nothing(augment):
+    pixels = leaves()
+    np.testing.assert_allclose(augment(pixels, *NOTHING.draw(0, 0, 8)), pixels, atol=0.01)
 
 
 def test_mirrored_and_turned_leaves_keep_their_shape():
     """A disc stays a disc: mirroring must not shear what rotation turns."""
-    y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
-    disc = ((x**2 + y**2) < 0.25).float().expand(16, 3, 64, 64)
-    turned = Augment(flip=True, rotate=90, scale=(1.0, 1.0), brightness=0)(disc, torch.rand(16, Augment.DRAWS))
-    torch.testing.assert_close(turned.sum(), disc.sum(), rtol=0.01, atol=0)
-    assert (turned - disc).abs().mean() < 0.02
+    y, x = np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64), indexing="ij")
+    disc = np.broadcast_to(255 * ((x**2 + y**2) < 0.25)[..., None], (16, 64, 64, 3)).astype(np.uint8)
+    turning = Augment(flip=True, rotate=90, scale=(1.0, 1.0), brightness=0)
+    turned = on_device(disc, *turning.draw(0, 0, 16))
+    np.testing.assert_allclose(turned.sum(), disc.sum(), rtol=0.01)
+    assert np.abs(turned - disc).mean() < 255 * 0.02
+
+
+@pytest.fixture(scope="module", params=["raw", "jpeg"])
+def stored(request, raw, tmp_path_factory):
+    """A version of the drawn competition in many small shards, and its root."""
+    root = tmp_path_factory.mktemp(request.param)
+    overrides = [f"prepare.encoding={request.param}", "prepare.image_size=32", "prepare.shard_mb=0.02"]
+    for module, *verb in (["prepare"], ["datastore", "push"]):
+        done = run_module(module, *verb, "competition=sample", *overrides, f"paths.raw={raw}", cwd=root)
+        assert done.returncode == 0, done.stderr
+    return root
+
+
+def data_of(root, workers=0):
+    store = [f"store.uri=file://{root}/store", f"paths.root={root}"]
+    return StoredData(open_version(config(*store)), 0, 16, window=2, workers=workers, augment=AUGMENT, seed=0)
+
+
+def epoch(data, number):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(number)
+    return list(loader)
+
+
+def test_worker_processes_give_the_same_batches(stored):
+    alone, helped = epoch(data_of(stored), 3), epoch(data_of(stored, workers=2), 3)
+    assert len(alone) == len(helped) > 1
+    for one, other in zip(alone, helped, strict=True):
+        assert one.keys() == other.keys() == {"images", "targets"}
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_where_a_device_augments_the_batch_brings_untouched_pixels_and_what_to_do(stored):
+    data = data_of(stored)
+    data.training.on_cpu = False
+    samples = next(iter(ShuffledBatches(data.training.column("shard"), 16, window=2, seed=0))).samples
+    batch = epoch(data, 0)[0]
+    assert torch.equal(batch["images"], data.training[Batch(samples, None)]["images"])
+    moved = data.on_after_batch_transfer(batch, 0)["images"]
+    assert moved.shape == (16, 3, 32, 32) and moved.min() >= 0 and moved.max() <= 1
+
+
+@dataclass(frozen=True)
+class SlowObjects(FolderObjects):
+    """A place whose objects come only while `open` lets them."""
+
+    open: threading.Event
+    at_once: frozenset[str]
+
+    def fetch(self, key, target):
+        assert key in self.at_once or self.open.wait(60)
+        super().fetch(key, target)
+
+
+def test_the_first_batches_come_while_later_shards_are_still_on_their_way(stored, tmp_path):
+    data = data_of(stored)
+    order = ShuffledBatches(data.training.column("shard"), 4, window=2, seed=0).shard_order()
+    names = [shard_name(number, data.manifest["encoding"]) for number in order]
+    assert len(names) > 4
+    first = ["manifest.json", "index.npy", *names[:2]]
+    place = SlowObjects(
+        stored / "store",
+        threading.Event(),
+        frozenset(object_key(data.version.files[file]["sha256"]) for file in first),
+    )
+    version = replace(data.version, store=Store(place, Cache(tmp_path, limit=1e9)))
+    data = StoredData(version, 0, 4, window=2, workers=0, augment=AUGMENT, seed=0)
+    batches = iter(data.train_dataloader())
+    next(batches)
+    assert len(list((tmp_path / "objects").iterdir())) == len(first)
+    place.open.set()
+    rest = list(batches)
+    assert len(rest) == len(data.training) // 4 - 1

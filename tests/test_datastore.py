@@ -22,6 +22,7 @@ from werkzeug.serving import make_server
 
 from conftest import config, run_module
 from plant_pathology.bucket import BucketObjects
+from plant_pathology.cache import Cache
 from plant_pathology.datastore import open_store, open_version
 from plant_pathology.objects import FolderObjects
 from plant_pathology.stage import StageError
@@ -80,7 +81,7 @@ class FolderPlace:
         self.overrides = [f"store.uri=file://{self.root}"]
 
     def store(self):
-        return Store(FolderObjects(self.root), local=FolderObjects(self.root))
+        return Store(FolderObjects(self.root))
 
     def replace(self, key, content):
         (self.root / key).unlink()
@@ -103,7 +104,7 @@ class BucketPlace:
         ]
 
     def store(self):
-        return Store(BucketObjects(BUCKET, self.prefix, self.s3.url, sse=None), local=FolderObjects(self.cache))
+        return Store(BucketObjects(BUCKET, self.prefix, self.s3.url, sse=None), Cache(self.cache, limit=1e9))
 
     def replace(self, key, content):
         self.s3.client.put_object(Bucket=BUCKET, Key=f"{self.prefix}/{key}", Body=content)

@@ -1,16 +1,23 @@
-"""Augmentation of a whole batch by one affine map an image, on whatever device trains."""
+"""Augmentation by one affine map and one change of light an image: on the CPU image by image, on a device by batch."""
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 
 @dataclass(frozen=True)
 class Augment:
-    """How far images may be changed; `data.augment` in conf/config.yaml."""
+    """How far images may be changed; `data.augment` in conf/params.yaml.
+
+    Args:
+        flip: mirrored or not, both ways.
+        rotate: degrees, up to, either way.
+        scale: smallest and largest side of the crop, as a share of the image's.
+        brightness: factor within 1 +- this; contrast likewise.
+    """
 
     flip: bool
     rotate: float
@@ -19,30 +26,63 @@ class Augment:
 
     DRAWS = 8
 
-    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Crop, turn, mirror and relight.
+    def draw(self, seed: int, epoch: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """What is done to each sample in an epoch: a function of the arguments alone.
 
-        Args:
-            images: (n, 3, side, side) in [0, 1].
-            draws: (n, DRAWS) uniform in [0, 1): all the randomness there is, so equal draws give equal images.
+        Returns:
+            (samples, 2, 3) float32 maps from a place in the result to one in the image, both -1 to 1 from edge to edge;
+            (samples, 2) float32 contrast and brightness factors.
         """
-        signed = 2 * draws - 1
-        angle = torch.deg2rad(self.rotate * signed[:, 0])
+        uniform = np.random.default_rng([seed, epoch, 1]).random((samples, self.DRAWS), dtype=np.float32)
+        signed = 2 * uniform - 1
+        angle = np.deg2rad(self.rotate * signed[:, 0])
         low, high = self.scale
-        scale = low + (high - low) * draws[:, 1]
+        scale = low + (high - low) * uniform[:, 1]
         # The crop's centre moves as far as the crop stays inside the image, were it not turned.
         shift = signed[:, 2:4] * (1 - scale)[:, None]
-        mirror = torch.where(draws[:, 4:6] < 0.5, -1.0, 1.0) if self.flip else torch.ones_like(draws[:, 4:6])
-        cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
-        across, down = mirror.T
-        maps = torch.stack([cos * across, -sin * down, shift[:, 0], sin * across, cos * down, shift[:, 1]], dim=1)
-        grid = functional.affine_grid(maps.view(-1, 2, 3), list(images.shape), align_corners=False)
-        moved = functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-        contrast, light = (1 + self.brightness * signed[:, 6:8]).T[..., None, None, None]
-        mean = moved.mean(dim=(1, 2, 3), keepdim=True)
-        return (((moved - mean) * contrast + mean) * light).clamp(0, 1)
+        across, down = np.where(uniform[:, 4:6] < 0.5, -1.0, 1.0).T if self.flip else np.ones((2, samples))
+        cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+        maps = np.stack([cos * across, -sin * down, shift[:, 0], sin * across, cos * down, shift[:, 1]], axis=1)
+        return maps.reshape(-1, 2, 3).astype(np.float32), 1 + self.brightness * signed[:, 6:8]
 
 
-def draw(seed: int, epoch: int, samples: int) -> np.ndarray:
-    """The draws of every sample in an epoch, (samples, DRAWS) float32: a function of its arguments alone."""
-    return np.random.default_rng([seed, epoch, 1]).random((samples, Augment.DRAWS), dtype=np.float32)
+def augment_pixels(pixels: np.ndarray, affine: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """Augment one image on the CPU.
+
+    Args:
+        pixels: (side, side, 3) uint8.
+        affine: (2, 3), and light: (2,), a sample's share of what `Augment.draw` gave.
+
+    Returns:
+        (side, side, 3) uint8.
+    """
+    side = len(pixels)
+    linear, shift = affine[:, :2].astype(np.float64), affine[:, 2].astype(np.float64)
+    # Pixel centres lie at (i + 0.5) / side of the way from -1 to 1.
+    centre = (side - 1) / 2
+    offset = centre - linear @ (centre, centre) + shift * side / 2
+    moved = cv2.warpAffine(
+        pixels,
+        np.column_stack([linear, offset]),
+        (side, side),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REFLECT,
+    )
+    contrast, brightness = light
+    mean = np.mean(cv2.mean(moved)[:3])
+    values = (np.arange(256) - mean) * contrast + mean
+    return cv2.LUT(moved, np.clip(values * brightness + 0.5, 0, 255).astype(np.uint8))
+
+
+def augment_batch(images: Tensor, maps: Tensor, light: Tensor) -> Tensor:
+    """Augment a batch on the device where it is.
+
+    Args:
+        images: (n, 3, side, side) in [0, 1].
+        maps: (n, 2, 3), and light: (n, 2), as `Augment.draw` gives them.
+    """
+    grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    contrast, brightness = light.T[..., None, None, None]
+    mean = moved.mean(dim=(1, 2, 3), keepdim=True)
+    return (((moved - mean) * contrast + mean) * brightness).clamp(0, 1)

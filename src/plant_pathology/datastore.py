@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from plant_pathology.bucket import BucketObjects
+from plant_pathology.cache import Cache
 from plant_pathology.objects import FolderObjects
 from plant_pathology.stage import StageError, read_json, stage, write_json
 from plant_pathology.versions import Store, Version
@@ -26,11 +27,10 @@ def open_store(cfg: DictConfig) -> Store:
     if OmegaConf.is_missing(cfg.store, "uri"):
         raise StageError("store.uri is not set: write store.uri=s3://<bucket>/<prefix>")
     if match := re.fullmatch(r"file://(.+)", cfg.store.uri):
-        folder = FolderObjects(Path(match[1]))
-        return Store(folder, local=folder)
+        return Store(FolderObjects(Path(match[1])))
     if match := re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]+)(/.*)?", cfg.store.uri):
         bucket = BucketObjects(match[1], (match[2] or "").strip("/"), cfg.store.endpoint_url, cfg.store.sse)
-        return Store(bucket, local=FolderObjects(Path(cfg.store.cache).expanduser()))
+        return Store(bucket, Cache(Path(cfg.store.cache).expanduser(), cfg.store.cache_gb * 1e9))
     # Without the value: people write s3://key:secret@bucket.
     raise StageError("store.uri must be file://<folder> or s3://<bucket>/<prefix>")
 

@@ -11,7 +11,9 @@ from plant_pathology.stage import whole_file
 
 
 class History(pl.Callback):
-    """Writes metrics.csv after every epoch: epoch, train_loss, val_loss, val_f1, val_threshold, lr, seconds.
+    """Writes metrics.csv after every epoch: epoch, train_loss, val_loss, val_f1, val_threshold, lr, seconds, data_wait.
+
+    `data_wait` is the share of the training time between batches: loading, augmenting and moving the next one.
 
     Args:
         path: of metrics.csv.
@@ -24,12 +26,27 @@ class History(pl.Callback):
         self.rows: list[dict[str, float]] = []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.monotonic()
+        self._started = self._batch_ended = time.monotonic()
+        self._waited = 0.0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._waited += time.monotonic() - self._batch_ended
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch_ended = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
         seconds = time.monotonic() - self._started
-        self.rows.append({"epoch": trainer.current_epoch} | measured | {"seconds": round(seconds, 3)})
+        timing = {
+            "seconds": round(seconds, 3),
+            "data_wait": round(self._waited / (self._batch_ended - self._started), 4),
+        }
+        self.rows.append({"epoch": trainer.current_epoch} | measured | timing)
         with whole_file(self.path) as work, work.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.rows[0])
             writer.writeheader()
@@ -50,6 +67,7 @@ class History(pl.Callback):
             "epochs": len(self.rows),
             "seconds": round(seconds, 3),
             "images_per_second": round(self.images * len(self.rows) / seconds, 1),
+            "data_wait": round(sum(row["data_wait"] * row["seconds"] for row in self.rows) / seconds, 4),
         }
 
     def state_dict(self) -> dict[str, Any]:

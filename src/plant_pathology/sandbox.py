@@ -142,7 +142,7 @@ def kernel_environment(image: Path, inputs: str, working: str) -> dict[str, str]
 
 
 def python_command(*arguments: str) -> list[str]:
-    """The base interpreter, without site-packages and the script's folder: only PYTHONPATH adds to the standard library."""
+    """The base interpreter without site-packages and the script's folder: only PYTHONPATH adds to its own library."""
     return [sys._base_executable, "-S", "-B", "-P", *arguments]
 
 

@@ -111,7 +111,15 @@ def fit(cfg: DictConfig, version: Version, folder: Path) -> dict[str, Any]:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
     pl.seed_everything(cfg.seed, verbose=False)
-    data = StoredData(version, cfg.data.fold, cfg.data.batch_size, Augment(**cfg.data.augment), cfg.seed)
+    data = StoredData(
+        version,
+        cfg.data.fold,
+        cfg.data.batch_size,
+        cfg.data.window,
+        cfg.data.workers,
+        Augment(**cfg.data.augment),
+        cfg.seed,
+    )
     classifier = build(cfg, data.manifest)
     history = History(folder / "metrics.csv", images=len(data.training), title=folder.name)
     best = ModelCheckpoint(
@@ -136,7 +144,7 @@ def fit(cfg: DictConfig, version: Version, folder: Path) -> dict[str, Any]:
     trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
     probabilities, targets = classifier.validation_results()
     threshold, f1 = best_threshold(probabilities, targets, data.manifest["multilabel"])
-    names = [name.decode() for name in data.validation.index["image"]]
+    names = [name.decode() for name in data.validation.column("image")]
     write_predictions(folder / "validation.csv", names, targets, probabilities, data.manifest["labels"])
     network = {"name": cfg.model.name, "image_size": data.manifest["image_size"], **classifier.normalization}
     return {"f1": f1, "threshold": threshold, **history.summary(), "network": network}

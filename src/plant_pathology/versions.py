@@ -10,22 +10,28 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import BinaryIO
 
 from tqdm import tqdm
 
-from plant_pathology.objects import FolderObjects, Hashing, Objects
+from plant_pathology.cache import Cache
+from plant_pathology.objects import Hashing, Objects
 from plant_pathology.stage import StageError, whole_folder
 
 NAME = r"[a-z0-9][a-z0-9._-]*"
 REF = re.compile(rf"({NAME})(?::([1-9][0-9]*))?")
 MANIFEST = re.compile(rf"versions/({NAME})/([1-9][0-9]*)\.json")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-UPLOADS = 8  # at a time
+TRANSFERS = 8  # at a time
 
 
 class DamagedError(StageError):
@@ -73,11 +79,32 @@ class Version:
         """
         if file not in self.files:
             raise StageError(f"{self.ref} has no {file}; `python -m plant_pathology.datastore show` lists its files")
-        key, local = self._key(file), self.store.local
-        if local.size(key) != self.files[file]["size"]:
-            with local.whole(key) as target:
-                self.copy(file, target)
-        return local.path(key)
+        key, size = self._key(file), self.files[file]["size"]
+        if self.store.cache:
+            return self.store.cache.open(key, size, partial(self.copy, file))
+        if self.store.objects.size(key) != size:
+            raise DamagedError(f"{file} of {self.ref}: {key} is gone or cut; push the same folder again")
+        return self.store.objects.path(key)
+
+    def prefetch(self, files: Iterable[str]) -> None:
+        """Start to fetch files into the cache, in this order, behind whatever the caller does next."""
+        if not self.store.cache:
+            return
+        ahead: SimpleQueue[str] = SimpleQueue()
+        for file in files:
+            ahead.put(file)
+
+        def fetch() -> None:
+            with suppress(Empty):
+                while True:
+                    file = ahead.get_nowait()
+                    # Whoever needs the file meets the same error, and can tell it.
+                    with suppress(StageError, OSError):
+                        self.open(file)
+
+        # Daemons, so that nobody waits for files that nobody needs any more.
+        for _ in range(TRANSFERS):
+            Thread(target=fetch, daemon=True).start()
 
     def copy(self, file: str, target: BinaryIO) -> None:
         """Write one file's bytes to `target`.
@@ -128,11 +155,11 @@ class Store:
     """All versions of all names in one place.
 
     Args:
-        local: where files are opened: the same place if that is a folder, else a cache.
+        cache: where files are opened; None opens them in place, which a folder allows.
     """
 
     objects: Objects
-    local: FolderObjects
+    cache: Cache | None = None
 
     def push(self, name: str, folder: Path, note: str = "") -> tuple[Version, bool]:
         """Store all files below `folder` as the next version of `name`.
@@ -147,7 +174,7 @@ class Store:
         if not note.isprintable():
             raise StageError("store.note must be one line without control characters")
         paths = files_below(folder)
-        with ThreadPoolExecutor(UPLOADS) as pool:
+        with ThreadPoolExecutor(TRANSFERS) as pool:
             entries = list(tqdm(pool.map(self._add, paths.values()), "push", len(paths), unit="file", disable=None))
         files = dict(zip(paths, entries, strict=True))
         content, number = content_hash(files), 0
