@@ -70,14 +70,14 @@ def fetch(name: str, folder: Path) -> None:
         sys.stderr.flush()
         said = (said + block)[-4096:]
     if process.wait() != 0 or not zipfile.is_zipfile(folder / f"{name}.zip"):
-        status = re.search(rb"\b(401|403|404|429|5\d\d)\b", said)
-        raise StageError(f"the kaggle client did not download {name}: {remedy(name, status and status[1].decode())}")
+        status = re.search(r"\b(403|404|429|5\d\d)\b|Authentication required", said.decode(errors="replace"))
+        raise StageError(f"the kaggle client did not download {name}: {remedy(name, status and status[0])}")
 
 
 def remedy(name: str, status: str | None) -> str:
     page = f"https://www.kaggle.com/competitions/{name}"
-    if status == "401":
-        return "Kaggle refuses the token (401): make a new one"
+    if status == "Authentication required":
+        return "Kaggle refuses the token: make a new one"
     if status == "403":
         return f"not allowed (403): join the competition and accept its rules on {page}/rules"
     if status == "404":

@@ -1,0 +1,150 @@
+"""Images a second that one core loads and augments to 224 px, against what people use otherwise.
+
+    python benchmarks/loader.py
+
+The rivals are torchvision's ImageFolder with v2 transforms, on 512 px JPEGs and on 4000 x 2672 originals, which is how
+the competition's first kernels trained. Ours reads versions of the same images at 224 px, in both encodings, and
+augments as training does: on the CPU, or leaving that to the device. One process on one core; of the rounds, in which
+all take turns, the median counts.
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import cv2
+import pandas as pd
+import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from plant_pathology.augment import Augment
+from plant_pathology.competition import Competition
+from plant_pathology.data import StoredData
+from plant_pathology.datastore import open_version
+from plant_pathology.sample import draw
+from plant_pathology.stage import checkout
+
+SIDE, BATCH, ROUNDS = 224, 32, 5
+IMAGES, ORIGINALS = 256, 16
+TRANSFORMS = v2.Compose(
+    [
+        v2.ToImage(),
+        v2.RandomResizedCrop(SIDE, scale=(0.5, 1.0), antialias=True),
+        v2.RandomHorizontalFlip(),
+        v2.RandomVerticalFlip(),
+        v2.ToDtype(torch.float32, scale=True),
+    ]
+)
+
+
+def config(root: Path, *overrides: str):
+    with initialize_config_dir(str(checkout() / "conf"), version_base="1.3"):
+        return compose("config", ["competition=sample", "machine=gpu", f"paths.root={root}", *overrides])
+
+
+def enlarged(raw: Path, folder: Path, size: tuple[int, int], count: int) -> Path:
+    """An ImageFolder with one class of the first images at another size."""
+    (folder / "leaf").mkdir(parents=True)
+    for path in sorted((raw / "train_images").iterdir())[:count]:
+        image = Image.open(path).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+        image.save(folder / "leaf" / path.name, "JPEG", quality=90)
+    return folder
+
+
+def stored(root: Path, folder: Path, encoding: str) -> StoredData:
+    """A version of the images of an ImageFolder, prepared by the real stages."""
+    raw = root / "data/raw/sample"
+    raw.mkdir(parents=True)
+    (raw / "train_images").symlink_to(folder / "leaf")
+    names = sorted(path.name for path in (folder / "leaf").iterdir())
+    labels = ["scab", "rust", "healthy", "complex"]
+    rows = {"image": names, "labels": [labels[i % 4] for i in range(len(names))]}
+    pd.DataFrame(rows).to_csv(raw / "train.csv", index=False)
+    overrides = [f"prepare.image_size={SIDE}", f"prepare.encoding={encoding}"]
+    for verb in (["prepare"], ["datastore", "push"]):
+        command = [sys.executable, "-m", f"plant_pathology.{verb[0]}", *verb[1:], "competition=sample", "machine=gpu"]
+        subprocess.run([*command, f"paths.root={root}", *overrides], check=True, capture_output=True)
+    augment = Augment(flip=True, rotate=20, scale=(0.7, 1.0), brightness=0.2)
+    return StoredData(open_version(config(root)), 0, BATCH, window=16, workers=0, augment=augment, seed=0)
+
+
+def of_folder(dataset: ImageFolder) -> Callable[[], int]:
+    def epoch() -> int:
+        for start in range(0, len(dataset), BATCH):
+            torch.stack([dataset[i][0] for i in range(start, min(start + BATCH, len(dataset)))])
+        return len(dataset)
+
+    return epoch
+
+
+def of_store(data: StoredData, on_cpu: bool) -> Callable[[], int]:
+    def epoch() -> int:
+        data.training.on_cpu = on_cpu
+        seen = 0
+        for batch in data.train_dataloader():
+            if on_cpu:
+                batch = data.on_after_batch_transfer(batch, 0)
+            seen += len(batch["images"])
+        return seen
+
+    return epoch
+
+
+def memory_growth(data: StoredData, epochs: int = 20) -> float:
+    """Peak memory after many epochs over that after two."""
+    run = of_store(data, on_cpu=True)
+    for _ in range(2):
+        run()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(epochs):
+        run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / before
+
+
+def measure() -> dict[str, float]:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        draw(root / "drawn", Competition.from_config(config(root)), seed=0, train=IMAGES, test=0)
+        medium = enlarged(root / "drawn", root / "medium", (512, 512), IMAGES)
+        large = enlarged(root / "drawn", root / "large", (4000, 2672), ORIGINALS)
+        loaders = {
+            "originals, ImageFolder": of_folder(ImageFolder(large, TRANSFORMS)),
+            "512 px JPEGs, ImageFolder": of_folder(ImageFolder(medium, TRANSFORMS)),
+        }
+        for encoding in ("jpeg", "raw"):
+            data = stored(root / encoding, medium, encoding)
+            loaders[f"{encoding} shards, CPU augments"] = of_store(data, on_cpu=True)
+            loaders[f"{encoding} shards, device augments"] = of_store(data, on_cpu=False)
+        rates: dict[str, list[float]] = {name: [] for name in loaders}
+        for _ in range(ROUNDS):
+            for name, epoch in loaders.items():
+                started = perf_counter()
+                rates[name].append(epoch() / (perf_counter() - started))
+        speed = {name: median(values) for name, values in rates.items()}
+        growth = memory_growth(data)
+    for name, value in speed.items():
+        print(f"{value:10.0f} images/s  {name}")
+    original, folder, *_ = speed.values()
+    return {
+        "loader_cpu_augment_vs_originals": speed["raw shards, CPU augments"] / original,
+        "loader_cpu_augment_vs_imagefolder": speed["raw shards, CPU augments"] / folder,
+        "loader_cpu_augment_jpeg_vs_imagefolder": speed["jpeg shards, CPU augments"] / folder,
+        "loader_device_augment_vs_imagefolder": speed["raw shards, device augments"] / folder,
+        "loader_device_augment_jpeg_vs_imagefolder": speed["jpeg shards, device augments"] / folder,
+        "loader_memory_growth_over_20_epochs": growth,
+    }
+
+
+if __name__ == "__main__":
+    for name, ratio in measure().items():
+        print(f"{ratio:10.2f}  {name}")
