@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import inspect
 import json
 import os
 import shutil
@@ -27,7 +28,10 @@ class StageError(Exception):
 
 
 def stage(main: Callable[[DictConfig], None]) -> Callable[[], None]:
-    """Make `main` a Hydra app on conf/config.yaml that ends with one line, not a traceback, on a user's error."""
+    """Make `main` a Hydra app on conf/config.yaml that ends with one line, not a traceback, on a user's error.
+
+    `--help` begins with the module's own words.
+    """
 
     @functools.wraps(main)
     def job(cfg: DictConfig) -> None:
@@ -40,7 +44,15 @@ def stage(main: Callable[[DictConfig], None]) -> Callable[[], None]:
             remedy = f"; make room for {Path(cfg.paths.root).resolve()} and start again" if full else ""
             sys.exit(f"error: {error}{remedy}")
 
-    return hydra.main(version_base="1.3", config_path=str(checkout() / "conf"), config_name="config")(job)
+    app = hydra.main(version_base="1.3", config_path=str(checkout() / "conf"), config_name="config")(job)
+
+    @functools.wraps(main)
+    def command() -> None:
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(inspect.getdoc(inspect.getmodule(main)), end="\n\n")
+        app()
+
+    return command
 
 
 @contextmanager
