@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from conftest import config, run_module
-from plant_pathology.augment import Augment, augment_batch, augment_pixels
+from plant_pathology.augment import Augment, augment_batch, augment_images
 from plant_pathology.cache import Cache
 from plant_pathology.data import Batch, OrderedBatches, ShuffledBatches, StoredData
 from plant_pathology.datastore import open_version
@@ -62,7 +62,7 @@ def on_device(pixels, maps, light):
 
 
 def on_cpu(pixels, maps, light):
-    return np.stack([augment_pixels(*each) for each in zip(pixels, maps, light, strict=True)])
+    return np.stack(list(augment_images(pixels, maps, light)))
 
 
 def test_the_cpu_and_a_device_augment_alike():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from plant_pathology.augment import Augment, augment_batch, augment_pixels
+from plant_pathology.augment import Augment, augment_batch, augment_images
 from plant_pathology.datastore import Version
 from plant_pathology.index import ARRAY, open_array
 from plant_pathology.shards import Shards, shard_name
@@ -108,7 +108,7 @@ class LabelledImages(Dataset):
         if batch.epoch is not None:
             maps, light = (drawn[batch.samples] for drawn in self._draw(batch.epoch))
             if self.on_cpu:
-                images = map(augment_pixels, images, maps, light)
+                images = augment_images(images, maps, light)
             else:
                 item |= {"maps": torch.from_numpy(maps), "light": torch.from_numpy(light)}
         return item | {"images": torch.from_numpy(np.stack(list(images)))}
