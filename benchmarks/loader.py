@@ -136,12 +136,12 @@ def measure() -> dict[str, float]:
         print(f"{value:10.0f} images/s  {name}")
     original, folder, *_ = speed.values()
     return {
-        "loader_cpu_augment_vs_originals": speed["raw shards, CPU augments"] / original,
-        "loader_cpu_augment_vs_imagefolder": speed["raw shards, CPU augments"] / folder,
-        "loader_cpu_augment_jpeg_vs_imagefolder": speed["jpeg shards, CPU augments"] / folder,
-        "loader_device_augment_vs_imagefolder": speed["raw shards, device augments"] / folder,
-        "loader_device_augment_jpeg_vs_imagefolder": speed["jpeg shards, device augments"] / folder,
-        "loader_memory_growth_over_20_epochs": growth,
+        "cpu_augment_vs_originals": speed["raw shards, CPU augments"] / original,
+        "cpu_augment_vs_imagefolder": speed["raw shards, CPU augments"] / folder,
+        "cpu_augment_jpeg_vs_imagefolder": speed["jpeg shards, CPU augments"] / folder,
+        "device_augment_vs_imagefolder": speed["raw shards, device augments"] / folder,
+        "device_augment_jpeg_vs_imagefolder": speed["jpeg shards, device augments"] / folder,
+        "memory_growth_over_20_epochs": growth,
     }
 
 

@@ -1,0 +1,56 @@
+"""All benchmarks one after the other; their ratios go to reports/bench.json, with how each compares to its goal.
+
+    python benchmarks/bench.py [name ...]
+
+A ratio compares two things in one run on one machine, so it means something on any machine; seconds don't.
+"""
+
+import argparse
+import importlib
+import json
+import operator
+import os
+import platform
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from plant_pathology.stage import write_json
+
+REPORT = Path("reports/bench.json")
+GOALS = {  # of each ratio, what the project promises
+    "prepare": {"images_per_second_vs_full_decode": (">=", 4), "seconds_vs_decode_floor": ("<=", 1.2)},
+    "store": {"push_vs_object_an_image": (">=", 20), "push_vs_dvc_push": (">=", 1)},
+    "loader": {
+        "cpu_augment_vs_originals": (">=", 80),
+        "cpu_augment_vs_imagefolder": (">=", 2),
+        "device_augment_vs_imagefolder": (">=", 20),
+        "memory_growth_over_20_epochs": ("<=", 1.02),
+    },
+    "stream": {"first_batch_vs_full_download": ("<=", 0.5), "epoch_vs_full_download": ("<=", 1)},
+    "scale": {"seconds_to_open_a_million_rows": ("<=", 1)},
+}
+COMPARE = {">=": operator.ge, "<=": operator.le}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python benchmarks/bench.py", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=list(GOALS), default=list(GOALS), metavar="name")
+    names = parser.parse_args().names
+    measured = json.loads(REPORT.read_text())["ratios"] if REPORT.exists() else {}
+    for name in names:
+        Console().rule(name)
+        measured[name] = {key: round(value, 4) for key, value in importlib.import_module(name).measure().items()}
+    write_json(REPORT, {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "ratios": measured})
+    table = Table("benchmark", "ratio", "measured", "goal", "")
+    for name in names:
+        for key, value in measured[name].items():
+            sign, goal = GOALS[name].get(key, ("", ""))
+            verdict = "" if not sign else "reached" if COMPARE[sign](value, goal) else "MISSED"
+            table.add_row(name, key, f"{value:g}", f"{sign} {goal}", verdict)
+    Console(width=None if os.isatty(1) else 110).print(table)
+
+
+if __name__ == "__main__":
+    main()
