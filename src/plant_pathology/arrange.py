@@ -186,10 +186,9 @@ class PreparedFolder:
 
 def place(table: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
     """Where the rows of `table` stand already: `shard` and `row` by equal pixels, each place once; -1 where new."""
-    mine, theirs = (
-        rows[["pixels"]].assign(nth=rows.groupby("pixels").cumcount()).join(rows[PLACE]) for rows in (table, standing)
-    )
-    return mine.drop(columns=PLACE).merge(theirs, "left", ["pixels", "nth"])[PLACE].fillna(-1).astype(np.int64)
+    keys = ["pixels", "nth"]
+    mine, theirs = (rows.assign(nth=rows.groupby("pixels").cumcount()) for rows in (table, standing))
+    return mine[keys].merge(theirs[keys + PLACE], "left", keys)[PLACE].fillna(-1).astype(np.int64)
 
 
 def count_changes(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, int]:
