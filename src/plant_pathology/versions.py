@@ -180,7 +180,7 @@ class Store:
     ) -> tuple[Version, bool] | None:
         """As `push`; None when the claim ended before the version stood."""
         stored = None
-        while claim.holds():
+        while True:
             taken = self.taken(name)
             versions = self._read_all(taken)
             for version in reversed(versions):
@@ -197,9 +197,10 @@ class Store:
             number = max((number for _, number in taken), default=0) + 1
             created = datetime.now(UTC).isoformat(timespec="seconds")
             version = Version(name, number, created, note, content.identity, lineage, content_hash(files), files, self)
+            if not claim.holds():
+                return None
             if self.objects.create(manifest_key(name, number), version.manifest()):
                 return version, True
-        return None
 
     def _store(
         self, content: PlainFolder | PreparedFolder, parent: Version | None
