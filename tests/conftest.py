@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from plant_pathology.choose import with_default
 from plant_pathology.competition import Competition
 from plant_pathology.sample import draw
+from stores import BucketPlace, FolderPlace, S3Server, credentials
 
 PROJECT = Path(__file__).parents[1]
 REAL = PROJECT.parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
@@ -98,3 +99,24 @@ def real_images() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"needs the real competition images in {REAL}")
     return REAL
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """A server with one bucket; credentials for it are in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in credentials().items():
+            patch.setenv(name, value)
+        server = S3Server()
+        yield server
+        server.close()
+
+
+@pytest.fixture(params=["file", "s3"])
+def place(request, tmp_path):
+    return FolderPlace(tmp_path) if request.param == "file" else BucketPlace(tmp_path, request.getfixturevalue("s3"))
+
+
+@pytest.fixture
+def store(place):
+    return place.store()

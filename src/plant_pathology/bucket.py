@@ -1,6 +1,8 @@
-"""Bytes by key in an S3 bucket, or in any server that speaks S3 and honors If-None-Match.
+"""Bytes by key in an S3 bucket, or in any server that speaks S3 and honors If-None-Match and checksums.
 
-Credentials come from where every AWS tool takes them, and appear in no message.
+Every upload carries its SHA-256, which the server compares before it stores anything; so nothing is read back. Failing
+requests are repeated by botocore's standard mode. Credentials come from where every AWS tool takes them, and appear in
+no message.
 """
 
 import base64
@@ -12,15 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from plant_pathology.hashes import bytes_hash
 from plant_pathology.stage import StageError
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
+CONNECTIONS = 8  # at a time
+UPLOADS = 3  # attempts of a file whose bytes arrive damaged
 REMEDIES = {
     "NoSuchBucket": "make the bucket, or set store.uri to another",
-    "BadDigest": "a file changed while it was pushed; push again",
-    "ExpiredToken": "renew the credentials",
+    "BadDigest": "a file changed while it was pushed, or on the way; push again",
+    "ExpiredToken": "renew the credentials, and start again",
 }
 
 
@@ -32,12 +37,14 @@ class BucketObjects:
         prefix: folders joined by slashes; "" for the whole bucket.
         endpoint_url: another S3 server than Amazon's.
         sse: server-side encryption, AES256 or aws:kms.
+        timeout_s: how long the server may be silent, in seconds, before a request counts as failed.
     """
 
     bucket: str
     prefix: str
     endpoint_url: str | None
     sse: str | None
+    timeout_s: float = 30
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
@@ -54,18 +61,40 @@ class BucketObjects:
             s3.download_fileobj(**self._at(key), Fileobj=target)
 
     def put(self, key: str, source: Path, sha256: str) -> None:
-        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
-        with self._s3() as s3, source.open("rb") as content:
-            # In one request, which the server checks as a whole; in parts it would check the parts alone.
-            s3.put_object(**self._at(key), **self._encryption(), Body=content, ChecksumSHA256=checksum)
+        for attempt in range(1, UPLOADS + 1):
+            with self._s3() as s3, source.open("rb") as content:
+                try:
+                    # In one request, which the server checks as a whole; in parts it would check the parts alone.
+                    s3.put_object(**self._checked(key, sha256), Body=content)
+                    return
+                except s3.exceptions.ClientError as error:
+                    if error.response["Error"]["Code"] != "BadDigest" or attempt == UPLOADS:
+                        raise
 
     def create(self, key: str, content: bytes) -> bool:
         try:
             with self._s3() as s3:
-                s3.put_object(**self._at(key), **self._encryption(), Body=content, IfNoneMatch="*")
+                s3.put_object(**self._checked(key, bytes_hash(content)), Body=content, IfNoneMatch="*")
         except FileExistsError:
-            return False
+            # Where the answer to the first attempt was lost, the second one finds what the first created.
+            with self._s3() as s3:
+                return s3.get_object(**self._at(key))["Body"].read() == content
         return True
+
+    def replace(self, key: str, content: bytes) -> None:
+        with self._s3() as s3:
+            s3.put_object(**self._checked(key, bytes_hash(content)), Body=content)
+
+    def delete(self, key: str) -> None:
+        with self._s3() as s3:
+            s3.delete_object(**self._at(key))
+
+    def modified(self, key: str) -> float | None:
+        try:
+            with self._s3() as s3:
+                return s3.head_object(**self._at(key))["LastModified"].timestamp()
+        except FileNotFoundError:
+            return None
 
     def keys(self, prefix: str) -> list[str]:
         with self._s3() as s3:
@@ -79,8 +108,11 @@ class BucketObjects:
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self._key(key)}
 
-    def _encryption(self) -> dict[str, str]:
-        return {"ServerSideEncryption": self.sse} if self.sse else {}
+    def _checked(self, key: str, sha256: str) -> dict[str, str]:
+        """Where to put what has that SHA-256, for a server that shall compare it."""
+        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+        encryption = {"ServerSideEncryption": self.sse} if self.sse else {}
+        return {**self._at(key), **encryption, "ChecksumSHA256": checksum}
 
     @contextmanager
     def _s3(self) -> Iterator["BaseClient"]:
@@ -97,7 +129,7 @@ class BucketObjects:
             failures.SSOError,
         )
         try:
-            yield _client(self.endpoint_url)
+            yield _client(self.endpoint_url, self.timeout_s)
         except failures.ClientError as error:
             code = error.response["Error"]["Code"]
             if code in ("PreconditionFailed", "ConditionalRequestConflict"):
@@ -107,7 +139,7 @@ class BucketObjects:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
                 remedy = "try again later"
             else:
-                remedy = REMEDIES.get(code, "check the credentials, and that they may list, get and put")
+                remedy = REMEDIES.get(code, "check the credentials, and that they may list, get, put and delete")
             raise StageError(f"{self}: S3 answers {code} to {error.operation_name}: {remedy}") from None
         except credentials as error:
             raise StageError(f"{self}: {error}: run `aws configure` or `aws sso login`, or set AWS_PROFILE") from None
@@ -118,14 +150,19 @@ class BucketObjects:
 
 
 @functools.cache
-def _client(endpoint_url: str | None) -> "BaseClient":
+def _client(endpoint_url: str | None, timeout_s: float) -> "BaseClient":
     """One client a process, which all threads share."""
     import boto3
     from botocore.config import Config
 
     # Else it tells on every run where the credentials were found.
     logging.getLogger("botocore.credentials").setLevel(logging.WARNING)
-    options = Config(retries={"mode": "standard"}, connect_timeout=10)
+    options = Config(
+        retries={"mode": "standard", "total_max_attempts": 5},
+        connect_timeout=min(10, timeout_s),
+        read_timeout=timeout_s,
+        max_pool_connections=2 * CONNECTIONS,
+    )
     try:
         # A session of its own, because threads must not share the default one while it makes clients.
         return boto3.Session().client("s3", endpoint_url=endpoint_url, config=options)

@@ -5,6 +5,7 @@ process created: of many that create the same key, one succeeds.
 """
 
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -15,6 +16,10 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from plant_pathology.stage import StageError
+
+
+class DamagedError(StageError):
+    """A stored file is not what was pushed."""
 
 
 class Objects(Protocol):
@@ -30,7 +35,17 @@ class Objects(Protocol):
         """Store a file. Raises: StageError when its content is not that of `sha256`."""
 
     def create(self, key: str, content: bytes) -> bool:
-        """Store `content` unless the key exists; False when it does."""
+        """Store `content` unless the key exists; False when it does. No two callers may send the same content: a
+        place whose answer was lost on the way knows by it that what exists is the caller's own."""
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Store `content` in place of what the key holds."""
+
+    def delete(self, key: str) -> None:
+        """Delete what is under `key`, if anything is."""
+
+    def modified(self, key: str) -> float | None:
+        """When `key` was written, in seconds by the place's own clock; None when there is no such key."""
 
     def keys(self, prefix: str) -> list[str]:
         """All keys below the folder `prefix`."""
@@ -48,6 +63,19 @@ class Hashing:
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
+
+
+class Nowhere(io.RawIOBase):
+    """A binary sink that keeps nothing."""
+
+    def write(self, block: bytes) -> int:
+        return len(block)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0
+
+    def truncate(self, size: int | None = None) -> int:
+        return 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +126,19 @@ class FolderObjects:
                 return False
             _sync(self.path(key).parent)
         return True
+
+    def replace(self, key: str, content: bytes) -> None:
+        with self.whole(key) as file:
+            file.write(content)
+
+    def delete(self, key: str) -> None:
+        self.path(key).unlink(missing_ok=True)
+
+    def modified(self, key: str) -> float | None:
+        try:
+            return self.path(key).stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def keys(self, prefix: str) -> list[str]:
         return [path.relative_to(self.root).as_posix() for path in self.path(prefix).rglob("*") if path.is_file()]

@@ -47,6 +47,7 @@ def main(cfg: DictConfig) -> None:
                 "image_size": cfg.prepare.image_size,
                 "encoding": cfg.prepare.encoding,
                 "quality": cfg.prepare.quality,
+                "shard_mb": cfg.prepare.shard_mb,
                 "images": len(table),
                 "images_with_label": dict(zip(competition.labels, targets.sum().tolist(), strict=True)),
                 "images_in_fold": table["fold"].value_counts().sort_index().tolist(),

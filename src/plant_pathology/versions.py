@@ -1,16 +1,13 @@
 """Versions of folders: `plant-pathology:3` is the same bytes for ever, wherever it is opened.
 
 Files are objects named by their SHA-256, so a push moves only what the store lacks, and every read can be checked.
-A version is one small manifest, created after all its objects and never replaced: what is visible is complete, and
-of two pushers who want the same number, one takes the next.
+A version is one small manifest, created after all its objects: what is visible is complete, and of two pushers who
+want the same number, one takes the next. Nothing ever replaces a manifest but the tombstone of a removed version, so
+no number stands for two contents.
 """
 
-import hashlib
 import io
-import json
-import os
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -18,24 +15,22 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from plant_pathology.arrange import PlainFolder, PreparedFolder, content_of
 from plant_pathology.cache import Cache
-from plant_pathology.objects import Hashing, Objects
+from plant_pathology.hashes import content_hash, file_hash, sealed, unsealed
+from plant_pathology.leases import Claim, pushing
+from plant_pathology.names import MANIFEST, OBJECT, REF, check_file, check_name, manifest_key, object_key
+from plant_pathology.objects import DamagedError, Hashing, Nowhere, Objects
 from plant_pathology.stage import StageError, whole_folder
 
-NAME = r"[a-z0-9][a-z0-9._-]*"
-REF = re.compile(rf"({NAME})(?::([1-9][0-9]*))?")
-MANIFEST = re.compile(rf"versions/({NAME})/([1-9][0-9]*)\.json")
-SHA256 = re.compile(r"[0-9a-f]{64}")
 TRANSFERS = 8  # at a time
-
-
-class DamagedError(StageError):
-    """A stored file is not what was pushed."""
+READS = 3  # of bytes that arrive damaged
 
 
 @dataclass(frozen=True)
@@ -44,14 +39,19 @@ class Version:
 
     Attributes:
         created: UTC, ISO 8601.
-        files: {relative path: {"sha256": hex, "size": bytes}}.
-        sha256: of `files` in canonical JSON; equal content has equal hashes on any machine.
+        identity: SHA-256 of the content however it is arranged in shards; a name has one version of each.
+        lineage: `parent`, the number of the version before, or null; rows `added`, `removed` and `changed` since then,
+            where that can be told; `commit` and `uncommitted`, of the code that pushed; `push`, unique to each.
+        files: {relative path: {"sha256": hex, "size": bytes}}; of a shard also its "rows".
+        sha256: of `files` in canonical JSON.
     """
 
     name: str
     version: int
     created: str
     note: str
+    identity: str
+    lineage: dict[str, Any]
     sha256: str
     files: dict[str, dict]
     store: "Store"
@@ -67,8 +67,7 @@ class Version:
 
     def manifest(self) -> bytes:
         """What the store keeps of the version, as JSON."""
-        content = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "store"}
-        return (json.dumps(content, indent=1) + "\n").encode()
+        return sealed({field.name: getattr(self, field.name) for field in fields(self) if field.name != "store"})
 
     def open(self, file: str) -> Path:
         """A local, read-only path of one file: in place in a folder store, else a checked copy in the cache.
@@ -107,30 +106,42 @@ class Version:
             Thread(target=fetch, daemon=True).start()
 
     def copy(self, file: str, target: BinaryIO) -> None:
-        """Write one file's bytes to `target`.
+        """Write one file's bytes to `target`, an empty file.
 
         Raises: DamagedError when they are not what was pushed.
         """
-        key, copied = self._key(file), Hashing(target)
-        try:
-            self.store.objects.fetch(key, copied)
-        except FileNotFoundError:
-            raise DamagedError(f"{file} of {self.ref}: {key} is gone; push the same folder again") from None
-        if copied.hexdigest() != self.files[file]["sha256"]:
-            raise DamagedError(
-                f"{file} of {self.ref}: {key} is not what was pushed; delete it and push the same folder again"
-            )
+        key = self._key(file)
+        for _ in range(READS):
+            # From the start: another attempt replaces what the last one wrote.
+            target.seek(0)
+            target.truncate()
+            copied = Hashing(target)
+            try:
+                self.store.objects.fetch(key, copied)
+            except FileNotFoundError:
+                raise DamagedError(f"{file} of {self.ref}: {key} is gone; push the same folder again") from None
+            if copied.hexdigest() == self.files[file]["sha256"]:
+                return
+        raise DamagedError(
+            f"{file} of {self.ref}: {key} is not what was pushed; delete it and push the same folder again"
+        )
+
+    def sound(self) -> set[str]:
+        """The files of which the store has as many bytes as were pushed."""
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            sizes = pool.map(self.store.objects.size, map(self._key, self.files))
+            return {file for file, size in zip(self.files, sizes, strict=True) if size == self.files[file]["size"]}
 
     def damages(self) -> list[str]:
         """Read every byte; what is wrong, a line a file."""
-        found = []
-        with open(os.devnull, "wb") as nowhere:
-            for file in tqdm(self.files, "verify", unit="file", disable=None):
-                try:
-                    self.copy(file, nowhere)
-                except DamagedError as error:
-                    found.append(str(error))
-        return found
+
+        def damage(file: str) -> str | None:
+            try:
+                self.copy(file, Nowhere())
+            except DamagedError as error:
+                return str(error)
+
+        return [line for line in self._each(damage, "verify") if line]
 
     def pull(self, folder: Path) -> None:
         """Copy all files to a new or empty folder, which then is whole.
@@ -141,10 +152,18 @@ class Version:
         if folder.exists() and any(folder.iterdir()):
             raise StageError(f"{folder} holds files already: name a new folder, or empty it")
         with whole_folder(folder.resolve()) as work:
-            for file in tqdm(self.files, "pull", unit="file", disable=None):
+
+            def fetch(file: str) -> None:
                 (work / file).parent.mkdir(parents=True, exist_ok=True)
                 with (work / file).open("wb") as target:
                     self.copy(file, target)
+
+            self._each(fetch, "pull")
+
+    def _each(self, job: Callable[[str], Any], what: str) -> list:
+        """`job` on every file, several at a time."""
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            return list(tqdm(pool.map(job, self.files), what, len(self.files), unit="file", disable=None))
 
     def _key(self, file: str) -> str:
         return object_key(self.files[file]["sha256"])
@@ -161,8 +180,11 @@ class Store:
     objects: Objects
     cache: Cache | None = None
 
-    def push(self, name: str, folder: Path, note: str = "") -> tuple[Version, bool]:
-        """Store all files below `folder` as the next version of `name`.
+    def push(self, name: str, folder: Path, note: str = "", commit: dict | None = None) -> tuple[Version, bool]:
+        """Store all files below `folder` as the next version of `name`, arranged after its latest one.
+
+        Args:
+            commit: that of the code which pushes, for the version's lineage.
 
         Returns:
             The version, and whether it is new: content that has a version already gets no other.
@@ -173,29 +195,77 @@ class Store:
         check_name(name)
         if not note.isprintable():
             raise StageError("store.note must be one line without control characters")
-        paths = files_below(folder)
-        with ThreadPoolExecutor(TRANSFERS) as pool:
-            entries = list(tqdm(pool.map(self._add, paths.values()), "push", len(paths), unit="file", disable=None))
-        files = dict(zip(paths, entries, strict=True))
-        content, number = content_hash(files), 0
-        # Once, unless another pusher takes the number first.
+        content = content_of(folder)
         while True:
-            refs = self.refs(name)
-            for ref in reversed(refs):
-                if (version := self._read(*ref)).sha256 == content:
+            with pushing(self.objects) as claim:
+                if pushed := self._push(name, content, note, commit or {}, claim):
+                    return pushed
+
+    def _push(
+        self, name: str, content: PlainFolder | PreparedFolder, note: str, commit: dict, claim: Claim
+    ) -> tuple[Version, bool] | None:
+        """As `push`; None when the claim ended before the version stood."""
+        stored = None
+        while True:
+            taken = self.taken(name)
+            versions = self._read_all(taken)
+            for version in reversed(versions):
+                if version.identity == content.identity:
+                    self._mend(version, content)
                     return version, False
-            number = max([number, *(taken for _, taken in refs)]) + 1
+            if stored is None:
+                parent = versions[-1] if versions else None
+                stored = self._store(content, parent)
+                # What was seen is old by now.
+                continue
+            files, changes = stored
+            lineage = {"parent": parent and parent.version} | changes | commit | {"push": claim.key}
+            number = max((number for _, number in taken), default=0) + 1
             created = datetime.now(UTC).isoformat(timespec="seconds")
-            version = Version(name, number, created, note, content, files, self)
+            version = Version(name, number, created, note, content.identity, lineage, content_hash(files), files, self)
+            if not claim.holds():
+                return None
             if self.objects.create(manifest_key(name, number), version.manifest()):
                 return version, True
 
-    def versions(self) -> list[Version]:
-        """All there are, by name, oldest first."""
-        return [self._read(*ref) for ref in self.refs()]
+    def _store(
+        self, content: PlainFolder | PreparedFolder, parent: Version | None
+    ) -> tuple[dict[str, dict], dict[str, int]]:
+        """Bring all objects of a version into the store; its files, and the rows that changed."""
+        with TemporaryDirectory(prefix="plant-pathology-") as work, ThreadPoolExecutor(TRANSFERS) as pool:
+            arranged = content.arrange(parent, parent.sound() if parent else set(), Path(work))
+            new = {file: path for file, path in arranged.files.items() if isinstance(path, Path)}
+            entries = tqdm(pool.map(self._add, new.values()), "push", len(new), unit="file", disable=None)
+            files = arranged.files | dict(zip(new, entries, strict=True))
+        for shard, rows in arranged.rows.items():
+            files[shard] = files[shard] | {"rows": rows}
+        return {file: files[file] for file in sorted(files)}, arranged.changes
+
+    def _mend(self, version: Version, content: PlainFolder | PreparedFolder) -> None:
+        """Bring back what the store lost of a version of this content."""
+        if not (lacking := version.files.keys() - version.sound()):
+            return
+        with TemporaryDirectory(prefix="plant-pathology-") as work:
+            restored = content.restore(version, lacking, Path(work))
+            for file in sorted(lacking):
+                sha256 = version.files[file]["sha256"]
+                if file not in restored or file_hash(restored[file]) != sha256:
+                    raise DamagedError(
+                        f"{file} of {version.ref} is damaged, and this folder cannot mend it:"
+                        f" `rm data.ref={version.ref}`, and push again"
+                    )
+                self.objects.put(object_key(sha256), restored[file], sha256)
+
+    def versions(self, name: str | None = None) -> list[Version]:
+        """All there are, or one name's, by name, oldest first."""
+        return self._read_all(self.taken(name))
 
     def refs(self, name: str | None = None) -> list[tuple[str, int]]:
-        """The (name, number) of all versions, or of one name's, oldest first."""
+        """The (name, number) of `versions`."""
+        return [(version.name, version.version) for version in self.versions(name)]
+
+    def taken(self, name: str | None = None) -> list[tuple[str, int]]:
+        """The (name, number) of all versions that ever were, or of one name's, oldest first."""
         keys = self.objects.keys(f"versions/{name}" if name else "versions")
         matches = [match for key in keys if (match := MANIFEST.fullmatch(key))]
         return sorted((match[1], int(match[2])) for match in matches)
@@ -209,68 +279,47 @@ class Store:
         if not (match := REF.fullmatch(ref)):
             raise StageError(f"{ref!r} is no version: write <name>:<number>, such as plant-pathology:3")
         name, number = match.groups()
-        refs = self.refs(name)
-        wanted = (name, int(number)) if number else refs[-1] if refs else None
-        if wanted not in refs:
-            there = ", ".join(f"{name}:{number}" for name, number in refs or self.refs()) or "no version at all"
-            raise StageError(f"{self.objects} holds {there}, and not {ref}: set data.ref or store.uri, or push it")
-        return self._read(*wanted)
+        taken = self.taken(name)
+        for wanted in reversed(taken):
+            if number in (None, str(wanted[1])) and (version := self._read(*wanted)):
+                return version
+        there = ", ".join(f"{name}:{number}" for name, number in self.refs(name) or self.refs()) or "no version at all"
+        removed = " (it was removed)" if number and (name, int(number)) in taken else ""
+        raise StageError(f"{self.objects} holds {there}, and not {ref}{removed}: set data.ref or store.uri, or push it")
 
     def _add(self, path: Path) -> dict:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = file_hash(path)
         entry, key = {"sha256": sha256, "size": path.stat().st_size}, object_key(sha256)
         if self.objects.size(key) != entry["size"]:
             self.objects.put(key, path, sha256)
         return entry
 
-    def _read(self, name: str, number: int) -> Version:
-        key, content = manifest_key(name, number), io.BytesIO()
-        self.objects.fetch(key, content)
-        try:
-            version = Version(**json.loads(content.getvalue()), store=self)
-            for file, entry in version.files.items():
-                check_file(file)
-                if not SHA256.fullmatch(entry["sha256"]) or entry["size"] < 0:
-                    raise ValueError(f"{file} has no SHA-256 and size")
-            if version.sha256 != content_hash(version.files) or (version.name, version.version) != (name, number):
-                raise ValueError("it does not match its own hash or place")
-        except (ValueError, TypeError, KeyError, AttributeError, StageError) as error:
-            raise StageError(f"{self.objects}: {key} is damaged ({error}): restore it from a copy") from None
+    def _read_all(self, refs: list[tuple[str, int]]) -> list[Version]:
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            return [version for version in pool.map(self._read, *zip(*refs, strict=True)) if version] if refs else []
+
+    def _read(self, name: str, number: int) -> Version | None:
+        """One version; None when it was removed."""
+        key = manifest_key(name, number)
+        for _ in range(READS):
+            content = io.BytesIO()
+            self.objects.fetch(key, content)
+            try:
+                return self._parse(unsealed(content.getvalue()), name, number)
+            except (ValueError, TypeError, KeyError, AttributeError, StageError) as error:
+                damage = error
+        raise StageError(f"{self.objects}: {key} is damaged ({damage}): restore it from a copy")
+
+    def _parse(self, manifest: dict[str, Any], name: str, number: int) -> Version | None:
+        if (manifest["name"], manifest["version"]) != (name, number):
+            raise ValueError("it does not match its own place")
+        if "removed" in manifest:
+            return None
+        version = Version(**manifest, store=self)
+        for file, entry in version.files.items():
+            check_file(file)
+            if not OBJECT.fullmatch(object_key(entry["sha256"])) or entry["size"] < 0:
+                raise ValueError(f"{file} has no SHA-256 and size")
+        if version.sha256 != content_hash(version.files):
+            raise ValueError("it does not match its own hash")
         return version
-
-
-def manifest_key(name: str, number: int) -> str:
-    return f"versions/{name}/{number}.json"
-
-
-def object_key(sha256: str) -> str:
-    return f"objects/{sha256}"
-
-
-def content_hash(files: dict[str, dict]) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def files_below(folder: Path) -> dict[str, Path]:
-    """{relative path: path} of all files, sorted. Raises: StageError on none, or on one that cannot be stored."""
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
-    for file, path in paths.items():
-        check_file(file)
-        if not path.is_file() and (path.is_symlink() or not path.is_dir()):
-            raise StageError(f"{path} is neither a file nor a folder: delete it, or replace the link by a copy")
-    if files := {file: paths[file] for file in sorted(paths) if paths[file].is_file()}:
-        return files
-    raise StageError(f"{folder} holds no files to push")
-
-
-def check_name(name: str) -> None:
-    """Raises: StageError on a name that leads out of the store, or that people could not type in a command."""
-    if not re.fullmatch(NAME, name):
-        raise StageError(f"store.name={name!r} must be of a-z, 0-9, '.', '_', '-', and begin with a letter or digit")
-
-
-def check_file(file: str) -> None:
-    """Raises: StageError on a path that leads out of its folder, here or on another system."""
-    if not file.isprintable() or {"\\", ":"} & set(file) or {"", ".", ".."} & set(file.split("/")):
-        raise StageError(f"{file!r} cannot be stored: write a relative path without .., colons and backslashes")

@@ -1,0 +1,128 @@
+"""Where the tests keep datastores: a folder, and a real S3 server over HTTP, in this process or in one of its own."""
+
+import base64
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import boto3
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from plant_pathology.bucket import BucketObjects
+from plant_pathology.cache import Cache
+from plant_pathology.objects import FolderObjects
+from plant_pathology.versions import Store
+
+SECRET = "never-to-be-printed"
+BUCKET = "team"
+
+
+class KeptAlive(WSGIRequestHandler):
+    """One connection for many requests, as S3 serves them; silent."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_request(self, *arguments):
+        pass
+
+
+class S3Server:
+    """moto behind HTTP, with a bucket and with what it lacks of S3; `requests` counts (method, path)."""
+
+    def __init__(self):
+        self.requests = Counter()
+        self._app, self._lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=KeptAlive)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.client = boto3.client("s3", endpoint_url=self.url, region_name="us-east-1")
+        self.client.create_bucket(Bucket=BUCKET)
+
+    def _answer(self, environ, start_response):
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        sent = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
+        if sent and base64.b64decode(sent) != hashlib.sha256(body).digest():
+            start_response("400 Bad Request", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>BadDigest</Code></Error>"]
+        # One at a time: S3 looks at If-None-Match and writes in one step, moto in two.
+        with self._lock:
+            self.requests[environ["REQUEST_METHOD"], environ["PATH_INFO"]] += 1
+            return self._app(environ, start_response)
+
+    def close(self):
+        self._server.shutdown()
+
+
+@contextmanager
+def s3_process() -> Iterator[str]:
+    """The address of a server with one bucket in a process of its own, which shares no interpreter with its clients."""
+    command = [sys.executable, __file__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.stdin.close()
+
+
+def credentials() -> dict[str, str]:
+    """What a client needs in its environment."""
+    nothing = {name: os.devnull for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")}
+    return {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": SECRET} | nothing
+
+
+class FolderPlace:
+    """A store in a folder, and how to tamper with it."""
+
+    def __init__(self, root):
+        self.root = root / "store"
+        self.overrides = [f"store.uri=file://{self.root}"]
+
+    def store(self):
+        return Store(FolderObjects(self.root))
+
+    def replace(self, key, content):
+        (self.root / key).unlink()
+        (self.root / key).write_bytes(content)
+
+    def writes(self):
+        """What changes for an object's key whenever it is written."""
+        return {key: (self.root / key).stat().st_ino for key in self.store().objects.keys("objects")}
+
+
+class BucketPlace:
+    """A store in a bucket, and how to tamper with it."""
+
+    def __init__(self, root, s3):
+        self.prefix, self.cache, self.s3 = uuid.uuid4().hex, root / "cache", s3
+        self.overrides = [
+            f"store.uri=s3://{BUCKET}/{self.prefix}",
+            f"store.endpoint_url={s3.url}",
+            f"store.cache={self.cache}",
+        ]
+
+    def store(self):
+        return Store(BucketObjects(BUCKET, self.prefix, self.s3.url, sse=None), Cache(self.cache, limit=1e9))
+
+    def replace(self, key, content):
+        self.s3.client.put_object(Bucket=BUCKET, Key=f"{self.prefix}/{key}", Body=content)
+
+    def writes(self):
+        """What changes for an object's key whenever it is written."""
+        store = f"/{BUCKET}/{self.prefix}/"
+        return {path: n for (method, path), n in self.s3.requests.items() if method == "PUT" and path.startswith(store)}
+
+
+if __name__ == "__main__":
+    os.environ |= credentials()
+    print(S3Server().url, flush=True)
+    sys.stdin.read()

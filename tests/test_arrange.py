@@ -1,0 +1,166 @@
+"""What a push of prepared data moves: as much as changed, wherever it changed, and nothing twice."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from plant_pathology.arrange import place
+from plant_pathology.index import ARRAY, open_array, read_table
+from plant_pathology.objects import FolderObjects
+from plant_pathology.shards import Shards, encode, shard_name
+from plant_pathology.stage import StageError
+from plant_pathology.versions import DamagedError, Store
+from prepared import leaves, picture, prepare
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(FolderObjects(tmp_path / "store"))
+
+
+def shards_of(version):
+    return {file: entry["sha256"] for file, entry in version.files.items() if file.startswith("images-")}
+
+
+def assert_holds(version, images, encoding="jpeg"):
+    """Index and shards agree, and give exactly these images with these labels, each in a place of its own."""
+    table, array = read_table(version.open("index.csv")), open_array(version.open(ARRAY))
+    assert table["image"].tolist() == [name.decode() for name in array["image"]] == list(images)
+    assert table["labels"].tolist() == [labels for _, labels in images.values()]
+    for column in ("shard", "row"):
+        assert table[column].tolist() == array[column].tolist()
+    assert not table[["shard", "row"]].duplicated().any()
+    assert {shard_name(number, encoding) for number in table["shard"]} == shards_of(version).keys()
+    shards = Shards(version.open)
+    for name, shard, row in table[["image", "shard", "row"]].itertuples(index=False):
+        assert shards.bytes(shard_name(shard, encoding), row) == encode(picture(images[name][0]), encoding, 95)
+    assert version.damages() == []
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_added_images_move_their_own_bytes_and_the_index(encoding, store, tmp_path):
+    before, after = leaves(0, 95), leaves(0, 50) | leaves(200, 205) | leaves(50, 95)
+    first, _ = store.push("leaves", prepare(tmp_path / "a", before, encoding))
+    stored = set(store.objects.keys("objects"))
+    second, new = store.push("leaves", prepare(tmp_path / "b", after, encoding))
+    assert new and second.ref == "leaves:2"
+    assert_holds(second, after, encoding)
+    assert shards_of(second).items() > shards_of(first).items()
+    added = sum(store.objects.size(key) for key in set(store.objects.keys("objects")) - stored)
+    index = sum(second.files[file]["size"] for file in ("index.csv", ARRAY))
+    own = sum(len(encode(picture(f"{number}.jpg"), encoding, 95)) for number in range(200, 205))
+    assert added - index < 1.5 * own
+    assert {k: second.lineage[k] for k in ("parent", "added", "removed", "changed")} == {
+        "parent": 1, "added": 5, "removed": 0, "changed": 0,
+    }  # fmt: skip
+
+
+def test_changed_labels_move_the_index_alone(store, tmp_path):
+    before = leaves(0, 40)
+    after = before | {"7.jpg": ("7.jpg", "rust scab")}
+    first, _ = store.push("leaves", prepare(tmp_path / "a", before))
+    stored = set(store.objects.keys("objects"))
+    second, _ = store.push("leaves", prepare(tmp_path / "b", after))
+    assert_holds(second, after)
+    assert shards_of(second) == shards_of(first)
+    assert len(set(store.objects.keys("objects")) - stored) == 2
+    assert (second.lineage["added"], second.lineage["removed"], second.lineage["changed"]) == (0, 0, 1)
+
+
+def test_a_replaced_picture_and_removed_images_are_counted_and_stored_right(store, tmp_path):
+    before = leaves(0, 60)
+    after = leaves(3, 60) | {"9.jpg": ("another", "rust")}
+    store.push("leaves", prepare(tmp_path / "a", before))
+    second, _ = store.push("leaves", prepare(tmp_path / "b", after))
+    assert_holds(second, after)
+    assert (second.lineage["added"], second.lineage["removed"], second.lineage["changed"]) == (0, 3, 1)
+
+
+def test_the_same_picture_under_many_names_keeps_a_place_each(store, tmp_path):
+    before = {f"{n}.jpg": ("one", "rust") for n in range(5)} | leaves(10, 30)
+    after = {f"{n}.jpg": ("one", "rust") for n in range(3, 9)} | leaves(10, 30)
+    store.push("leaves", prepare(tmp_path / "a", before))
+    second, _ = store.push("leaves", prepare(tmp_path / "b", after))
+    assert_holds(second, after)
+
+
+def test_a_folder_is_its_own_version_again_whatever_was_pushed_in_between(store, tmp_path):
+    folders = [prepare(tmp_path / str(n), leaves(0, 40 + 5 * n)) for n in range(3)]
+    versions = [store.push("leaves", folder)[0] for folder in folders]
+    assert [store.push("leaves", folder) for folder in folders] == [(version, False) for version in versions]
+    again = prepare(tmp_path / "smaller shards of the same rows", leaves(0, 45), shard_rows=7)
+    assert store.push("leaves", again) == (versions[1], False)
+
+
+def test_ten_pushes_in_a_row_keep_all_that_stands(store, tmp_path):
+    for n in range(10):
+        images = leaves(n, 40 + 2 * n)
+        version, _ = store.push("leaves", prepare(tmp_path / str(n), images))
+        assert_holds(version, images)
+    assert version.lineage["parent"] == 9
+
+
+def test_shards_without_rows_are_left_out_and_mostly_dead_ones_packed_afresh(store, tmp_path):
+    first, _ = store.push("leaves", prepare(tmp_path / "a", leaves(0, 60)))
+    table = read_table(first.open("index.csv"))
+    names = table.loc[table["shard"] != 2, "image"]
+    without_one_shard = {name: pair for name, pair in leaves(0, 60).items() if name in set(names)}
+    second, _ = store.push("leaves", prepare(tmp_path / "b", without_one_shard))
+    assert_holds(second, without_one_shard)
+    assert shards_of(second).keys() == shards_of(first).keys() - {"images-000002.zip"}
+    third, _ = store.push("leaves", prepare(tmp_path / "c", leaves(0, 20)))
+    assert_holds(third, leaves(0, 20))
+    assert len(shards_of(third)) == 2
+
+
+@pytest.mark.parametrize("setting", [{"quality": 50}, {"shard_mb": 1}])
+def test_rows_prepared_otherwise_are_never_mixed(setting, store, tmp_path):
+    first, _ = store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
+    second, new = store.push("leaves", prepare(tmp_path / "b", leaves(0, 41), **setting))
+    assert new and read_table(second.open("index.csv"))["shard"].max() == 4
+
+
+def test_a_shard_that_the_store_lost_is_not_referred_to(store, tmp_path):
+    first, _ = store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
+    store.objects.delete(f"objects/{first.files['images-000001.zip']['sha256']}")
+    second, _ = store.push("leaves", prepare(tmp_path / "b", leaves(0, 45)))
+    assert_holds(second, leaves(0, 45))
+
+
+def test_pushing_again_mends_a_version_however_it_was_arranged(store, tmp_path):
+    store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
+    second, _ = store.push("leaves", prepare(tmp_path / "b", leaves(0, 55)))
+    for file in ("images-000001.zip", max(shards_of(second)), ARRAY):
+        store.objects.delete(f"objects/{second.files[file]['sha256']}")
+    assert len(second.damages()) == 3
+    assert store.push("leaves", tmp_path / "b") == (second, False)
+    assert_holds(second, leaves(0, 55))
+
+
+def test_what_this_folder_cannot_mend_is_an_error_that_tells_the_way_out(store, tmp_path):
+    store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
+    second, _ = store.push("leaves", prepare(tmp_path / "b", leaves(5, 40)))
+    store.objects.delete(f"objects/{second.files['images-000000.zip']['sha256']}")
+    with pytest.raises(DamagedError, match="rm data.ref=leaves:2"):
+        store.push("leaves", tmp_path / "b")
+
+
+@pytest.mark.parametrize("absent", ["images-000001.zip", "shard_mb"])
+def test_a_prepared_folder_that_lacks_something_is_refused(absent, store, tmp_path):
+    folder = prepare(tmp_path / "a", leaves(0, 40))
+    (folder / "images-000001.zip").unlink()
+    if absent == "shard_mb":
+        (folder / "manifest.json").write_text('{"image_size": 32, "encoding": "jpeg", "quality": 95}')
+    with pytest.raises(StageError, match=f"{absent}.*run prepare again"):
+        store.push("leaves", folder)
+    assert store.refs() == []
+
+
+def test_a_million_rows_find_their_places():
+    pixels = np.char.add(np.arange(1_000_000).astype(str), "0" * 58)
+    theirs = pd.DataFrame({"pixels": pixels, "shard": np.arange(1_000_000) // 100, "row": np.arange(1_000_000) % 100})
+    mine = pd.DataFrame({"pixels": np.insert(pixels[::-1], 500_000, "new")})
+    places = place(mine, theirs)
+    expected = np.insert(np.arange(1_000_000)[::-1], 500_000, -100)
+    np.testing.assert_array_equal(places["shard"], np.maximum(expected // 100, -1))
+    assert places["row"][500_000] == -1

@@ -1,0 +1,181 @@
+"""Taking versions out of a store: numbers are spent for good, and what a version or a push uses is not collected."""
+
+import os
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from conftest import run_module
+from plant_pathology import leases
+from plant_pathology.leases import BusyError, claim
+from plant_pathology.names import manifest_key
+from plant_pathology.removal import Freed, gc, rm
+from plant_pathology.stage import StageError
+from prepared import leaves, prepare
+
+
+@pytest.fixture
+def three(store, tmp_path):
+    """Three versions that share most of their shards."""
+    for number in range(3):
+        store.push("leaves", prepare(tmp_path / str(number), leaves(0, 40 + 5 * number)))
+    return store.versions()
+
+
+def objects(store):
+    return set(store.objects.keys("objects"))
+
+
+def used(*versions):
+    return {f"objects/{entry['sha256']}" for version in versions for entry in version.files.values()}
+
+
+def test_the_command_line_removes_a_version_and_frees_what_it_alone_used(place, store, three, tmp_path):
+    def run(*arguments):
+        return run_module("datastore", *arguments, *place.overrides, cwd=tmp_path)
+
+    removed = run("rm", "data.ref=leaves:2")
+    assert removed.returncode == 0 and removed.stdout.startswith("leaves:2 is removed")
+    assert objects(store) == used(*three)
+    assert [line.split()[1] for line in run("ls").stdout.splitlines()[1:]] == ["1", "3"]
+    alone = used(three[1]) - used(three[0], three[2])
+    freed = run("gc")
+    assert freed.returncode == 0 and f": {len(alone)} objects\n" in freed.stdout and not freed.stderr
+    assert objects(store) == used(three[0], three[2]) and not store.objects.keys("claims")
+    assert three[0].damages() == three[2].damages() == []
+    for arguments, message in [
+        (["rm", "data.ref=leaves:2"], "leaves:1, leaves:3, and not leaves:2 (it was removed)"),
+        (["verify", "data.ref=leaves:2"], "it was removed"),
+        (["rm", "data.ref=leaves"], "name the one to remove, such as data.ref=leaves:3"),
+        (["rm", "data.ref=../up:1"], "is no version"),
+        (["rm"], "data.ref=<name>:<number>"),
+    ]:
+        done = run(*arguments)
+        assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_removed_number_is_never_used_again(store, three, tmp_path):
+    rm(store, "leaves:3")
+    assert store.push("leaves", tmp_path / "2")[0].ref == "leaves:4"
+    assert store.push("leaves", tmp_path / "1")[0].ref == "leaves:2"
+    for ref in ("leaves:1", "leaves:2", "leaves:4"):
+        rm(store, ref)
+    assert store.versions() == [] and store.refs() == []
+    gc(store)
+    assert objects(store) == set()
+    version, _ = store.push("leaves", tmp_path / "0")
+    assert version.ref == "leaves:5" and version.damages() == [] and version.lineage["parent"] is None
+
+
+def test_a_pusher_that_wanted_a_number_before_it_was_removed_does_not_get_it(store, three, tmp_path):
+    rm(store, "leaves:3")
+    assert not store.objects.create(manifest_key("leaves", 3), b"{}")
+
+
+def test_gc_leaves_alone_what_it_does_not_know(place, store, three):
+    store.objects.create("objects/README", b"ours")
+    assert gc(store) == Freed(0, 0, 0)
+    assert "objects/README" in objects(store)
+
+
+def test_gc_collects_nothing_while_it_cannot_read_what_a_version_uses(place, store, three):
+    rm(store, "leaves:2")
+    place.replace(manifest_key("leaves", 1), b"{}")
+    with pytest.raises(StageError, match="1.json is damaged"):
+        gc(store)
+    assert objects(store) == used(*three) and not store.objects.keys("claims")
+
+
+def test_gc_steps_back_from_a_push(store, three):
+    rm(store, "leaves:2")
+    with claim(store.objects, "push", rival="gc"), pytest.raises(BusyError, match="a push that began at"):
+        gc(store)
+    assert objects(store) == used(*three) and not store.objects.keys("claims")
+
+
+def test_a_push_waits_for_a_gc_to_end(store, three, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(leases, "PATIENCE", 0.05)
+    folder = prepare(tmp_path / "new", leaves(100, 120))
+    with claim(store.objects, "gc", rival="push"):
+        thread = threading.Thread(target=store.push, args=("leaves", folder))
+        thread.start()
+        time.sleep(0.5)
+        assert len(store.versions()) == 3 and objects(store) == used(*three)
+    thread.join(10)
+    assert store.resolve("leaves").ref == "leaves:4"
+    assert "waiting: " in (told := capsys.readouterr().err) and told.count("waiting: ") == 1
+
+
+class Sleeping:
+    """Objects of a pusher that sleeps once, after all its objects are in the store."""
+
+    def __init__(self, objects, sleep):
+        self._objects, self._sleeps, self._looks = objects, [sleep], 0
+
+    def __getattr__(self, name):
+        return getattr(self._objects, name)
+
+    def keys(self, prefix):
+        self._looks += prefix == "versions/leaves"
+        if self._looks == 2 and self._sleeps:
+            self._sleeps.pop()()
+        return self._objects.keys(prefix)
+
+
+def test_a_push_whose_claim_was_revoked_looks_again_before_it_is_seen(store, three, tmp_path):
+    """A gc that takes a sleeping pusher for dead collects what it had brought; the pusher then brings it again."""
+    collected = []
+
+    def past_its_life():
+        for key in store.objects.keys("claims/push"):
+            store.objects.delete(key)
+        collected.append(gc(store).objects)
+
+    sleepy = replace(store, objects=Sleeping(store.objects, past_its_life))
+    version, new = sleepy.push("leaves", prepare(tmp_path / "new", leaves(100, 120)))
+    assert collected[0] > 0
+    assert new and version.ref == "leaves:4" and store.resolve("leaves").damages() == []
+
+
+def test_an_old_claim_is_not_relied_on(store, monkeypatch):
+    with claim(store.objects, "push", rival="gc") as mine:
+        assert mine.holds()
+        monkeypatch.setitem(leases.LIFE, "push", 0.01)
+        time.sleep(0.01)
+        assert not mine.holds()
+
+
+def test_the_claims_of_the_dead_end_with_their_life(store, three, tmp_path, monkeypatch):
+    for kind in ("push", "gc"):
+        store.objects.create(f"claims/{kind}/dead", b"dead")
+        monkeypatch.setitem(leases.LIFE, kind, 1.0)
+    time.sleep(2.1)
+    monkeypatch.setitem(leases.LIFE, "gc", 600)
+    monkeypatch.setitem(leases.LIFE, "push", 1.0)
+    rm(store, "leaves:2")
+    assert gc(store).objects > 0
+    assert store.objects.keys("claims") == ["claims/gc/dead"]
+    monkeypatch.setitem(leases.LIFE, "gc", 1.0)
+    monkeypatch.setitem(leases.LIFE, "push", 600)
+    store.push("leaves", prepare(tmp_path / "new", leaves(100, 120)))
+    assert store.objects.keys("claims") == []
+
+
+def test_gc_stops_in_time_and_tells_what_is_left(store, three, monkeypatch):
+    rm(store, "leaves:2")
+    monkeypatch.setattr(leases.Claim, "fresh", lambda claim: False)
+    freed = gc(store)
+    assert freed.objects == 0 and freed.left > 0 and objects(store) == used(*three)
+
+
+def test_gc_clears_what_killed_pushes_left_on_the_way(tmp_path, three, store, place):
+    incoming = tmp_path / "store" / "incoming"
+    if not incoming.exists():
+        pytest.skip("only folders have files on the way")
+    for name, age in (("old", 7 * 3600), ("new", 60)):
+        (incoming / name).write_bytes(b"half")
+        os.utime(incoming / name, (time.time() - age,) * 2)
+    assert gc(store) == Freed(1, 4, 0)
+    assert [path.name for path in incoming.iterdir()] == ["new"]
