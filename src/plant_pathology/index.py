@@ -28,18 +28,7 @@ def write_index(folder: Path, table: pd.DataFrame, labels: list[str]) -> None:
     with whole_file(folder / TABLE) as work:
         table.to_csv(work, index=False)
     names = np.char.encode(table["image"].to_numpy(str), "utf-8")
-    array = np.empty(
-        len(table),
-        [
-            ("image", names.dtype),
-            ("pixels", np.uint8, 32),
-            ("fold", np.int16),
-            ("group", np.int64),
-            ("shard", np.int32),
-            ("row", np.int32),
-            ("targets", np.uint8, len(labels)),
-        ],
-    )
+    array = np.empty(len(table), dtype(names.dtype.str, len(labels)))
     array["image"] = names
     array["pixels"] = np.frombuffer(bytes.fromhex("".join(table["pixels"])), np.uint8).reshape(-1, 32)
     for column in ("fold", "group", "shard", "row"):
@@ -47,6 +36,25 @@ def write_index(folder: Path, table: pd.DataFrame, labels: list[str]) -> None:
     array["targets"] = table[targets]
     with whole_file(folder / ARRAY) as work, work.open("wb") as file:
         np.save(file, array, allow_pickle=False)
+
+
+def dtype(image: str, labels: int) -> np.dtype:
+    """A row of index.npy.
+
+    Args:
+        image: NumPy's name for the type of the names, such as S20.
+    """
+    return np.dtype(
+        [
+            ("image", image),
+            ("pixels", np.uint8, 32),
+            ("fold", np.int16),
+            ("group", np.int64),
+            ("shard", np.int32),
+            ("row", np.int32),
+            ("targets", np.uint8, labels),
+        ]
+    )
 
 
 def read_table(path: Path) -> pd.DataFrame:
