@@ -35,7 +35,7 @@ class Cache:
         if folder.size(key) != size:
             locks = self.root / "locks"
             locks.mkdir(parents=True, exist_ok=True)
-            with FileLock(locks / path.name[:2]):
+            with FileLock(locks / path.name):
                 if folder.size(key) != size:
                     self._make_room(size)
                     with folder.whole(key) as target:
@@ -54,4 +54,6 @@ class Cache:
             if excess <= 0:
                 break
             path.unlink(missing_ok=True)
+            # Somebody may just wait for it: then, at worst, two fetch the same bytes.
+            (self.root / "locks" / path.name).unlink(missing_ok=True)
             excess -= stat.st_size

@@ -31,7 +31,8 @@ class Batch:
 class ShuffledBatches(Sampler):
     """Every sample once an epoch in an order that only (seed, epoch) decides, but for an incomplete last batch.
 
-    Shards come in random order, and samples are mixed within `window` shards. Shards are random samples themselves.
+    Shards come in random order, and samples are mixed within a window of shards: first of one, so that training starts
+    when one is here, then of two, four and so on up to `window`. Shards are random samples themselves.
 
     Args:
         shards: (samples,) number of the shard in which each sample is.
@@ -51,7 +52,8 @@ class ShuffledBatches(Sampler):
         return self._numbers[self._permutation()]
 
     def __iter__(self) -> Iterator[Batch]:
-        window_of_shard = np.argsort(self._permutation()) // self.window
+        sizes = np.minimum(2 ** np.arange(len(self._numbers)).clip(max=30), self.window)
+        window_of_shard = np.searchsorted(np.cumsum(sizes), np.argsort(self._permutation()), side="right")
         mixed = np.random.default_rng([self.seed, self.epoch]).permutation(len(self._shard))
         order = mixed[np.argsort(window_of_shard[self._shard[mixed]], kind="stable")]
         for start in range(0, len(self) * self.batch_size, self.batch_size):
