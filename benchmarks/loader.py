@@ -72,7 +72,7 @@ def stored(root: Path, folder: Path, encoding: str) -> StoredData:
     for verb in (["prepare"], ["datastore", "push"]):
         command = [sys.executable, "-m", f"plant_pathology.{verb[0]}", *verb[1:], "competition=sample", "machine=gpu"]
         subprocess.run([*command, f"paths.root={root}", *overrides], check=True, capture_output=True)
-    augment = Augment(flip=True, rotate=20, scale=(0.7, 1.0), brightness=0.2)
+    augment = Augment(flip=True, rotate=20, crop=0.7, brightness=0.2)
     return StoredData(open_version(config(root)), 0, BATCH, window=16, workers=0, augment=augment, seed=0)
 
 

@@ -65,7 +65,7 @@ def open_once(root: Path) -> dict[str, float]:
     started = perf_counter()
     version = open_version(cfg)
     manifest = perf_counter()
-    augment = Augment(flip=True, rotate=20, scale=(0.7, 1.0), brightness=0.2)
+    augment = Augment(flip=True, rotate=20, crop=0.7, brightness=0.2)
     data = StoredData(version, 0, 32, window=16, workers=0, augment=augment, seed=0)
     opened = perf_counter()
     batches = ShuffledBatches(data.training.column("shard"), 32, window=16, seed=0)

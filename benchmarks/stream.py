@@ -86,7 +86,7 @@ def epoch(cfg, first: str) -> tuple[float, float]:
     if first == "download":
         with ThreadPoolExecutor(TRANSFERS) as pool:
             list(pool.map(version.open, version.files))
-    augment = Augment(flip=True, rotate=20, scale=(0.7, 1.0), brightness=0.2)
+    augment = Augment(flip=True, rotate=20, crop=0.7, brightness=0.2)
     data = StoredData(version, 0, 32, window=cfg.data.window, workers=0, augment=augment, seed=0)
     data.training.on_cpu = False
     arrived = []

@@ -16,8 +16,8 @@ from plant_pathology.objects import FolderObjects
 from plant_pathology.shards import shard_name
 from plant_pathology.versions import Store, object_key
 
-AUGMENT = Augment(flip=True, rotate=20, scale=(0.7, 1.0), brightness=0.2)
-NOTHING = Augment(flip=False, rotate=0, scale=(1.0, 1.0), brightness=0)
+AUGMENT = Augment(flip=True, rotate=20, crop=0.7, brightness=0.2)
+NOTHING = Augment(flip=False, rotate=0, crop=1.0, brightness=0)
 SHARD_OF = np.arange(100) // 10
 
 
@@ -91,7 +91,7 @@ def test_mirrored_and_turned_leaves_keep_their_shape():
     """A disc stays a disc: mirroring must not shear what rotation turns."""
     y, x = np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64), indexing="ij")
     disc = np.broadcast_to(255 * ((x**2 + y**2) < 0.25)[..., None], (16, 64, 64, 3)).astype(np.uint8)
-    turning = Augment(flip=True, rotate=90, scale=(1.0, 1.0), brightness=0)
+    turning = Augment(flip=True, rotate=90, crop=1.0, brightness=0)
     turned = on_device(disc, *turning.draw(0, 0, 16))
     np.testing.assert_allclose(turned.sum(), disc.sum(), rtol=0.01)
     assert np.abs(turned - disc).mean() < 255 * 0.02

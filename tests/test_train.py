@@ -138,6 +138,10 @@ def test_a_run_that_fails_is_named_with_its_cause_and_does_not_stop_the_others(r
         ("model.lrr=1", "model.lrr"),
         ("data.fold=7", "data.fold=7"),
         ("data.batch_size=500", "data.batch_size=500"),
+        ("data.batch_size=0", "data.batch_size=0: choose a whole number from 1"),
+        ("model.lr=fast", "model.lr=fast: choose a number from 0"),
+        ("data.augment.crop=3", "data.augment.crop=3: choose a number from 0.01 to 1"),
+        ("trainer.precision=foo", "trainer: Precision 'foo' is invalid"),
     ],
 )
 def test_a_wrong_override_is_one_error_that_names_it(root, override, expected):

@@ -16,13 +16,13 @@ class Augment:
     Args:
         flip: mirrored or not, both ways.
         rotate: degrees, up to, either way.
-        scale: smallest and largest side of the crop, as a share of the image's.
+        crop: smallest side of the crop, as a share of the image's; the largest is 1.
         brightness: factor within 1 +- this; contrast likewise.
     """
 
     flip: bool
     rotate: float
-    scale: tuple[float, float]
+    crop: float
     brightness: float
 
     DRAWS = 8
@@ -37,8 +37,7 @@ class Augment:
         uniform = np.random.default_rng([seed, epoch, 1]).random((samples, self.DRAWS), dtype=np.float32)
         signed = 2 * uniform - 1
         angle = np.deg2rad(self.rotate * signed[:, 0])
-        low, high = self.scale
-        scale = low + (high - low) * uniform[:, 1]
+        scale = self.crop + (1 - self.crop) * uniform[:, 1]
         # The crop's centre moves as far as the crop stays inside the image, were it not turned.
         shift = signed[:, 2:4] * (1 - scale)[:, None]
         across, down = np.where(uniform[:, 4:6] < 0.5, -1.0, 1.0).T if self.flip else np.ones((2, samples))

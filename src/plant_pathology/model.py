@@ -81,7 +81,7 @@ class Classifier(pl.LightningModule):
             optimizer,
             max_lr=self.hparams.lr,
             total_steps=int(self.trainer.estimated_stepping_batches),
-            pct_start=self.hparams.warmup,
+            pct_start=float(self.hparams.warmup),
             cycle_momentum=False,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -8,13 +8,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 def checkout() -> Path:
@@ -53,6 +54,32 @@ def stage(main: Callable[[DictConfig], None]) -> Callable[[], None]:
         app()
 
     return command
+
+
+def check_values(
+    cfg: DictConfig,
+    choices: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+) -> None:
+    """Refuse values that cannot be, before anything is done with them.
+
+    Args:
+        choices: key, with dots, to all that it may be.
+        ranges: key to the smallest and largest number it may be; a whole one where both are. Null, where it stands in
+            conf/, is for the stage to fill in.
+
+    Raises:
+        StageError: naming the key and what it may be.
+    """
+    for key, options in choices.items():
+        if (value := OmegaConf.select(cfg, key)) not in options:
+            raise StageError(f"{key}={value}: choose one of {', '.join(options)}")
+    for key, (low, high) in ranges.items():
+        value = OmegaConf.select(cfg, key)
+        whole = isinstance(low, int) and isinstance(high, int)
+        right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if value is not None and not (right and low <= value <= high):
+            raise StageError(f"{key}={value}: choose a {'whole ' if whole else ''}number from {low:g} to {high:g}")
 
 
 @contextmanager

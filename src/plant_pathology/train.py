@@ -21,18 +21,32 @@ from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.datastore import Version, open_version
 from plant_pathology.metrics import best_threshold
-from plant_pathology.stage import StageError, read_json, stage, whole_file, write_json
+from plant_pathology.stage import StageError, check_values, read_json, stage, whole_file, write_json
 from plant_pathology.sweep import enter_sweep
 
 if TYPE_CHECKING:
     from plant_pathology.model import Classifier
 
+RANGES = {
+    "seed": (0, 2**32 - 1),
+    "data.batch_size": (1, 65536),
+    "data.window": (1, 2**30),
+    "data.workers": (0, 1024),
+    "data.augment.rotate": (0.0, 180.0),
+    "data.augment.brightness": (0.0, 1.0),
+    "data.augment.crop": (0.01, 1.0),
+    "model.lr": (0.0, 100.0),
+    "model.weight_decay": (0.0, 100.0),
+    "model.warmup": (0.0, 0.99),
+    "trainer.max_epochs": (1, 1_000_000),
+}
 IDENTITY = ("seed", "competition", "data", "model", "trainer")
 CODE = ("augment", "data", "index", "metrics", "model", "shards", "train")
 
 
 @stage
 def main(cfg: DictConfig) -> None:
+    check_values(cfg, ranges=RANGES)
     version = open_version(cfg)
     identity = run_identity(cfg, version)
     folder = Path(cfg.paths.runs) / run_name(cfg, identity)
@@ -98,6 +112,7 @@ def fit(cfg: DictConfig, version: Version, folder: Path) -> dict[str, Any]:
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
     from pytorch_lightning.loggers import TensorBoardLogger
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from plant_pathology.augment import Augment
     from plant_pathology.data import StoredData
@@ -127,16 +142,19 @@ def fit(cfg: DictConfig, version: Version, folder: Path) -> dict[str, Any]:
     )
     last = ModelCheckpoint(folder, "last", monitor=None, enable_version_counter=False)
     terminal = sys.stderr.isatty()
-    trainer = pl.Trainer(
-        **cfg.trainer,
-        callbacks=[history, LearningRateMonitor("epoch"), best, last, *([TQDMProgressBar()] if terminal else [])],
-        logger=TensorBoardLogger(folder, name="", version=""),
-        default_root_dir=folder,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1_000_000,  # by epoch only: a logged step waits for the device
-        enable_model_summary=False,
-        enable_progress_bar=terminal,
-    )
+    try:
+        trainer = pl.Trainer(
+            **cfg.trainer,
+            callbacks=[history, LearningRateMonitor("epoch"), best, last, *([TQDMProgressBar()] if terminal else [])],
+            logger=TensorBoardLogger(folder, name="", version=""),
+            default_root_dir=folder,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1_000_000,  # by epoch only: a logged step waits for the device
+            enable_model_summary=False,
+            enable_progress_bar=terminal,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise StageError(f"trainer: {error}: each key of trainer: is an argument of Lightning's Trainer") from None
     resumable = folder / "last.ckpt"
     if resumable.exists():
         print(f"{folder.name}: continues after {resumable}")
