@@ -13,8 +13,18 @@ from plant_pathology.competition import Competition
 from plant_pathology.sample import draw
 from stores import BucketPlace, FolderPlace, S3Server, credentials
 
+# As many processes test as there are cores: threads in each would only wait for one another.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 PROJECT = Path(__file__).parents[1]
 REAL = PROJECT.parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share something costly run in one process."""
+    for item in items:
+        group = "project" if "project" in item.fixturenames else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def run_module(module: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:

@@ -96,7 +96,7 @@ def run(cfg: DictConfig, version: Version, identity: dict[str, Any], folder: Pat
         OmegaConf.save(cfg, path, resolve=True)
     result = {"run": folder.name, **identity, "data_ref": version.ref, **fit(cfg, version, folder)}
     write_json(finished, result)
-    print(f"{folder.name}: sample-F1 {result['f1']:.4f} at epoch {result['epoch']}, {result['seconds']:.0f} s")
+    print(f"{folder.name}: sample-F1 {result['f1']:.4f} at epoch {result['epoch'] + 1}, {result['seconds']:.0f} s")
     return result
 
 
