@@ -1,6 +1,6 @@
 """Decoded images, kept between runs: one SQLite file that remembers each image's encoded row and facts.
 
-Committed about every second, so a run that is killed at any moment loses no more than that. A decode is known while
+Committed every half second, so a run that is killed at any moment loses no more than that. A decode is known while
 the file's name, size and mtime, the encoding and the code that decodes are what they were. Only prepare looks in
 here: what it writes for others knows nothing of mtimes.
 """
@@ -34,7 +34,7 @@ from plant_pathology.images import ImageError, decode_sized
 from plant_pathology.shards import encode
 from plant_pathology.stage import StageError
 
-COMMIT_S = 1.0
+COMMIT_S = 0.5
 HASH_SIDE = 16  # bits along each side of a perceptual hash
 
 

@@ -21,7 +21,7 @@ from plant_pathology.shards import SUFFIXES, shard_name, write_shard
 from plant_pathology.stage import StageError, stage, whole_folder, write_json
 
 CHOICES = {"encoding": tuple(SUFFIXES), "duplicates": duplicates.POLICIES, "on_bad": ("error", "quarantine")}
-RANGES = {"image_size": (8, 4096), "quality": (1, 100), "near_bits": (0, 255)}
+RANGES = {"image_size": (8, 4096), "quality": (1, 100), "near_bits": (0, 255), "workers": (1, 1024)}
 
 
 @stage
@@ -92,7 +92,8 @@ def check(prepare: DictConfig, competition: Competition) -> None:
         if prepare[key] not in options:
             raise StageError(f"prepare.{key}={prepare[key]}: choose one of {', '.join(options)}")
     for key, (low, high) in RANGES.items():
-        if not isinstance(prepare[key], int) or not low <= prepare[key] <= high:
+        value = high if key == "workers" and prepare[key] is None else prepare[key]
+        if not isinstance(value, int) or not low <= value <= high:
             raise StageError(f"prepare.{key}={prepare[key]}: choose a whole number from {low} to {high}")
     if prepare.duplicates == "merge" and not competition.multilabel:
         raise StageError(
