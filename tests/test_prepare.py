@@ -312,6 +312,8 @@ def test_a_failed_stage_leaves_the_last_good_result_alone(competition):
 
 def test_two_at_once_are_refused(tmp_path):
     decoded = tmp_path / "decoded.sqlite", 32, "raw", 95
+    with open_decoded(*decoded):
+        pass
     with open_decoded(*decoded), pytest.raises(StageError, match="is in use: wait"), open_decoded(*decoded):
         pass
 
