@@ -86,7 +86,7 @@ def test_index_csv_says_where_each_image_s_pixels_are(competition):
 
 def test_killed_in_the_middle_it_goes_on_from_there_to_the_same_bytes(competition):
     images = images_of(competition)
-    names = [f"big-{number:03d}.jpg" for number in range(200)]
+    names = [f"big-{number:03d}.jpg" for number in range(300)]
     Image.open(next(images.iterdir())).convert("RGB").resize((4000, 2672)).save(images / names[0])
     for name in names[1:]:
         os.link(images / names[0], images / name)
@@ -96,6 +96,7 @@ def test_killed_in_the_middle_it_goes_on_from_there_to_the_same_bytes(competitio
     first = subprocess.Popen([*COMMAND, "prepare.workers=1"], cwd=competition, stdout=subprocess.PIPE)
     while first.poll() is None and not (decoded.exists() and decoded.stat().st_size > 100_000):
         time.sleep(0.02)
+    time.sleep(0.4)  # the file has grown, and by now the commit that let it grow is complete
     first.send_signal(signal.SIGKILL)
     first.communicate(timeout=60)  # returns when its workers have ended too: they hold the other end of the pipe
     assert first.returncode == -signal.SIGKILL
@@ -103,9 +104,9 @@ def test_killed_in_the_middle_it_goes_on_from_there_to_the_same_bytes(competitio
 
     second = prepare(competition).stdout
     new, known = (int(second.split(f" {word}")[0].split()[-1]) for word in ("decoded", "known"))
-    assert new > 10 and known > 10 and new + known == 64 + 200
+    assert new > 10 and known > 10 and new + known == 64 + 300
     went_on = hashes(competition / "data" / "prepared")
-    assert "264 decoded, 0 known" in prepare(competition, "paths.decoded=fresh.sqlite").stdout
+    assert "364 decoded, 0 known" in prepare(competition, "paths.decoded=fresh.sqlite").stdout
     assert hashes(competition / "data" / "prepared") == went_on
 
 
@@ -258,6 +259,11 @@ def empty_folder(root):
         path.unlink()
 
 
+def empty_files(root):
+    for path in images_of(root).iterdir():
+        path.write_bytes(b"")
+
+
 def overwrite_decoded(root):
     (root / "data" / "decoded.sqlite").write_text("no database " * 100)
 
@@ -269,6 +275,7 @@ def overwrite_decoded(root):
         (misspell_label, ["unknown label 'scabb'", "conf/competition/sample.yaml"]),
         (remove_folder, ["train_images is not a folder", "make download"]),
         (empty_folder, ["64 problem(s)", "not in train_images/"]),
+        (empty_files, ["64 problem(s)", "empty file", "prepare.on_bad=quarantine"]),
         (overwrite_decoded, ["decoded.sqlite: file is not a database", "delete the file"]),
     ],
 )

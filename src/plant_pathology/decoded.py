@@ -57,8 +57,8 @@ class Row(NamedTuple):
     encoded: bytes
 
 
-COLUMNS = "key, " + ", ".join(Row._fields)
-FACTS = list(Row._fields[:-1])
+FACTS = Row._fields[:-1]
+INSERT = f"INSERT INTO decoded (key, {', '.join(Row._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 def decode_row(path: Path, side: int, encoding: str, quality: int) -> Row | ImageError:
@@ -81,7 +81,8 @@ class Decoded:
         self._decode = partial(decode_row, side=side, encoding=encoding, quality=quality)
         code = [inspect.getsource(part) for part in (images, shards, decode_row)]
         libraries = [PIL.__version__, cv2.__version__, imagehash.__version__]
-        self._settings = (side, encoding, quality, *code, *libraries)
+        settings = (side, encoding, quality, HASH_SIDE, *code, *libraries)
+        self._settings = hashlib.sha256(repr(settings).encode()).hexdigest()
         self._keys: dict[str, str] = {}
 
     def add(self, paths: list[Path], workers: int | None) -> tuple[int, dict[str, str]]:
@@ -102,13 +103,20 @@ class Decoded:
         todo = [path for path in paths if self._keys[path.name] not in known]
         bad = {}
         bar = tqdm(total=len(paths), initial=len(paths) - len(todo), desc="decode", unit="img", disable=None)
-        with bar, self._committing() as insert:
+        committed = time.monotonic()
+        try:
             for path, row in zip(todo, in_parallel(self._decode, todo, workers), strict=True):
+                bar.update()
                 if isinstance(row, ImageError):
                     bad[path.name] = row.reason
-                else:
-                    insert(self._keys[path.name], row)
-                bar.update()
+                    continue
+                self._database.execute(INSERT, [self._keys[path.name], *row])
+                if time.monotonic() - committed > COMMIT_S:
+                    self._database.commit()
+                    committed = time.monotonic()
+        finally:
+            bar.close()
+            self._database.commit()
         return len(todo), bad
 
     def facts(self, names: Iterable[str]) -> pd.DataFrame:
@@ -130,25 +138,8 @@ class Decoded:
 
     def _key(self, path: Path) -> str:
         status = path.stat()
-        return hashlib.sha256(
-            repr((path.name, status.st_size, status.st_mtime_ns, self._settings)).encode()
-        ).hexdigest()
-
-    @contextmanager
-    def _committing(self) -> Iterator:
-        last = time.monotonic()
-
-        def insert(key: str, row: Row) -> None:
-            nonlocal last
-            self._database.execute(f"INSERT INTO decoded ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", [key, *row])
-            if time.monotonic() - last > COMMIT_S:
-                self._database.commit()
-                last = time.monotonic()
-
-        try:
-            yield insert
-        finally:
-            self._database.commit()
+        identity = (path.name, status.st_size, status.st_mtime_ns, self._settings)
+        return hashlib.sha256(repr(identity).encode()).hexdigest()
 
 
 @contextmanager

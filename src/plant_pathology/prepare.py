@@ -37,7 +37,8 @@ def main(cfg: DictConfig) -> None:
     unlisted = sorted(files - set(table["image"]))
     with open_decoded(Path(cfg.paths.decoded), prepare.image_size, prepare.encoding, prepare.quality) as decoded:
         new, unreadable = decoded.add([images / name for name in listed], prepare.workers)
-        table["problems"] += [[unreadable[name]] if name in unreadable else [] for name in table["image"]]
+        for name, problems in zip(table["image"], table["problems"], strict=True):
+            problems.extend([unreadable[name]] if name in unreadable else [])
         good, quarantine = part(table, raw, competition, prepare.on_bad)
         good = good.join(decoded.facts(good["image"]))
         good["group"], repeated = duplicates.find(good, prepare.near_bits)
