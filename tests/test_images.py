@@ -1,10 +1,11 @@
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from plant_pathology.images import ImageError, decode
+from plant_pathology.images import ImageError, decode, decode_sized
 
 
 def picture(width=120, height=80):
@@ -17,12 +18,41 @@ def picture(width=120, height=80):
 
 
 def test_every_mode_and_format_becomes_a_colour_square(tmp_path):
-    for mode, kind in [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG")]:
+    for mode, kind in [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG"), ("LA", "PNG")]:
         path = tmp_path / f"{mode}.jpg"
         picture().convert(mode).save(path, kind)
         pixels = decode(path, 16)
         assert pixels.shape == (16, 16, 3) and pixels.dtype == np.uint8
         assert pixels[:3].mean() > 200 > pixels[8:].mean(), f"{mode}: white belongs on top"
+
+
+@pytest.mark.parametrize("mode, kind", [("RGB", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG")])
+def test_colours_are_kept_whatever_the_file_keeps_them_as(tmp_path, mode, kind):
+    """A CMYK JPEG holds its ink inverted, as Photoshop writes it; the others are PNGs that call themselves .jpg."""
+    path = tmp_path / "leaf.jpg"
+    picture().convert(mode).save(path, kind)
+    if mode == "CMYK":
+        assert b"Adobe" in path.read_bytes()[:200]
+    pixels = decode(path, 16)[8:].astype(int)
+    for half, channel in ((pixels[:, :6], 0), (pixels[:, 10:], 2)):
+        others = [other for other in range(3) if other != channel]
+        assert half[..., channel].mean() > 225 and half[..., others].mean() < 30
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_sixteen_bits_are_scaled_to_eight_not_clipped(tmp_path, colours):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(64, axis=0)
+    cv2.imwrite(str(tmp_path / "ramp.png"), ramp if colours == 1 else np.stack([ramp] * 3, axis=-1))
+    pixels = decode(tmp_path / "ramp.png", 64).astype(int)
+    assert np.abs(pixels - np.linspace(0, 255, 64)[None, :, None]).max() < 3
+
+
+def test_the_size_told_is_the_original_s_as_it_is_seen(tmp_path):
+    exif = Image.Exif()
+    for orientation, size in [(1, (1200, 800)), (3, (1200, 800)), (6, (800, 1200)), (8, (800, 1200))]:
+        exif[0x0112] = orientation
+        picture(1200, 800).save(tmp_path / "leaf.jpg", exif=exif)
+        assert decode_sized(tmp_path / "leaf.jpg", 16)[1] == size
 
 
 def test_a_picture_stored_on_its_side_stands_upright(tmp_path):
@@ -51,5 +81,6 @@ def test_what_is_no_whole_image_is_an_error_that_names_the_file(tmp_path, damage
     content = {"truncated": buffer.getvalue()[:600], "empty": b"", "text": b"<html>"}
     if damage in content:
         path.write_bytes(content[damage])
-    with pytest.raises(ImageError, match=r"leaf\.jpg"):
+    with pytest.raises(ImageError, match=r"leaf\.jpg") as caught:
         decode(path, 16)
+    assert caught.value.reason and str(tmp_path) not in caught.value.reason

@@ -1,5 +1,6 @@
 """What changes from one competition to the next, and its raw layout read into one table."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,34 +47,42 @@ class Competition:
         """Read the training table of the raw folder.
 
         Returns:
-            One row a listed image, in the file's order: `image` (file name) and `labels` (list of names).
+            One row a line, in the file's order: `image` (file name), `labels` (list of names) and `problems` (what is
+            wrong with the line or its file, in words; an empty list where nothing is).
 
         Raises:
-            StageError: naming every problem of the table and its images at once.
+            StageError: there is no such table, or it lists nothing.
         """
         path = raw / self.train_csv
         table = self._read(path, raw)
-        names, cells = table[self.image_column], table[self.label_column]
-        labels = self.label_lists(cells)
-        problems = [
-            f"line {line}: unknown label {label!r}"
-            for line, row in enumerate(labels, start=2)
-            for label in row
-            if label not in self.labels
-        ]
-        problems += [f"{name} is listed twice" for name in names[names.duplicated()]]
-        problems += [f"{name!r} is not a plain file name" for name in names if Path(name).name != name]
-        problems += [f"{name} is not in {self.train_images}/" for name in self._absent(raw, names)]
-        if problems:
-            raise StageError(
-                f"{path}: {len(problems)} problem(s)\n  "
-                + "\n  ".join(problems)
-                + f"\nmend them there, or the vocabulary in conf/competition/{self.name}.yaml"
-                f" (competition.labels is {', '.join(self.labels)})"
-            )
         if table.empty:
             raise StageError(f"{path} lists no images: download the competition again (make download)")
-        return pd.DataFrame({"image": names, "labels": labels})
+        names, labels = table[self.image_column], pd.Series(self.label_lists(table[self.label_column]))
+        present = self.train_files(raw)
+        again = self._listed_again(names, labels)
+        problems = [
+            [f"unknown label {label!r}" for label in row if label not in self.labels]
+            + ([again[line]] if line in again else [])
+            + (["not a plain file name"] if Path(name).name != name else [])
+            + ([f"not in {self.train_images}/"] if name not in present else [])
+            for line, (name, row) in enumerate(zip(names, labels, strict=True))
+        ]
+        return pd.DataFrame({"image": names, "labels": labels, "problems": problems})
+
+    def train_files(self, raw: Path) -> set[str]:
+        """Names of the files in the folder of training images, listed or not.
+
+        Raises:
+            StageError: there is no such folder.
+        """
+        try:
+            with os.scandir(raw / self.train_images) as entries:
+                return {entry.name for entry in entries if entry.is_file()}
+        except (FileNotFoundError, NotADirectoryError):
+            raise StageError(
+                f"{raw / self.train_images} is not a folder: download the competition again (make download),"
+                f" or set competition.train_images in conf/competition/{self.name}.yaml"
+            ) from None
 
     def label_lists(self, cells: Iterable[str]) -> list[list[str]]:
         """The label column's cells as lists of names."""
@@ -108,7 +117,11 @@ class Competition:
             )
         return table
 
-    def _absent(self, raw: Path, names: pd.Series) -> list[str]:
-        folder = raw / self.train_images
-        present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-        return [name for name in names if name not in present]
+    def _listed_again(self, names: pd.Series, labels: pd.Series) -> dict[int, str]:
+        """What is wrong with lines that share a name: of those that agree all but the first, else all."""
+        problems = {}
+        for _, rows in labels[names.duplicated(keep=False)].groupby(names):
+            agree = len({frozenset(row) for row in rows}) == 1
+            text = "listed before" if agree else "listed more than once, with different labels"
+            problems |= dict.fromkeys(rows.index[1:] if agree else rows.index, text)
+        return problems

@@ -1,0 +1,63 @@
+"""How far apart perceptual hashes put copies of a picture, and how near pictures that are others.
+
+python benchmarks/near_duplicates.py <folder of images>
+
+Copies are every 20th image saved again: at quality 30, at half and at one and a half times the size, and small and
+poor at once. Between the two columns lies the room for a threshold, `prepare.near_bits`.
+"""
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import imagehash
+import numpy as np
+from PIL import Image
+
+from plant_pathology.duplicates import near_pairs
+from plant_pathology.images import decode
+
+SIDES = (64, 256)
+HASHES = {
+    "phash, 64 bits": lambda image: imagehash.phash(image, 8),
+    "dhash, 256 bits": lambda image: imagehash.dhash(image, 16),
+    "phash, 256 bits": lambda image: imagehash.phash(image, 16),
+}
+COPIES = ((1, 30), (0.5, 85), (1.5, 85), (0.5, 50))  # scale, JPEG quality
+
+
+def main(folder: Path) -> None:
+    files = sorted(folder.iterdir())
+    print("| side | hash | farthest copy | nearest pairs in the folder, bits (pairs) |\n|---|---|---|---|")
+    for side in SIDES:
+        for name, hash_of in HASHES.items():
+            hashes = [bits(hash_of, file, side) for file in files]
+            farthest = max(
+                int((bits(hash_of, copy, side) != own).sum())
+                for file, own in zip(files[::20], hashes[::20], strict=True)
+                for copy in copies(file)
+            )
+            packed = np.packbits(np.stack(hashes), axis=1).view(np.uint64)
+            _, _, distances = near_pairs(packed, round(0.35 * packed.shape[1] * 64))
+            nearest = zip(*np.unique(distances, return_counts=True), strict=True)
+            shown = ", ".join(f"{distance} ({count})" for distance, count in list(nearest)[:5])
+            print(f"| {side} | {name} | {farthest} | {shown} |", flush=True)
+
+
+def bits(hash_of, file: Path | io.BytesIO, side: int) -> np.ndarray:
+    return hash_of(Image.fromarray(decode(file, side))).hash.ravel()
+
+
+def copies(file: Path) -> Iterator[io.BytesIO]:
+    image = Image.open(file).convert("RGB")
+    for scale, quality in COPIES:
+        copy = io.BytesIO()
+        image.resize([int(scale * length) for length in image.size]).save(copy, "JPEG", quality=quality)
+        yield copy
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit("usage: python benchmarks/near_duplicates.py <folder of images>")
+    main(Path(sys.argv[1]))

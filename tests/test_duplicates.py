@@ -1,0 +1,39 @@
+import numpy as np
+import pandas as pd
+
+from plant_pathology.duplicates import groups, near_pairs, resolve
+
+
+def test_near_pairs_are_those_that_a_comparison_of_all_bits_finds():
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**63, (700, 4)).astype(np.uint64)
+    for copy, original, flipped in [(650, 3, 1), (651, 600, 40), (10, 3, 41), (652, 650, 0)]:
+        bits = np.unpackbits(hashes[original].view(np.uint8))
+        bits[rng.permutation(256)[:flipped]] ^= 1
+        hashes[copy] = np.packbits(bits).view(np.uint64)
+    bits = np.unpackbits(hashes.view(np.uint8), axis=1).astype(int)
+    distances = (bits[:, None] != bits[None]).sum(axis=2)
+    expected = {(i, j, distances[i, j]) for i, j in zip(*np.nonzero(np.triu(distances <= 40, k=1)), strict=True)}
+    assert set(zip(*near_pairs(hashes, 40), strict=True)) == expected
+    assert {(3, 650, 1), (600, 651, 40), (3, 652, 1), (650, 652, 0)} == expected
+
+
+def test_pictures_linked_through_others_are_one_group_named_after_its_first():
+    assert groups(np.array([1, 2, 4]), np.array([4, 6, 7]), 8).tolist() == [0, 1, 2, 3, 1, 5, 2, 1]
+    assert groups(np.array([], int), np.array([], int), 3).tolist() == [0, 1, 2]
+
+
+def test_policies():
+    table = pd.DataFrame(
+        {
+            "image": list("abcdef"),
+            "labels": [["scab"], ["rust"], ["scab", "rust"], ["rust"], ["rust", "scab"], ["complex"]],
+            "group": [0, 1, 2, 1, 2, 0],
+        }
+    )
+    assert resolve(table, "keep").equals(table)
+    dropped = resolve(table, "drop")
+    assert dropped["image"].tolist() == ["b", "c"] and dropped["group"].tolist() == [0, 1]
+    merged = resolve(table, "merge")
+    assert merged["image"].tolist() == ["a", "b", "c"]
+    assert merged["labels"].tolist() == [["scab", "complex"], ["rust"], ["scab", "rust"]]
