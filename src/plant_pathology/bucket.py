@@ -7,8 +7,9 @@ no message.
 
 import base64
 import functools
+import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 CONNECTIONS = 8  # at a time
-UPLOADS = 3  # attempts of a file whose bytes arrive damaged
+ATTEMPTS = 5  # of each request, and of a body that arrives cut or damaged
 REMEDIES = {
     "NoSuchBucket": "make the bucket, or set store.uri to another",
     "BadDigest": "a file changed while it was pushed, or on the way; push again",
@@ -57,33 +58,36 @@ class BucketObjects:
             return None
 
     def fetch(self, key: str, target: BinaryIO) -> None:
-        with self._s3() as s3:
-            s3.download_fileobj(**self._at(key), Fileobj=target)
+        # Not by boto3's download_fileobj: when a body is cut, it writes the first bytes twice to what cannot seek.
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        received = 0
+        for attempt in range(1, ATTEMPTS + 1):
+            rest = {"Range": f"bytes={received}-"} if received else {}
+            with self._s3() as s3:
+                body = s3.get_object(**self._at(key), **rest)["Body"]
+                try:
+                    for block in body.iter_chunks(1 << 20):
+                        target.write(block)
+                        received += len(block)
+                    return
+                except (HTTPClientError, IncompleteReadError):
+                    if attempt == ATTEMPTS:
+                        raise
 
     def put(self, key: str, source: Path, sha256: str) -> None:
-        for attempt in range(1, UPLOADS + 1):
-            with self._s3() as s3, source.open("rb") as content:
-                try:
-                    # In one request, which the server checks as a whole; in parts it would check the parts alone.
-                    s3.put_object(**self._checked(key, sha256), Body=content)
-                    return
-                except s3.exceptions.ClientError as error:
-                    if error.response["Error"]["Code"] != "BadDigest" or attempt == UPLOADS:
-                        raise
+        self._put(key, lambda: source.open("rb"), sha256)
 
     def create(self, key: str, content: bytes) -> bool:
         try:
-            with self._s3() as s3:
-                s3.put_object(**self._checked(key, bytes_hash(content)), Body=content, IfNoneMatch="*")
+            self._put(key, lambda: io.BytesIO(content), bytes_hash(content), IfNoneMatch="*")
+            return True
         except FileExistsError:
             # Where the answer to the first attempt was lost, the second one finds what the first created.
-            with self._s3() as s3:
-                return s3.get_object(**self._at(key))["Body"].read() == content
-        return True
+            return self._holds(key, content)
 
     def replace(self, key: str, content: bytes) -> None:
-        with self._s3() as s3:
-            s3.put_object(**self._checked(key, bytes_hash(content)), Body=content)
+        self._put(key, lambda: io.BytesIO(content), bytes_hash(content))
 
     def delete(self, key: str) -> None:
         with self._s3() as s3:
@@ -108,18 +112,32 @@ class BucketObjects:
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self._key(key)}
 
-    def _checked(self, key: str, sha256: str) -> dict[str, str]:
-        """Where to put what has that SHA-256, for a server that shall compare it."""
+    def _put(self, key: str, read: Callable[[], BinaryIO], sha256: str, **condition: str) -> None:
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
         encryption = {"ServerSideEncryption": self.sse} if self.sse else {}
-        return {**self._at(key), **encryption, "ChecksumSHA256": checksum}
+        for attempt in range(1, ATTEMPTS + 1):
+            with self._s3() as s3, read() as content:
+                try:
+                    # In one request, which the server checks as a whole; in parts it would check the parts alone.
+                    s3.put_object(**self._at(key), **encryption, **condition, Body=content, ChecksumSHA256=checksum)
+                    return
+                except s3.exceptions.ClientError as error:
+                    if error.response["Error"]["Code"] != "BadDigest" or attempt == ATTEMPTS:
+                        raise
+
+    def _holds(self, key: str, content: bytes) -> bool:
+        there = io.BytesIO()
+        try:
+            self.fetch(key, there)
+        except FileNotFoundError:
+            return False
+        return there.getvalue() == content
 
     @contextmanager
     def _s3(self) -> Iterator["BaseClient"]:
         """The client; its errors as Python's own where a caller decides, and else as one line with the remedy."""
         # Imported here: a store in a folder need not wait for boto3.
         from botocore import exceptions as failures
-        from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
         credentials = (
             failures.NoCredentialsError,
@@ -145,8 +163,6 @@ class BucketObjects:
             raise StageError(f"{self}: {error}: run `aws configure` or `aws sso login`, or set AWS_PROFILE") from None
         except failures.BotoCoreError as error:
             raise StageError(f"{self}: {error}: check store.uri, store.endpoint_url and the network") from None
-        except (RetriesExceededError, S3DownloadFailedError) as error:
-            raise StageError(f"{self}: {error}: try again later") from None
 
 
 @functools.cache
@@ -158,7 +174,7 @@ def _client(endpoint_url: str | None, timeout_s: float) -> "BaseClient":
     # Else it tells on every run where the credentials were found.
     logging.getLogger("botocore.credentials").setLevel(logging.WARNING)
     options = Config(
-        retries={"mode": "standard", "total_max_attempts": 5},
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=min(10, timeout_s),
         read_timeout=timeout_s,
         max_pool_connections=2 * CONNECTIONS,

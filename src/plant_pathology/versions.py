@@ -25,7 +25,7 @@ from plant_pathology.objects import DamagedError, FolderObjects, Hashing, Nowher
 from plant_pathology.stage import StageError, whole_folder
 
 TRANSFERS = 8  # at a time
-READS = 3  # of bytes that arrive damaged
+READS = 5  # of bytes that arrive damaged
 
 
 @dataclass(frozen=True)
