@@ -13,10 +13,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conftest import config, run_module
+from conftest import PROJECT, config, run_module
 from plant_pathology.datastore import open_store, open_version
 from plant_pathology.hashes import content_hash, sealed
 from plant_pathology.names import manifest_key, object_key
+from plant_pathology.provenance import commit
 from plant_pathology.stage import StageError
 from plant_pathology.versions import DamagedError
 from stores import BUCKET, SECRET, BucketPlace, FolderPlace
@@ -60,6 +61,7 @@ def test_the_command_line_pushes_lists_shows_verifies_and_pulls(place, prepared,
     assert first.startswith("plant-pathology:1: ") and ", new, " in first and first.count("\n") == 1
     pointer = json.loads((tmp_path / "datastore.json").read_text())
     assert f"store.uri={pointer['uri']}" == place.overrides[0]
+    assert place.store().resolve("plant-pathology:1").lineage["commit"] == commit(PROJECT)["commit"]
     assert "plant-pathology:1: " in (again := run("push")) and ", there already, " in again
     (prepared / "index.csv").write_text("image,labels\n")
     assert "plant-pathology:2: " in run("push")

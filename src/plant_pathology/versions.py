@@ -207,7 +207,7 @@ class Store:
     ) -> tuple[dict[str, dict], dict[str, int]]:
         """Bring all objects of a version into the store; its files, and the rows that changed."""
         with TemporaryDirectory(prefix="plant-pathology-") as work, ThreadPoolExecutor(TRANSFERS) as pool:
-            arranged = content.arrange(parent, parent.sound() if parent else set(), Path(work))
+            arranged = content.arrange(parent, Path(work))
             new = {file: path for file, path in arranged.files.items() if isinstance(path, Path)}
             entries = tqdm(pool.map(self._add, new.values()), "push", len(new), unit="file", disable=None)
             files = arranged.files | dict(zip(new, entries, strict=True))
