@@ -298,6 +298,14 @@ def test_a_manifest_that_does_not_match_its_place_or_hash_is_refused(change, sto
         store.resolve("leaves:1")
 
 
+def test_a_manifest_of_which_a_single_byte_changed_is_refused(place, store, prepared):
+    store.push("leaves", prepared, "five folds")
+    content = place.raw("versions")[manifest_key("leaves", 1)]
+    place.replace(manifest_key("leaves", 1), content.replace(b"five", b"four"))
+    with pytest.raises(StageError, match="1.json is damaged"):
+        store.resolve("leaves:1")
+
+
 def forge(store, files, change=(), number=1):
     manifest = {"name": "leaves", "version": number, "created": "", "note": "", "files": files}
     manifest |= {"sha256": content_hash(files), "identity": f"{number}", "lineage": {"parent": None}}

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -78,34 +79,42 @@ def command_line(place, root: Path, verb: str, *overrides: str) -> subprocess.Po
     return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def seconds(place, root: Path, verb: str, *overrides: str) -> float:
-    """How long a command takes that nobody disturbs."""
+def completed(running: subprocess.Popen, started: Callable[[], bool]) -> float:
+    """Seconds that a command takes which nobody disturbs, from when it has `started`."""
+    wait(running, started)
     start = time.monotonic()
-    out, err = (running := command_line(place, root, verb, *overrides)).communicate()
+    out, err = running.communicate()
     assert running.returncode == 0, err
     return time.monotonic() - start
 
 
-def killed(place, root: Path, after: float, verb: str, *overrides: str) -> bool:
-    """Whether a command was still at work when it got SIGKILL."""
-    with command_line(place, root, verb, *overrides) as running:
-        time.sleep(after)
-        running.send_signal(signal.SIGKILL)
-        running.communicate()
+def killed(running: subprocess.Popen, started: Callable[[], bool], after: float) -> bool:
+    """Whether a command that has `started` was still at work when it got SIGKILL."""
+    wait(running, started)
+    time.sleep(after)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
     return running.returncode == -signal.SIGKILL
 
 
+def wait(running: subprocess.Popen, started: Callable[[], bool]) -> None:
+    while running.poll() is None and not started():
+        time.sleep(0.002)
+
+
 def kill_pushes(place, root: Path, count: int, seed: int, images: int = 400) -> str:
-    """SIGKILL at a random moment of a push, then the same push again."""
+    """SIGKILL at a random moment of a push, from its first write on, then the same push again."""
     chance, ledger = random.Random(seed), Ledger(place)
+    claims = lambda: len(place.store().objects.keys("claims/push"))  # noqa: E731
     prepare(root / "data", leaves(0, images), **MANY)
-    start, end = seconds(place, root, "ls"), seconds(place, root, "push")
-    midway = cut = 0
+    duration = completed(command_line(place, root, "push"), claims)
+    cut = midway = 0
     for number in range(1, count + 1):
         (root / "data").rename(root / f"data-{number}")
         prepare(root / "data", leaves(1000 * number, 1000 * number + images), **MANY)
-        before = len(place.raw("objects"))
-        cut += killed(place, root, chance.uniform(0.9 * start, end), "push")
+        before, dead = len(place.raw("objects")), claims()
+        running = command_line(place, root, "push")
+        cut += killed(running, lambda dead=dead: claims() > dead, chance.uniform(0, duration))
         ledger.check()
         midway += f"plant-pathology:{number + 1}" not in ledger.versions and len(place.raw("objects")) > before
         version, _ = place.store().push("plant-pathology", root / "data")
@@ -116,22 +125,25 @@ def kill_pushes(place, root: Path, count: int, seed: int, images: int = 400) -> 
 
 
 def kill_pulls(place, root: Path, count: int, seed: int, images: int = 2000) -> str:
-    """SIGKILL at a random moment of a pull, then the same pull again."""
+    """SIGKILL at a random moment of a pull, from its first file on, then the same pull again."""
     chance, ledger = random.Random(seed), Ledger(place)
     prepare(root / "data", leaves(0, images), **MANY)
     expected = contents(root / "data")
-    seconds(place, root, "push")
-    start, end = seconds(place, root, "ls"), seconds(place, root, "pull", "store.into=first")
+    version, _ = place.store().push("leaves", root / "data")
+
+    def pull(name):
+        running = command_line(place, root, "pull", f"data.ref={version.ref}", f"store.into={root / name}")
+        return running, lambda: any(root.glob(f".{name}-*"))
+
+    duration = completed(*pull("first"))
     cut = midway = 0
     for number in range(count):
         copy = root / f"copy-{number}"
-        cut += killed(place, root, chance.uniform(0.9 * start, end), "pull", f"store.into={copy}")
-        midway += any(root.glob(f".{copy.name}-*"))
-        if copy.exists():
-            assert contents(copy) == expected, "a folder stands that is not whole"
-        else:
-            place.store().resolve("plant-pathology").pull(copy)
-            assert contents(copy) == expected
+        cut += killed(*pull(copy.name), chance.uniform(0, duration))
+        midway += any(root.glob(f".{copy.name}-*/*"))
+        if not copy.exists():
+            version.pull(copy)
+        assert contents(copy) == expected, "a folder stands that is not whole"
     ledger.check()
     return f"{cut} cut, {midway} of them between two files; no folder stood that was not whole"
 
