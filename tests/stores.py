@@ -9,6 +9,7 @@ import sys
 import threading
 import uuid
 from collections import Counter
+from contextlib import nullcontext
 
 import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -46,14 +47,15 @@ class S3Server:
 
     def _answer(self, environ, start_response):
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = io.BytesIO(body)
+        environ |= {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True}
         sent = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
         if sent and base64.b64decode(sent) != hashlib.sha256(body).digest():
             start_response("400 Bad Request", [("Content-Type", "application/xml")])
             return [b"<Error><Code>BadDigest</Code></Error>"]
-        # One at a time: S3 looks at If-None-Match and writes in one step, moto in two.
         with self._lock:
             self.requests[environ["REQUEST_METHOD"], environ["PATH_INFO"]] += 1
+        # S3 looks at If-None-Match and writes in one step, moto in two.
+        with self._lock if "HTTP_IF_NONE_MATCH" in environ else nullcontext():
             return self._app(environ, start_response)
 
     def close(self):

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from plant_pathology.hashes import bytes_hash
+from plant_pathology.objects import TRANSFERS
 from plant_pathology.stage import StageError
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
-CONNECTIONS = 8  # at a time
 ATTEMPTS = 5  # of each request, and of a body that arrives cut or damaged
 REMEDIES = {
     "NoSuchBucket": "make the bucket, or set store.uri to another",
@@ -177,7 +177,9 @@ def _client(endpoint_url: str | None, timeout_s: float) -> "BaseClient":
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=min(10, timeout_s),
         read_timeout=timeout_s,
-        max_pool_connections=2 * CONNECTIONS,
+        max_pool_connections=2 * TRANSFERS,
+        # Uploads carry their SHA-256 in a header, which is signed: no need to hash the body once more.
+        s3={"payload_signing_enabled": False},
     )
     try:
         # A session of its own, because threads must not share the default one while it makes clients.

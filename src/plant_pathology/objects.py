@@ -17,6 +17,8 @@ from typing import BinaryIO, Protocol
 
 from plant_pathology.stage import StageError
 
+TRANSFERS = 8  # at a time
+
 
 class DamagedError(StageError):
     """A stored file is not what was pushed."""

@@ -21,10 +21,9 @@ from plant_pathology.arrange import PlainFolder, PreparedFolder, content_of
 from plant_pathology.hashes import content_hash, file_hash, sealed, unsealed
 from plant_pathology.leases import Claim, pushing
 from plant_pathology.names import MANIFEST, OBJECT, REF, check_file, check_name, manifest_key, object_key
-from plant_pathology.objects import DamagedError, FolderObjects, Hashing, Nowhere, Objects
+from plant_pathology.objects import TRANSFERS, DamagedError, FolderObjects, Hashing, Nowhere, Objects
 from plant_pathology.stage import StageError, whole_folder
 
-TRANSFERS = 8  # at a time
 READS = 5  # of bytes that arrive damaged
 
 
