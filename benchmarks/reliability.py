@@ -31,7 +31,7 @@ def main(seed: int) -> None:
 
     try:
         for kind in FAULTS:
-            row(f"network: {kind}", "S3", lambda root, kind=kind: trials.meet_faults(root, s3, kind, 5, seed))
+            row(f"network: {kind}", "S3", lambda root, kind=kind: trials.meet_faults(root, s3, kind, 3, seed))
         for name, place in places.items():
             row("8 processes push at once", name, lambda root, at=place: trials.push_at_once(at(root), root, 8))
             row("push, rm and gc at once", name, lambda root, at=place: trials.storm(at(root), root, 20, seed))
