@@ -168,6 +168,19 @@ def test_in_s3_all_is_encrypted_as_asked(prepared, tmp_path, s3):
         assert s3.client.head_object(Bucket=BUCKET, Key=entry["Key"])["ServerSideEncryption"] == "AES256"
 
 
+def test_a_store_that_fills_many_listings_is_seen_whole(prepared, tmp_path, s3, monkeypatch):
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
+    place = BucketPlace(tmp_path, s3)
+    version, _ = place.store().push("leaves", prepared)
+    for seed in (1, 2):
+        place.store().push("leaves", write_folder(tmp_path / str(seed), seed))
+    before = place.writes()
+    (prepared / "more").touch()
+    place.store().push("leaves", prepared)
+    written = [path for path, count in place.writes().items() if before.get(path) != count and "/objects/" in path]
+    assert written == [] and len(place.store().refs()) == 4 and version.damages() == []
+
+
 def test_a_corrupted_object_is_found_by_verify_and_never_handed_out(place, store, prepared, tmp_path):
     version, _ = store.push("leaves", prepared)
     table, shard = (prepared / "index.csv").read_bytes(), (prepared / "shards" / "images-00000.npy").read_bytes()
