@@ -119,7 +119,7 @@ def kill_pushes(place, root: Path, count: int, seed: int, images: int = 400) -> 
         midway += f"plant-pathology:{number + 1}" not in ledger.versions and len(place.raw("objects")) > before
         version, _ = place.store().push("plant-pathology", root / "data")
         assert version.ref == f"plant-pathology:{number + 1}" and version.damages() == []
-        ledger.check()
+    ledger.check()
     ledger.check_after_gc()
     return f"{cut} cut, {midway} of them between two objects; every push again took the next number"
 
