@@ -42,6 +42,7 @@ def measure(dvc: str = sys.executable, repeats: int = 3) -> dict[str, float]:
         # In turns, so that a busy machine slows both.
         for attempt in range(repeats):
             store = BucketPlace(root, s3).store()
+            store.refs()  # its client is made, as that of the other side is
             pushes.append(seconds(lambda at=store: at.push("leaves", prepared)))
             singly.append(seconds(lambda to=f"singly-{attempt}": upload_singly(s3, images, to)))
         found |= {"push_s": min(pushes), "boto3_s": min(singly)}
@@ -98,7 +99,7 @@ def run(*arguments: str, cwd: Path, python: str = sys.executable) -> None:
     environment["DVC_NO_ANALYTICS"] = "true"
     done = subprocess.run([python, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{' '.join(arguments)}: {done.stdout}{done.stderr}")
+        sys.exit(f"{' '.join(arguments)}: {(done.stdout + done.stderr)[:2000]}")
 
 
 def seconds(act: Callable[[], object]) -> float:
