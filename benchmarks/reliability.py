@@ -1,4 +1,4 @@
-"""All trials of the datastore's promises as a table, in a quarter of an hour: `python benchmarks/reliability.py [seed]`.
+"""All trials of the datastore's promises as a table, in some minutes: `python benchmarks/reliability.py [seed]`.
 
 A folder store, and an S3 server (moto) in a process of its own; the command line for what is killed, and a real proxy
 for what the network does. It ends at the first broken promise, with its trace.
