@@ -25,8 +25,8 @@ from hydra import compose, initialize_config_dir
 from plant_pathology.augment import Augment
 from plant_pathology.data import StoredData
 from plant_pathology.datastore import open_version
+from plant_pathology.objects import TRANSFERS
 from plant_pathology.stage import checkout
-from plant_pathology.versions import TRANSFERS
 
 sys.path.insert(0, str(checkout() / "tests"))
 from stores import BUCKET, credentials, s3_process

@@ -9,8 +9,7 @@ import sys
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 
 import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -49,29 +48,32 @@ class S3Server:
 
     def _answer(self, environ, start_response):
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = io.BytesIO(body)
+        environ |= {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True}
         sent = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
         if sent and base64.b64decode(sent) != hashlib.sha256(body).digest():
             start_response("400 Bad Request", [("Content-Type", "application/xml")])
             return [b"<Error><Code>BadDigest</Code></Error>"]
-        # One at a time: S3 looks at If-None-Match and writes in one step, moto in two.
         with self._lock:
             self.requests[environ["REQUEST_METHOD"], environ["PATH_INFO"]] += 1
+        # S3 looks at If-None-Match and writes in one step, moto in two.
+        with self._lock if "HTTP_IF_NONE_MATCH" in environ else nullcontext():
             return self._app(environ, start_response)
 
     def close(self):
         self._server.shutdown()
 
 
-@contextmanager
-def s3_process() -> Iterator[str]:
-    """The address of a server with one bucket in a process of its own, which shares no interpreter with its clients."""
-    command = [sys.executable, __file__]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.stdin.close()
+class S3Process:
+    """As S3Server, in a process of its own, which shares no interpreter with its clients. Needs `credentials`."""
+
+    def __init__(self):
+        command = [sys.executable, __file__]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.url = self._process.stdout.readline().strip()
+        self.client = boto3.client("s3", endpoint_url=self.url, region_name="us-east-1")
+
+    def close(self):
+        self._process.communicate()
 
 
 def credentials() -> dict[str, str]:
@@ -81,7 +83,7 @@ def credentials() -> dict[str, str]:
 
 
 class FolderPlace:
-    """A store in a folder, and how to tamper with it."""
+    """A store in a folder, and how to look into it and tamper with it from the other side."""
 
     def __init__(self, root):
         self.root = root / "store"
@@ -89,6 +91,11 @@ class FolderPlace:
 
     def store(self):
         return Store(FolderObjects(self.root))
+
+    def raw(self, prefix):
+        """{key: bytes} of all that lies below a prefix."""
+        files = [path for path in (self.root / prefix).rglob("*") if path.is_file()]
+        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
 
     def replace(self, key, content):
         (self.root / key).unlink()
@@ -100,18 +107,35 @@ class FolderPlace:
 
 
 class BucketPlace:
-    """A store in a bucket, and how to tamper with it."""
+    """A store in a bucket, and how to look into it and tamper with it from the other side.
 
-    def __init__(self, root, s3):
-        self.prefix, self.cache, self.s3 = uuid.uuid4().hex, root / "cache", s3
+    Args:
+        url: where clients find the server, if not at its own address.
+        timeout_s: of those clients.
+    """
+
+    def __init__(self, root, s3, prefix=None, url=None, timeout_s=30):
+        self.prefix, self.cache, self.s3 = prefix or uuid.uuid4().hex, root / "cache", s3
+        self.url, self.timeout_s = url or s3.url, timeout_s
         self.overrides = [
             f"store.uri=s3://{BUCKET}/{self.prefix}",
-            f"store.endpoint_url={s3.url}",
+            f"store.endpoint_url={self.url}",
+            f"store.timeout_s={timeout_s}",
             f"store.cache={self.cache}",
         ]
 
     def store(self):
-        return Store(BucketObjects(BUCKET, self.prefix, self.s3.url, sse=None), Cache(self.cache, limit=1e9))
+        objects = BucketObjects(BUCKET, self.prefix, self.url, sse=None, timeout_s=self.timeout_s)
+        return Store(objects, Cache(self.cache, limit=1e9))
+
+    def raw(self, prefix):
+        """{key: bytes} of all that lies below a prefix."""
+        pages = self.s3.client.get_paginator("list_objects_v2").paginate(
+            Bucket=BUCKET, Prefix=f"{self.prefix}/{prefix}/"
+        )
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        bodies = (self.s3.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys)
+        return {key.removeprefix(f"{self.prefix}/"): body for key, body in zip(keys, bodies, strict=True)}
 
     def replace(self, key, content):
         self.s3.client.put_object(Bucket=BUCKET, Key=f"{self.prefix}/{key}", Body=content)

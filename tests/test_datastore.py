@@ -13,10 +13,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conftest import config, run_module
+from conftest import PROJECT, config, run_module
 from plant_pathology.datastore import open_store, open_version
 from plant_pathology.hashes import content_hash, sealed
 from plant_pathology.names import manifest_key, object_key
+from plant_pathology.provenance import commit
 from plant_pathology.stage import StageError
 from plant_pathology.versions import DamagedError
 from stores import BUCKET, SECRET, BucketPlace, FolderPlace
@@ -60,6 +61,7 @@ def test_the_command_line_pushes_lists_shows_verifies_and_pulls(place, prepared,
     assert first.startswith("plant-pathology:1: ") and ", new, " in first and first.count("\n") == 1
     pointer = json.loads((tmp_path / "datastore.json").read_text())
     assert f"store.uri={pointer['uri']}" == place.overrides[0]
+    assert place.store().resolve("plant-pathology:1").lineage["commit"] == commit(PROJECT)["commit"]
     assert "plant-pathology:1: " in (again := run("push")) and ", there already, " in again
     (prepared / "index.csv").write_text("image,labels\n")
     assert "plant-pathology:2: " in run("push")
@@ -164,6 +166,19 @@ def test_in_s3_all_is_encrypted_as_asked(prepared, tmp_path, s3):
     assert len(stored) == 5
     for entry in stored:
         assert s3.client.head_object(Bucket=BUCKET, Key=entry["Key"])["ServerSideEncryption"] == "AES256"
+
+
+def test_a_store_that_fills_many_listings_is_seen_whole(prepared, tmp_path, s3, monkeypatch):
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
+    place = BucketPlace(tmp_path, s3)
+    version, _ = place.store().push("leaves", prepared)
+    for seed in (1, 2):
+        place.store().push("leaves", write_folder(tmp_path / str(seed), seed))
+    before = place.writes()
+    (prepared / "more").touch()
+    place.store().push("leaves", prepared)
+    written = [path for path, count in place.writes().items() if before.get(path) != count and "/objects/" in path]
+    assert written == [] and len(place.store().refs()) == 4 and version.damages() == []
 
 
 def test_a_corrupted_object_is_found_by_verify_and_never_handed_out(place, store, prepared, tmp_path):
@@ -292,6 +307,14 @@ def test_a_manifest_that_names_anything_but_objects_is_refused(sha256, store):
 @pytest.mark.parametrize("change", [{"version": 2}, {"name": "roots"}, {"sha256": "0" * 64}, {"files": []}, None])
 def test_a_manifest_that_does_not_match_its_place_or_hash_is_refused(change, store):
     forge(store, {"a": {"sha256": "0" * 64, "size": 1}}, change)
+    with pytest.raises(StageError, match="1.json is damaged"):
+        store.resolve("leaves:1")
+
+
+def test_a_manifest_of_which_a_single_byte_changed_is_refused(place, store, prepared):
+    store.push("leaves", prepared, "five folds")
+    content = place.raw("versions")[manifest_key("leaves", 1)]
+    place.replace(manifest_key("leaves", 1), content.replace(b"five", b"four"))
     with pytest.raises(StageError, match="1.json is damaged"):
         store.resolve("leaves:1")
 

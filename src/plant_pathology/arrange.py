@@ -34,7 +34,11 @@ class Stored(Protocol):
 
     files: dict[str, dict]
 
-    def copy(self, file: str, target: BinaryIO) -> None: ...
+    def sound(self) -> set[str]:
+        """The files of which the store has all bytes."""
+
+    def copy(self, file: str, target: BinaryIO) -> None:
+        """Write one file's bytes to `target`. Raises: DamagedError."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class PlainFolder:
     def identity(self) -> str:
         return content_hash({file: file_hash(path) for file, path in self.paths.items()})
 
-    def arrange(self, parent: Stored | None, sound: set[str], work: Path) -> Arranged:
+    def arrange(self, parent: Stored | None, work: Path) -> Arranged:
         return Arranged(dict(self.paths))
 
     def restore(self, version: Stored, lacking: set[str], work: Path) -> dict[str, Path]:
@@ -119,8 +123,16 @@ class PreparedFolder:
             digest.update(f"{column} {len(block)}\n".encode() + block)
         return content_hash({"rows": digest.hexdigest()} | {f: file_hash(path) for f, path in self.others.items()})
 
-    def arrange(self, parent: Stored | None, sound: set[str], work: Path) -> Arranged:
-        """Raises: DamagedError when the parent's index or manifest is not what was pushed."""
+    def arrange(self, parent: Stored | None, work: Path) -> Arranged:
+        """
+        Args:
+            parent: the version before.
+            work: an empty folder for new files, to be kept until they are stored.
+
+        Raises:
+            DamagedError: the parent's index or manifest is not what was pushed.
+        """
+        sound = parent.sound() if parent else set()
         if not sound >= PREPARED:
             return self._afresh({})
         theirs = read_table(_copied(parent, TABLE, work))

@@ -7,21 +7,24 @@ no message.
 
 import base64
 import functools
+import io
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from plant_pathology.hashes import bytes_hash
+from plant_pathology.objects import TRANSFERS
 from plant_pathology.stage import StageError
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
-CONNECTIONS = 8  # at a time
-UPLOADS = 3  # attempts of a file whose bytes arrive damaged
+ATTEMPTS = 5  # of each request, and of a body that arrives cut or damaged
 REMEDIES = {
     "NoSuchBucket": "make the bucket, or set store.uri to another",
     "BadDigest": "a file changed while it was pushed, or on the way; push again",
@@ -56,34 +59,47 @@ class BucketObjects:
         except FileNotFoundError:
             return None
 
-    def fetch(self, key: str, target: BinaryIO) -> None:
+    def sizes(self, keys: Sequence[str]) -> list[int | None]:
         with self._s3() as s3:
-            s3.download_fileobj(**self._at(key), Fileobj=target)
+            page = s3.list_objects_v2(Bucket=self.bucket, Prefix=self._key(os.path.commonprefix(keys)))
+        # Where all there is fits one answer, it takes no more requests.
+        if not page["IsTruncated"]:
+            there = {entry["Key"]: entry["Size"] for entry in page.get("Contents", [])}
+            return [there.get(self._key(key)) for key in keys]
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            return list(pool.map(self.size, keys))
+
+    def fetch(self, key: str, target: BinaryIO) -> None:
+        # Not by boto3's download_fileobj: when a body is cut, it writes the first bytes twice to what cannot seek.
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        received = 0
+        for attempt in range(1, ATTEMPTS + 1):
+            rest = {"Range": f"bytes={received}-"} if received else {}
+            with self._s3() as s3:
+                body = s3.get_object(**self._at(key), **rest)["Body"]
+                try:
+                    for block in body.iter_chunks(1 << 20):
+                        target.write(block)
+                        received += len(block)
+                    return
+                except (HTTPClientError, IncompleteReadError):
+                    if attempt == ATTEMPTS:
+                        raise
 
     def put(self, key: str, source: Path, sha256: str) -> None:
-        for attempt in range(1, UPLOADS + 1):
-            with self._s3() as s3, source.open("rb") as content:
-                try:
-                    # In one request, which the server checks as a whole; in parts it would check the parts alone.
-                    s3.put_object(**self._checked(key, sha256), Body=content)
-                    return
-                except s3.exceptions.ClientError as error:
-                    if error.response["Error"]["Code"] != "BadDigest" or attempt == UPLOADS:
-                        raise
+        self._put(key, lambda: source.open("rb"), sha256)
 
     def create(self, key: str, content: bytes) -> bool:
         try:
-            with self._s3() as s3:
-                s3.put_object(**self._checked(key, bytes_hash(content)), Body=content, IfNoneMatch="*")
+            self._put(key, lambda: io.BytesIO(content), bytes_hash(content), IfNoneMatch="*")
+            return True
         except FileExistsError:
             # Where the answer to the first attempt was lost, the second one finds what the first created.
-            with self._s3() as s3:
-                return s3.get_object(**self._at(key))["Body"].read() == content
-        return True
+            return self._holds(key, content)
 
     def replace(self, key: str, content: bytes) -> None:
-        with self._s3() as s3:
-            s3.put_object(**self._checked(key, bytes_hash(content)), Body=content)
+        self._put(key, lambda: io.BytesIO(content), bytes_hash(content))
 
     def delete(self, key: str) -> None:
         with self._s3() as s3:
@@ -108,18 +124,32 @@ class BucketObjects:
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self._key(key)}
 
-    def _checked(self, key: str, sha256: str) -> dict[str, str]:
-        """Where to put what has that SHA-256, for a server that shall compare it."""
+    def _put(self, key: str, read: Callable[[], BinaryIO], sha256: str, **condition: str) -> None:
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
         encryption = {"ServerSideEncryption": self.sse} if self.sse else {}
-        return {**self._at(key), **encryption, "ChecksumSHA256": checksum}
+        for attempt in range(1, ATTEMPTS + 1):
+            with self._s3() as s3, read() as content:
+                try:
+                    # In one request, which the server checks as a whole; in parts it would check the parts alone.
+                    s3.put_object(**self._at(key), **encryption, **condition, Body=content, ChecksumSHA256=checksum)
+                    return
+                except s3.exceptions.ClientError as error:
+                    if error.response["Error"]["Code"] != "BadDigest" or attempt == ATTEMPTS:
+                        raise
+
+    def _holds(self, key: str, content: bytes) -> bool:
+        there = io.BytesIO()
+        try:
+            self.fetch(key, there)
+        except FileNotFoundError:
+            return False
+        return there.getvalue() == content
 
     @contextmanager
     def _s3(self) -> Iterator["BaseClient"]:
         """The client; its errors as Python's own where a caller decides, and else as one line with the remedy."""
         # Imported here: a store in a folder need not wait for boto3.
         from botocore import exceptions as failures
-        from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
         credentials = (
             failures.NoCredentialsError,
@@ -145,8 +175,6 @@ class BucketObjects:
             raise StageError(f"{self}: {error}: run `aws configure` or `aws sso login`, or set AWS_PROFILE") from None
         except failures.BotoCoreError as error:
             raise StageError(f"{self}: {error}: check store.uri, store.endpoint_url and the network") from None
-        except (RetriesExceededError, S3DownloadFailedError) as error:
-            raise StageError(f"{self}: {error}: try again later") from None
 
 
 @functools.cache
@@ -158,10 +186,12 @@ def _client(endpoint_url: str | None, timeout_s: float) -> "BaseClient":
     # Else it tells on every run where the credentials were found.
     logging.getLogger("botocore.credentials").setLevel(logging.WARNING)
     options = Config(
-        retries={"mode": "standard", "total_max_attempts": 5},
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=min(10, timeout_s),
         read_timeout=timeout_s,
-        max_pool_connections=2 * CONNECTIONS,
+        max_pool_connections=2 * TRANSFERS,
+        # Uploads carry their SHA-256 in a header, which is signed: no need to hash the body once more.
+        s3={"payload_signing_enabled": False},
     )
     try:
         # A session of its own, because threads must not share the default one while it makes clients.

@@ -8,6 +8,7 @@ at half of that, by a clock that also runs while the machine sleeps.
 The one assumption: no request arrives later than half a life after its owner last looked at that clock.
 """
 
+import itertools
 import sys
 import time
 import uuid
@@ -88,14 +89,13 @@ def claim(objects: Objects, kind: str, rival: str) -> Iterator[Claim]:
 def pushing(objects: Objects) -> Iterator[Claim]:
     """Claim the store for a push, after any gc."""
     with ExitStack() as stack:
-        told = False
-        while True:
+        for look in itertools.count():
             try:
                 mine = stack.enter_context(claim(objects, "push", rival="gc"))
                 break
             except BusyError as busy:
-                if not told:
+                # Most have ended by the second look.
+                if look == 1:
                     print(f"waiting: {busy}", file=sys.stderr)
-                told = True
                 time.sleep(PATIENCE)
         yield mine

@@ -9,13 +9,15 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from plant_pathology.stage import StageError
+
+TRANSFERS = 8  # at a time
 
 
 class DamagedError(StageError):
@@ -27,6 +29,9 @@ class Objects(Protocol):
 
     def size(self, key: str) -> int | None:
         """Bytes under `key`; None when there is no such key."""
+
+    def sizes(self, keys: Sequence[str]) -> list[int | None]:
+        """`size` of many keys."""
 
     def fetch(self, key: str, target: BinaryIO) -> None:
         """Write the bytes under `key` to `target`. Raises: FileNotFoundError."""
@@ -95,6 +100,9 @@ class FolderObjects:
             return self.path(key).stat().st_size
         except FileNotFoundError:
             return None
+
+    def sizes(self, keys: Sequence[str]) -> list[int | None]:
+        return list(map(self.size, keys))
 
     def fetch(self, key: str, target: BinaryIO) -> None:
         with self.path(key).open("rb") as file:

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from plant_pathology.hashes import sealed
 from plant_pathology.leases import LIFE, claim
 from plant_pathology.names import OBJECT, manifest_key, object_key
+from plant_pathology.objects import TRANSFERS
 from plant_pathology.stage import StageError
-from plant_pathology.versions import TRANSFERS, Store, Version
+from plant_pathology.versions import Store, Version
 
 
 def rm(store: Store, ref: str) -> Version:

@@ -26,11 +26,10 @@ from plant_pathology.cache import Cache
 from plant_pathology.hashes import content_hash, file_hash, sealed, unsealed
 from plant_pathology.leases import Claim, pushing
 from plant_pathology.names import MANIFEST, OBJECT, REF, check_file, check_name, manifest_key, object_key
-from plant_pathology.objects import DamagedError, Hashing, Nowhere, Objects
+from plant_pathology.objects import TRANSFERS, DamagedError, Hashing, Nowhere, Objects
 from plant_pathology.stage import StageError, whole_folder
 
-TRANSFERS = 8  # at a time
-READS = 3  # of bytes that arrive damaged
+READS = 5  # of bytes that arrive damaged
 
 
 @dataclass(frozen=True)
@@ -128,9 +127,8 @@ class Version:
 
     def sound(self) -> set[str]:
         """The files of which the store has as many bytes as were pushed."""
-        with ThreadPoolExecutor(TRANSFERS) as pool:
-            sizes = pool.map(self.store.objects.size, map(self._key, self.files))
-            return {file for file, size in zip(self.files, sizes, strict=True) if size == self.files[file]["size"]}
+        sizes = self.store.objects.sizes([self._key(file) for file in self.files])
+        return {file for file, size in zip(self.files, sizes, strict=True) if size == self.files[file]["size"]}
 
     def damages(self) -> list[str]:
         """Read every byte; what is wrong, a line a file."""
@@ -233,10 +231,18 @@ class Store:
     ) -> tuple[dict[str, dict], dict[str, int]]:
         """Bring all objects of a version into the store; its files, and the rows that changed."""
         with TemporaryDirectory(prefix="plant-pathology-") as work, ThreadPoolExecutor(TRANSFERS) as pool:
-            arranged = content.arrange(parent, parent.sound() if parent else set(), Path(work))
+            arranged = content.arrange(parent, Path(work))
             new = {file: path for file, path in arranged.files.items() if isinstance(path, Path)}
-            entries = tqdm(pool.map(self._add, new.values()), "push", len(new), unit="file", disable=None)
-            files = arranged.files | dict(zip(new, entries, strict=True))
+            entries = dict(zip(new, pool.map(entry_of, new.values()), strict=True))
+            sizes = self.objects.sizes([object_key(entry["sha256"]) for entry in entries.values()])
+            lacking = [file for file, size in zip(new, sizes, strict=True) if size != entries[file]["size"]]
+
+            def put(file: str) -> None:
+                sha256 = entries[file]["sha256"]
+                self.objects.put(object_key(sha256), new[file], sha256)
+
+            list(tqdm(pool.map(put, lacking), "push", len(lacking), unit="file", disable=None))
+        files = arranged.files | entries
         for shard, rows in arranged.rows.items():
             files[shard] = files[shard] | {"rows": rows}
         return {file: files[file] for file in sorted(files)}, arranged.changes
@@ -287,13 +293,6 @@ class Store:
         removed = " (it was removed)" if number and (name, int(number)) in taken else ""
         raise StageError(f"{self.objects} holds {there}, and not {ref}{removed}: set data.ref or store.uri, or push it")
 
-    def _add(self, path: Path) -> dict:
-        sha256 = file_hash(path)
-        entry, key = {"sha256": sha256, "size": path.stat().st_size}, object_key(sha256)
-        if self.objects.size(key) != entry["size"]:
-            self.objects.put(key, path, sha256)
-        return entry
-
     def _read_all(self, refs: list[tuple[str, int]]) -> list[Version]:
         with ThreadPoolExecutor(TRANSFERS) as pool:
             return [version for version in pool.map(self._read, *zip(*refs, strict=True)) if version] if refs else []
@@ -323,3 +322,8 @@ class Store:
         if version.sha256 != content_hash(version.files):
             raise ValueError("it does not match its own hash")
         return version
+
+
+def entry_of(path: Path) -> dict[str, Any]:
+    """What a version keeps of a file."""
+    return {"sha256": file_hash(path), "size": path.stat().st_size}

@@ -1,0 +1,155 @@
+"""A network that fails: a real HTTP proxy between a real client and a real S3 server, which injects faults by plan."""
+
+import random
+import re
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+STALL_S = 1.5  # longer than the clients under test wait
+ANSWERS = {
+    "500": (500, "InternalError"),
+    "503": (503, "SlowDown"),
+    "expired": (400, "ExpiredToken"),
+}
+FAULTS = [
+    "500",
+    "503",
+    "expired",
+    "reset",  # the connection, before the server saw the request
+    "lost answer",  # after the server did what was asked
+    "stall",  # likewise, and the client waits
+    "truncated",  # half of a body, then the end
+    "stalled body",  # half of a body, then nothing
+    "corrupted download",  # one bit of an object
+    "corrupted upload",
+]
+
+
+class Faults:
+    """A plan: a share of all requests meets a fault of one kind, which ones only the seed decides.
+
+    Credentials, once expired, stay so: "expired" begins at a request that the seed chooses.
+
+    Attributes:
+        met: how many requests did, by kind.
+    """
+
+    def __init__(self, kind: str, rate: float, seed: int):
+        self.kind, self.rate, self.seed = kind, rate, seed
+        self.met = Counter()
+        self._seen, self._lock, self._expired = Counter(), threading.Lock(), False
+
+    def meets(self, method: str, path: str) -> str | None:
+        # The same in any store, so without its prefix; and for all claims, whose names are drawn.
+        request = (method, re.sub(r"^/[^/]+/[^/?]+|prefix=[^&]+|(?<=claims/push/)\w+", "", path))
+        with self._lock:
+            self._seen[request] += 1
+            chance = random.Random(f"{self.seed} {request} {self._seen[request]}").random()
+            fault = self.kind if chance < self.rate or self._expired else None
+            self._expired = fault == "expired"
+            if not self._concerns(fault, method, path):
+                return None
+            self.met[fault] += 1
+            return fault
+
+    @staticmethod
+    def _concerns(fault: str | None, method: str, path: str) -> bool:
+        if fault == "corrupted upload":
+            return method == "PUT"
+        # A listing carries no checksum: there it is TLS that finds a changed byte.
+        if fault == "corrupted download":
+            return method == "GET" and ("/objects/" in path or "/versions/" in path)
+        if fault in ("truncated", "stalled body"):
+            return method == "GET"
+        return fault is not None
+
+
+class FaultyProxy:
+    """Between clients at `url` and the S3 server at `upstream`; `faults` may be set at any time, None for none."""
+
+    def __init__(self, upstream: str):
+        self.faults: Faults | None = None
+        proxy, address = self, urlsplit(upstream).netloc
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_request(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                fault = proxy.faults and proxy.faults.meets(self.command, self.path)
+                if fault == "reset":
+                    return self._reset()
+                if fault in ANSWERS:
+                    status, code = ANSWERS[fault]
+                    return self._answer(status, [], f"<Error><Code>{code}</Code></Error>".encode())
+                server = HTTPConnection(address, timeout=30)
+                server.request(self.command, self.path, _flipped(body) if fault == "corrupted upload" else body, {
+                    name: value for name, value in self.headers.items() if name != "Expect"
+                })  # fmt: skip
+                answer = server.getresponse()
+                content, headers = answer.read(), answer.getheaders()
+                server.close()
+                if fault == "lost answer":
+                    return self._reset()
+                if fault == "stall":
+                    time.sleep(STALL_S)
+                    return self._reset()
+                if fault == "corrupted download":
+                    content = _flipped(content)
+                self._answer(answer.status, headers, content, fault)
+
+            do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_request
+
+            def _answer(self, status, headers, content, fault=None):
+                cut = fault in ("truncated", "stalled body") and len(content) > 1
+                self.send_response(status)
+                for name, value in headers:
+                    if name.lower() not in ("content-length", "connection", "transfer-encoding", "date", "server"):
+                        self.send_header(name, value)
+                length = dict(headers).get("Content-Length", "0") if self.command == "HEAD" else len(content)
+                self.send_header("Content-Length", str(length))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(content[: len(content) // 2] if cut else content)
+                    self.wfile.flush()
+                if cut:
+                    time.sleep(STALL_S if fault == "stalled body" else 0)
+                    self.close_connection = True
+
+            def _reset(self):
+                self.close_connection = True
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+            def log_message(self, *arguments):
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 64
+
+            def shutdown_request(self, request):
+                # Without the orderly end, so that a reset is one.
+                self.close_request(request)
+
+            def handle_error(self, request, client_address):
+                """A client that went away is what is wanted here."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _flipped(content: bytes) -> bytes:
+    """With one bit changed, in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else content
