@@ -17,7 +17,7 @@ from conftest import config, run_module
 from plant_pathology.competition import Competition
 from plant_pathology.decoded import open_decoded
 from plant_pathology.index import read_table
-from plant_pathology.prepare import check, folds
+from plant_pathology.prepare import folds
 from plant_pathology.shards import Shards, shard_name
 from plant_pathology.stage import StageError
 
@@ -282,13 +282,14 @@ def test_a_misspelt_override_is_an_error_that_names_it(competition):
         (["prepare.duplicates=mrege"], "prepare.duplicates=mrege: choose one of keep, drop, merge"),
         (["prepare.quality=0"], "prepare.quality=0: choose a whole number from 1 to 100"),
         (["prepare.workers=two"], "prepare.workers=two: choose a whole number from 1"),
+        (["prepare.shard_mb=0"], "prepare.shard_mb=0: choose a number from 0.001"),
         (["prepare.duplicates=merge", "competition.multilabel=false"], "choose keep or drop"),
     ],
 )
-def test_a_value_that_cannot_be_is_an_error_that_says_what_can(overrides, expected):
-    cfg = config(*overrides)
-    with pytest.raises(StageError, match=expected):
-        check(cfg.prepare, Competition.from_config(cfg))
+def test_a_value_that_cannot_be_is_an_error_that_says_what_can(competition, overrides, expected):
+    done = prepare(competition, *overrides)
+    assert done.returncode == 1 and expected in done.stderr
+    assert not (competition / "data" / "prepared").exists()
 
 
 def test_a_failed_stage_leaves_the_last_good_result_alone(competition):
