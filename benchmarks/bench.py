@@ -21,7 +21,7 @@ from plant_pathology.stage import write_json
 REPORT = Path("reports/bench.json")
 GOALS = {  # of each ratio, what the project promises
     "prepare": {"images_per_second_vs_full_decode": (">=", 4), "seconds_vs_decode_floor": ("<=", 1.2)},
-    "store": {"push_vs_object_an_image": (">=", 20), "push_vs_dvc_push": (">=", 1)},
+    "store": {"push_vs_boto3": (">=", 20), "push_vs_dvc": (">=", 1)},
     "loader": {
         "cpu_augment_vs_originals": (">=", 80),
         "cpu_augment_vs_imagefolder": (">=", 2),
