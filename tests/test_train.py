@@ -80,6 +80,10 @@ def test_a_finished_run_answers_at_once_and_trains_nothing(root, run):
     assert "finished before" in done.stdout and (run / "last.ckpt").stat().st_mtime_ns == before
 
 
+def test_more_workers_are_no_other_run(root, run):
+    assert "finished before" in train(root, "name=single", "data.workers=2").stdout
+
+
 def test_another_config_is_another_run(root, run):
     assert train(root, "name=single", "model.lr=5e-3", "trainer.max_epochs=1").returncode == 0
     assert len(runs(root, "single")) == 2

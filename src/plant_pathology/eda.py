@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from plant_pathology.competition import Competition
+from plant_pathology.figures import save
 from plant_pathology.images import decode
 
 GALLERY = 24  # groups of duplicates shown
@@ -57,7 +57,7 @@ def labels(rows: pd.Series, competition: Competition, path: Path) -> None:
     heat.set_yticks(at, names)
     heat.set_title("images with both labels")
     figure.suptitle(f"{competition.title}: {len(rows)} images")
-    _save(figure, path)
+    save(figure, path)
 
 
 def photographs(table: pd.DataFrame, title: str, path: Path) -> None:
@@ -76,7 +76,7 @@ def photographs(table: pd.DataFrame, title: str, path: Path) -> None:
     light.set(xlabel="mean of all channels, 0 to 255", ylabel="images", title="brightness", xlim=(0, 255))
     light.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{title}: {len(table)} images")
-    _save(figure, path)
+    save(figure, path)
 
 
 def gallery(repeated: list[dict], images: Path, competition: Competition, path: Path) -> None:
@@ -101,10 +101,4 @@ def gallery(repeated: list[dict], images: Path, competition: Competition, path: 
             axes.imshow(decode(images / name, THUMB))
             axes.set_title(f"{name}\n{competition.separator.join(names)}", fontsize=8, color=color)
             axes.set_axis_off()
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # Without these, a figure's bytes carry the date and random ids.
-    with matplotlib.rc_context({"svg.hashsalt": path.stem}):
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
+    save(figure, path)

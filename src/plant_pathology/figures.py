@@ -29,7 +29,7 @@ def grid(board: pd.DataFrame, path: Path, origin: str) -> None:
     axes.set_xticks(range(table.shape[1]), [f"{lr:g}" for lr in table.columns])
     axes.set_yticks(range(table.shape[0]), table.index)
     axes.set(xlabel="learning rate", title=f"sample-F1\n{origin}")
-    _save(figure, path)
+    save(figure, path)
 
 
 def curves(runs: Path, names: Iterable[str], path: Path, origin: str) -> None:
@@ -44,10 +44,11 @@ def curves(runs: Path, names: Iterable[str], path: Path, origin: str) -> None:
     loss.set(xlabel="epoch", title="validation loss", yscale="log")
     figure.legend(loc="outside right upper", fontsize="small")
     figure.suptitle(origin)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    # Without these, a figure's bytes carry the date and random ids.
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as .svg or .png, equal figures as equal bytes."""
+    # Without these, it carries the date, the library's version and random ids.
     with matplotlib.rc_context({"svg.hashsalt": path.stem}):
-        figure.savefig(path, metadata={"Date": None})
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})

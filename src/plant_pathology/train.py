@@ -66,7 +66,8 @@ def main(cfg: DictConfig) -> None:
 def run_identity(cfg: DictConfig, version: Version) -> dict[str, Any]:
     """All that decides a run's result: config, data by content, code by content."""
     config = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(IDENTITY)), resolve=True)
-    config["data"].pop("ref")
+    for key in ("ref", "workers"):
+        del config["data"][key]
     code = hashlib.sha256()
     for module in CODE:
         code.update(Path(__file__).with_name(f"{module}.py").read_bytes())
