@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 SUFFIXES = {"raw": ".npy", "jpeg": ".zip"}
+OPEN = 128  # at a time: each takes a file descriptor, and many systems allow a process 1,024
 HEADER = 30  # bytes of a zip member's local header before its name
 
 
@@ -83,7 +84,7 @@ def open_shard(path: Path, name: str) -> RawShard | JpegShard:
 
 
 class Shards:
-    """Random access to the rows of many shards.
+    """Random access to the rows of many shards, of which the OPEN used last are open.
 
     Args:
         locate: a shard's name to its local path; called when a shard is first needed.
@@ -102,6 +103,8 @@ class Shards:
         return self._shard(name).bytes(row)
 
     def _shard(self, name: str) -> RawShard | JpegShard:
-        if name not in self._open:
-            self._open[name] = open_shard(self._locate(name), name)
-        return self._open[name]
+        shard = self._open.pop(name, None) or open_shard(self._locate(name), name)
+        self._open[name] = shard
+        if len(self._open) > OPEN:
+            del self._open[next(iter(self._open))]
+        return shard
