@@ -8,7 +8,6 @@ augments as training does: on the CPU, or leaving that to the device. One proces
 all take turns, the median counts.
 """
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from time import perf_counter
 
 import cv2
 import pandas as pd
+import psutil
 import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
@@ -98,15 +98,18 @@ def of_store(data: StoredData, on_cpu: bool) -> Callable[[], int]:
     return epoch
 
 
-def memory_growth(data: StoredData, epochs: int = 20) -> float:
-    """Peak memory after many epochs over that after two."""
-    run = of_store(data, on_cpu=True)
-    for _ in range(2):
-        run()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(epochs):
-        run()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / before
+def memory_growth(data: StoredData, workers: int, epochs: int = 20) -> float:
+    """Memory after many epochs over that after half as many: of the process and its workers, without what they share."""
+    data.workers = workers
+    loader = data.train_dataloader()
+    used = []
+    for epoch in range(epochs):
+        loader.sampler.set_epoch(epoch)
+        for _ in loader:
+            pass
+        process = psutil.Process()
+        used.append(sum(each.memory_full_info().uss for each in (process, *process.children())))
+    return used[-1] / used[epochs // 2]
 
 
 def measure() -> dict[str, float]:
@@ -131,7 +134,7 @@ def measure() -> dict[str, float]:
                 started = perf_counter()
                 rates[name].append(epoch() / (perf_counter() - started))
         speed = {name: median(values) for name, values in rates.items()}
-        growth = memory_growth(data)
+        growth = {workers: memory_growth(data, workers) for workers in (0, 2)}
     for name, value in speed.items():
         print(f"{value:10.0f} images/s  {name}")
     original, folder, *_ = speed.values()
@@ -141,7 +144,8 @@ def measure() -> dict[str, float]:
         "cpu_augment_jpeg_vs_imagefolder": speed["jpeg shards, CPU augments"] / folder,
         "device_augment_vs_imagefolder": speed["raw shards, device augments"] / folder,
         "device_augment_jpeg_vs_imagefolder": speed["jpeg shards, device augments"] / folder,
-        "memory_growth_over_20_epochs": growth,
+        "memory_growth_over_10_epochs": growth[0],
+        "memory_growth_over_10_epochs_2_workers": growth[2],
     }
 
 
