@@ -99,7 +99,7 @@ def of_store(data: StoredData, on_cpu: bool) -> Callable[[], int]:
 
 
 def memory_growth(data: StoredData, workers: int, epochs: int = 20) -> float:
-    """Memory after many epochs over that after half as many: of the process and its workers, without what they share."""
+    """Memory after many epochs over that after half of them: of process and workers, without what they share."""
     data.workers = workers
     loader = data.train_dataloader()
     used = []
