@@ -46,7 +46,7 @@ def leaderboard(board: list[dict[str, str]], metrics: dict) -> Table:
 def next_steps(metrics: dict, kernel: dict) -> str:
     steps = ["kaggle datasets create -p kernels/dataset", "kaggle kernels push -p kernels/submission"]
     if kernel["id"].startswith("KAGGLE_USERNAME/"):
-        steps.insert(0, "set package.owner in conf/config.yaml to your Kaggle user name, then make repro")
+        steps.insert(0, "set package.owner in conf/params.yaml to your Kaggle user name, then make repro")
     if metrics["synthetic"]:
         steps.insert(0, "make download, or make repro RAW=<competition folder>: the same on real images, worth pushing")
     return "next       " + "\n           ".join(steps)
