@@ -24,8 +24,10 @@ bench: .venv/ready  ## the benchmarks: ratios, into reports/bench.json
 lint: .venv/ready  ## style of the code
 	@ruff check && ruff format --check
 
-download: .venv/ready  ## the competition's files, with the kaggle client; COMPETITION=<name>: another one
-	@python -m plant_pathology.download competition=$(or $(COMPETITION),plant-pathology-2021-fgvc8)
+download: COMPETITION := $(or $(COMPETITION),plant-pathology-2021-fgvc8)
+download: .venv/ready  ## a competition's files, with the kaggle client, for make repro; COMPETITION=<name>: another one
+	@python -m plant_pathology.download competition=$(COMPETITION)
+	@python -m plant_pathology.choose data/raw/$(COMPETITION)
 
 tensorboard: .venv/ready  ## all runs in TensorBoard
 	@tensorboard --logdir runs

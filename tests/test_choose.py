@@ -33,6 +33,12 @@ def test_the_folder_is_linked_not_copied_and_the_config_names_it(checkout):
     assert defaults(checkout)["competition:"] == NAME and defaults(checkout)["machine:"] in ("cpu", "cpu-bf16", "gpu")
 
 
+def test_a_downloaded_folder_stays_where_it_is(checkout):
+    (checkout / "data/raw" / NAME).mkdir(parents=True)
+    assert run_module("choose", f"data/raw/{NAME}", cwd=checkout).returncode == 0
+    assert not (checkout / "data/raw" / NAME).is_symlink() and defaults(checkout)["competition:"] == NAME
+
+
 def test_choosing_again_changes_nothing(checkout):
     run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
     before = (checkout / "conf" / "config.yaml").read_text()

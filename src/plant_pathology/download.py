@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> None:
         fetch(competition.name, kept)
     unpack(archive, raw)
     shutil.rmtree(kept)
-    print(f"{raw}: downloaded; next: make repro RAW={raw}")
+    print(f"{raw}: downloaded")
 
 
 def has_credentials() -> bool:
