@@ -86,7 +86,7 @@ def test_index_csv_says_where_each_image_s_pixels_are(competition):
 
 def test_killed_in_the_middle_it_goes_on_from_there_to_the_same_bytes(competition):
     images = images_of(competition)
-    names = [f"big-{number:03d}.jpg" for number in range(160)]
+    names = [f"big-{number:03d}.jpg" for number in range(400)]
     Image.open(next(images.iterdir())).convert("RGB").resize((4000, 2672)).save(images / names[0])
     for name in names[1:]:
         os.link(images / names[0], images / name)
@@ -104,9 +104,9 @@ def test_killed_in_the_middle_it_goes_on_from_there_to_the_same_bytes(competitio
 
     second = prepare(competition).stdout
     new, known = (int(second.split(f" {word}")[0].split()[-1]) for word in ("decoded", "known"))
-    assert new > 10 and known > 10 and new + known == 64 + 160
+    assert new > 10 and known > 10 and new + known == 64 + 400
     went_on = hashes(competition / "data" / "prepared")
-    assert "224 decoded, 0 known" in prepare(competition, "paths.decoded=fresh.sqlite").stdout
+    assert "464 decoded, 0 known" in prepare(competition, "paths.decoded=fresh.sqlite").stdout
     assert hashes(competition / "data" / "prepared") == went_on
 
 
