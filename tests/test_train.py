@@ -90,7 +90,7 @@ def test_another_config_is_another_run(root, run):
 
 
 def test_a_killed_run_continues_to_the_same_digits(root, tmp_path):
-    overrides = ["name=killed", "trainer.max_epochs=4"]
+    overrides = ["name=killed", "trainer.max_epochs=12"]
     undisturbed = run_module("train", *TINY, *overrides, f"paths.runs={tmp_path}/runs", cwd=root)
     assert undisturbed.returncode == 0, undisturbed.stderr
     command = [sys.executable, "-m", "plant_pathology.train", *TINY, *overrides]
