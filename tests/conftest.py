@@ -1,4 +1,5 @@
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,23 @@ def run_module(module: str, *arguments: str, cwd: Path, **environment: str) -> s
         capture_output=True,
         text=True,
     )
+
+
+def on_a_small_disk(
+    module: str, *arguments: str, cwd: Path, kilobytes: int, afterwards: str
+) -> subprocess.CompletedProcess:
+    """As `run_module`, with `cwd`/small on a real disk of that size, which only a namespace sees; then a command."""
+    command = shlex.join([sys.executable, "-m", f"plant_pathology.{module}", *arguments])
+    program = f"mkdir small && mount -t tmpfs -o size={kilobytes}k none small && {command}; code=$?"
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f"{program}; {afterwards}; exit $code"],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"needs a namespace to mount a small disk in: {done.stderr.strip()}")
+    return done
 
 
 def config(*overrides: str) -> DictConfig:

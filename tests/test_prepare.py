@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from conftest import config, run_module
+from conftest import config, on_a_small_disk, run_module
 from plant_pathology.competition import Competition
 from plant_pathology.decoded import open_decoded
 from plant_pathology.index import read_table
@@ -340,18 +340,8 @@ def test_of_the_real_images_the_fifteen_contradictory_pairs_and_two_bursts_are_a
 
 @pytest.mark.parametrize("small", ["paths.prepared=small/prepared", "paths.decoded=small/decoded.sqlite"])
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_whole(competition, small):
-    """On a real disk that is too small: 100 kB of memory, in a namespace where that is allowed."""
-    program = f"mkdir small && mount -t tmpfs -o size=100k none small && {sys.executable}"
-    program += f" -m plant_pathology.prepare competition=sample {small}; code=$?"
-    program += "; rm -f small/decoded.sqlite*; ls -A small; ls -d data/prepared; exit $code"
-    done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", program],
-        cwd=competition,
-        capture_output=True,
-        text=True,
-    )
-    if "unshare" in done.stderr or "mount:" in done.stderr:
-        pytest.skip(f"needs a namespace to mount a small disk in: {done.stderr.strip()}")
+    left = "rm -f small/decoded.sqlite*; ls -A small; ls -d data/prepared"
+    done = on_a_small_disk("prepare", "competition=sample", small, cwd=competition, kilobytes=100, afterwards=left)
     assert done.returncode == 1 and done.stdout == ""
     assert "No space left on device" in done.stderr and "make room" in done.stderr
     assert "Traceback" not in done.stderr

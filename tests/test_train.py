@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from conftest import run_module
+from conftest import on_a_small_disk, run_module
 from plant_pathology.metrics import sample_f1
 
 TINY = [
@@ -67,6 +67,18 @@ def test_the_result_is_the_f1_of_the_stored_predictions(run):
     chosen[~chosen.any(axis=1), probabilities[~chosen.any(axis=1)].argmax(axis=1)] = True
     assert sample_f1(chosen, table.filter(regex="^is_").to_numpy()) == pytest.approx(result["f1"])
     assert result["f1"] == pytest.approx(pd.read_csv(run / "metrics.csv")["val_f1"].max())
+
+
+def test_a_full_disk_is_one_error_and_leaves_no_half_checkpoint(root):
+    done = on_a_small_disk(
+        *("train", *TINY, "paths.runs=small", "name=full"),
+        cwd=root,
+        kilobytes=300,
+        afterwards="ls -A small/full*",
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "No space left on device" in done.stderr and "best.ckpt'; make room there" in done.stderr
+    assert "ckpt" not in done.stdout.partition("config.yaml")[2] and "result.json" not in done.stdout
 
 
 def test_checkpoints_hold_no_code(run):

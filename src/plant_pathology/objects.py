@@ -160,6 +160,10 @@ class FolderObjects:
         with tempfile.NamedTemporaryFile(dir=incoming, delete=False) as file:
             try:
                 yield file
+            except OSError as error:
+                # Writing to an open file fails without its name.
+                error.filename = error.filename or str(self.path(key))
+                raise
             finally:
                 Path(file.name).unlink(missing_ok=True)
 

@@ -42,8 +42,8 @@ def stage(main: Callable[[DictConfig], None]) -> Callable[[], None]:
             sys.exit(f"error: {error}")
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            remedy = f"; make room for {Path(cfg.paths.root).resolve()} and start again" if full else ""
-            sys.exit(f"error: {error}{remedy}")
+            where = "there" if error.filename else f"for {Path(cfg.paths.root).resolve()}"
+            sys.exit(f"error: {error}" + (f"; make room {where} and start again" if full else ""))
 
     app = hydra.main(version_base="1.3", config_path=str(checkout() / "conf"), config_name="config")(job)
 
@@ -107,6 +107,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield work
         work.replace(path)
+    except OSError as error:
+        # Writing to an open file fails without its name.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         work.unlink(missing_ok=True)
 

@@ -116,6 +116,7 @@ def fit(cfg: DictConfig, version: Version, folder: Path) -> dict[str, Any]:
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from plant_pathology.augment import Augment
+    from plant_pathology.checkpoints import WholeCheckpoints
     from plant_pathology.data import StoredData
     from plant_pathology.history import History
 
@@ -147,6 +148,7 @@ def fit(cfg: DictConfig, version: Version, folder: Path) -> dict[str, Any]:
         trainer = pl.Trainer(
             **cfg.trainer,
             callbacks=[history, LearningRateMonitor("epoch"), best, last, *([TQDMProgressBar()] if terminal else [])],
+            plugins=[WholeCheckpoints()],
             logger=TensorBoardLogger(folder, name="", version=""),
             default_root_dir=folder,
             num_sanity_val_steps=0,
