@@ -6,46 +6,59 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.profilers import Profiler
 
 from plant_pathology.stage import whole_file
+
+
+class DataWait(Profiler):
+    """Adds up the seconds in which a loop waits for its next batch: loading, augmenting and moving it."""
+
+    ACTIONS = ("train_dataloader_next", "batch_to_device")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.0
+
+    def start(self, action_name: str) -> None:
+        if action_name.endswith(self.ACTIONS):
+            self._started = time.perf_counter()
+
+    def stop(self, action_name: str) -> None:
+        if action_name.endswith(self.ACTIONS):
+            self.seconds += time.perf_counter() - self._started
 
 
 class History(pl.Callback):
     """Writes metrics.csv after every epoch: epoch, train_loss, val_loss, val_f1, val_threshold, lr, seconds, data_wait.
 
-    `data_wait` is the share of the training time between batches: loading, augmenting and moving the next one.
+    `data_wait` is the share of the training time, validation not counted, that `DataWait` measures.
 
     Args:
         path: of metrics.csv.
         images: shown by training an epoch.
         title: of the line printed an epoch where no progress bar shows.
+        waiting: the trainer's profiler.
     """
 
-    def __init__(self, path: Path, images: int, title: str):
-        self.path, self.images, self.title = path, images, title
+    def __init__(self, path: Path, images: int, title: str, waiting: DataWait):
+        self.path, self.images, self.title, self.waiting = path, images, title, waiting
         self.rows: list[dict[str, float]] = []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = self._batch_ended = time.monotonic()
-        self._waited = 0.0
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        self._waited += time.monotonic() - self._batch_ended
+        self._started = time.monotonic()
+        self.waiting.seconds = 0.0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._batch_ended = time.monotonic()
+        # Before the validation, which waits for its own batches.
+        self._trained, self._waited = time.monotonic() - self._started, self.waiting.seconds
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
         seconds = time.monotonic() - self._started
-        timing = {
-            "seconds": round(seconds, 3),
-            "data_wait": round(self._waited / (self._batch_ended - self._started), 4),
-        }
+        timing = {"seconds": round(seconds, 3), "data_wait": round(self._waited / self._trained, 4)}
         self.rows.append({"epoch": trainer.current_epoch} | measured | timing)
         with whole_file(self.path) as work, work.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.rows[0])

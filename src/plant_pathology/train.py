@@ -118,7 +118,7 @@ def fit(cfg: DictConfig, version: Version, folder: Path) -> dict[str, Any]:
     from plant_pathology.augment import Augment
     from plant_pathology.checkpoints import WholeCheckpoints
     from plant_pathology.data import StoredData
-    from plant_pathology.history import History
+    from plant_pathology.history import DataWait, History
 
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -138,7 +138,8 @@ def fit(cfg: DictConfig, version: Version, folder: Path) -> dict[str, Any]:
         cfg.seed,
     )
     classifier = build(cfg, data.manifest)
-    history = History(folder / "metrics.csv", images=len(data.training), title=folder.name)
+    waiting = DataWait()
+    history = History(folder / "metrics.csv", images=len(data.training), title=folder.name, waiting=waiting)
     best = ModelCheckpoint(
         folder, "best", monitor="val_f1", mode="max", save_weights_only=True, enable_version_counter=False
     )
@@ -149,6 +150,7 @@ def fit(cfg: DictConfig, version: Version, folder: Path) -> dict[str, Any]:
             **cfg.trainer,
             callbacks=[history, LearningRateMonitor("epoch"), best, last, *([TQDMProgressBar()] if terminal else [])],
             plugins=[WholeCheckpoints()],
+            profiler=waiting,
             logger=TensorBoardLogger(folder, name="", version=""),
             default_root_dir=folder,
             num_sanity_val_steps=0,
