@@ -37,8 +37,10 @@ COMPARE = {">=": operator.ge, "<=": operator.le}
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python benchmarks/bench.py", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=list(GOALS), default=list(GOALS), metavar="name")
-    names = parser.parse_args().names
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(GOALS)}; all when none is given")
+    names = parser.parse_args().names or list(GOALS)
+    if unknown := set(names) - set(GOALS):
+        parser.error(f"no benchmark {', '.join(unknown)}: choose of {', '.join(GOALS)}")
     measured = json.loads(REPORT.read_text())["ratios"] if REPORT.exists() else {}
     for name in names:
         Console().rule(name)

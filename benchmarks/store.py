@@ -32,19 +32,22 @@ def measure(dvc: str = sys.executable, repeats: int = 3) -> dict[str, float]:
         dvc: an interpreter that has dvc-s3; without it, that comparison is left out, and said so.
     """
     os.environ |= credentials() | {"AWS_DEFAULT_REGION": "us-east-1"}
-    s3, found = S3Process(), {}
+    found = {}
     with tempfile.TemporaryDirectory() as work:
         root = Path(work)
         prepared, images = prepare(root), root / "dvc" / "images"
         write_images(prepared, images)
         found["images"] = len(list(images.iterdir()))
         pushes, singly = [], []
-        # In turns, so that a busy machine slows both.
+        # In turns, so that a busy machine slows both; each pair on a server of its own, which slows as it fills.
         for attempt in range(repeats):
+            if attempt:
+                s3.close()
+            s3 = S3Process()
             store = BucketPlace(root, s3).store()
             store.refs()  # its client is made, as that of the other side is
             pushes.append(seconds(lambda at=store: at.push("leaves", prepared)))
-            singly.append(seconds(lambda to=f"singly-{attempt}": upload_singly(s3, images, to)))
+            singly.append(seconds(lambda at=s3: upload_singly(at, images)))
         found |= {"push_s": min(pushes), "boto3_s": min(singly)}
         found["push_again_s"] = seconds(lambda: store.push("leaves", prepared))
         found["pull_s"] = seconds(lambda: store.resolve("leaves").pull(root / "copy"))
@@ -54,7 +57,7 @@ def measure(dvc: str = sys.executable, repeats: int = 3) -> dict[str, float]:
         else:
             found["dvc_push_s"] = dvc_push(dvc, root / "dvc", s3.url)
             found["push_vs_dvc"] = found["dvc_push_s"] / found["push_s"]
-    s3.close()
+        s3.close()
     for name, value in found.items():
         print(f"{name:16}{value:10.2f}")
     return {name: value for name, value in found.items() if "_vs_" in name}
@@ -80,9 +83,9 @@ def write_images(prepared: Path, folder: Path) -> None:
         (folder / name).write_bytes(shards.bytes(shard_name(shard, "jpeg"), row))
 
 
-def upload_singly(s3: S3Process, images: Path, prefix: str) -> None:
+def upload_singly(s3: S3Process, images: Path) -> None:
     with TransferManager(s3.client, TransferConfig(max_request_concurrency=TRANSFERS)) as manager:
-        futures = [manager.upload(str(image), BUCKET, f"{prefix}/{image.name}") for image in images.iterdir()]
+        futures = [manager.upload(str(image), BUCKET, f"singly/{image.name}") for image in images.iterdir()]
         for future in futures:
             future.result()
 

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ from plant_pathology.objects import TRANSFERS
 from plant_pathology.stage import checkout
 
 sys.path.insert(0, str(checkout() / "tests"))
-from stores import BUCKET, credentials, s3_process
+from stores import BUCKET, S3Process, credentials
 
 LINE, STEP, ROUNDS = 25e6, 0.010, 3  # bytes a second, seconds, repetitions
 REAL = checkout().parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
@@ -101,7 +102,8 @@ def measure() -> dict[str, float]:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     times: dict[str, list[tuple[float, float]]] = {"stream": [], "download": []}
-    with tempfile.TemporaryDirectory() as scratch, s3_process() as server:
+    with tempfile.TemporaryDirectory() as scratch, closing(S3Process()) as s3:
+        server = s3.url
         root = Path(scratch)
         if not REAL.is_dir():
             stage("sample", "competition=sample", f"paths.root={root}")

@@ -1,14 +1,12 @@
 """A Hydra config source in which every timm model is a config of the group `model`."""
 
-import difflib
-
-from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
 
 class TimmModels(ConfigSource):
-    """Serves `model=<name>` as `{name: <name>}`, so that a model is a string, as it is in timm."""
+    """Serves `model=<name>` as `{name: <name>}`, so that a model is a string, as it is in timm. Whether timm has it is seen
+    when it is built: asking here would make every command wait for timm."""
 
     @staticmethod
     def scheme() -> str:
@@ -28,22 +26,9 @@ class TimmModels(ConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         name = config_path.removeprefix("model/").removesuffix(".yaml")
-        check_model(name)
         return ConfigResult(
             provider=self.provider,
             path=f"{self.scheme()}://{self.path}",
             config=OmegaConf.create({"name": name}),
             header={"package": None},
-        )
-
-
-def check_model(name: str) -> None:
-    """Raises: ConfigCompositionException when timm has no such model, with the names that come near."""
-    import timm
-
-    if not timm.is_model(name.split(".")[0]):
-        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
-        raise ConfigCompositionException(
-            f"model={name}: timm has no such model; "
-            + (f"did you mean {', '.join(near)}?" if near else "see timm.list_models()")
         )

@@ -40,12 +40,16 @@ class ShuffledBatches(Sampler):
 
     def __init__(self, shards: np.ndarray, batch_size: int, window: int, seed: int):
         self.batch_size, self.window, self.seed = batch_size, window, seed
-        self.epoch = 0
+        self.epoch, self._resumed = 0, (0, 0)
         self._numbers, self._shard = np.unique(shards, return_inverse=True)
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch, also when a run continues."""
         self.epoch = epoch
+
+    def resume(self, epoch: int, shown: int) -> None:
+        """Leave out, in that epoch alone, the batches that a run had shown before it broke off."""
+        self.epoch, self._resumed = epoch, (epoch, shown)
 
     def shard_order(self) -> np.ndarray:
         """The numbers of the shards in the order in which the epoch needs them."""
@@ -56,7 +60,8 @@ class ShuffledBatches(Sampler):
         window_of_shard = np.searchsorted(np.cumsum(sizes), np.argsort(self._permutation()), side="right")
         mixed = np.random.default_rng([self.seed, self.epoch]).permutation(len(self._shard))
         order = mixed[np.argsort(window_of_shard[self._shard[mixed]], kind="stable")]
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
+        shown = self._resumed[1] if self._resumed[0] == self.epoch else 0
+        for start in range(shown * self.batch_size, len(self) * self.batch_size, self.batch_size):
             yield Batch(order[start : start + self.batch_size], self.epoch)
 
     def __len__(self) -> int:
@@ -156,7 +161,9 @@ class StoredData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         sampler = ShuffledBatches(self.training.column("shard"), self.batch_size, self.window, self.seed)
-        sampler.set_epoch(self.trainer.current_epoch if self.trainer else 0)
+        if self.trainer:
+            shown = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            sampler.resume(self.trainer.current_epoch, shown % len(sampler))
         self.version.prefetch(shard_name(number, self.manifest["encoding"]) for number in sampler.shard_order())
         return self._loader(self.training, sampler)
 

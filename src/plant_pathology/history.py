@@ -44,10 +44,16 @@ class History(pl.Callback):
     def __init__(self, path: Path, images: int, title: str, waiting: DataWait):
         self.path, self.images, self.title, self.waiting = path, images, title, waiting
         self.rows: list[dict[str, float]] = []
+        # Of the epoch under way: what was spent on it before the run broke off.
+        self._earlier = {"seconds": 0.0, "trained": 0.0, "waited": 0.0}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # An epoch that is continued is not started.
+        self._start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.monotonic()
-        self.waiting.seconds = 0.0
+        self._earlier = dict.fromkeys(self._earlier, 0.0)
+        self._start()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -57,8 +63,9 @@ class History(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        seconds = time.monotonic() - self._started
-        timing = {"seconds": round(seconds, 3), "data_wait": round(self._waited / self._trained, 4)}
+        spent = self._spent()
+        seconds = spent["seconds"]
+        timing = {"seconds": round(seconds, 3), "data_wait": round(spent["waited"] / spent["trained"], 4)}
         self.rows.append({"epoch": trainer.current_epoch} | measured | timing)
         with whole_file(self.path) as work, work.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.rows[0])
@@ -84,7 +91,15 @@ class History(pl.Callback):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "spent": self._spent()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = state_dict["rows"]
+        self.rows, self._earlier = state_dict["rows"], state_dict["spent"]
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        self._trained = self.waiting.seconds = self._waited = 0.0
+
+    def _spent(self) -> dict[str, float]:
+        now = {"seconds": time.monotonic() - self._started, "trained": self._trained, "waited": self._waited}
+        return {key: self._earlier[key] + value for key, value in now.items()}

@@ -7,6 +7,7 @@ import torch
 from timm.optim import param_groups_weight_decay
 from torch import Tensor
 from torch.nn import functional
+from torchmetrics import MeanMetric
 
 from plant_pathology.metrics import best_threshold
 
@@ -42,6 +43,9 @@ class Classifier(pl.LightningModule):
         self.normalization = {"mean": list(data["mean"]), "std": list(data["std"])}
         for key, value in self.normalization.items():
             self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
+        # In checkpoints, so that a run which continues in the midst of an epoch knows the losses before.
+        self.train_loss = MeanMetric(nan_strategy="disable")
+        self.train_loss.persistent(True)
         self.validated: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
@@ -50,7 +54,8 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss = self._loss(self(batch["images"]), batch["targets"])
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["targets"]))
+        self.train_loss.update(loss.detach())
+        self.log("train_loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from plant_pathology.runs import SWEEP
 from plant_pathology.stage import StageError, read_json, write_json
 
-INDEX, ENTRIES = "sweep.json", ".sweep"
+INDEX = "sweep.json"
 
 
 class SweepIndex(Callback):
@@ -23,11 +24,11 @@ class SweepIndex(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         runs = Path(config.paths.runs)
         (runs / INDEX).unlink(missing_ok=True)
-        shutil.rmtree(runs / ENTRIES, ignore_errors=True)
+        shutil.rmtree(runs / SWEEP, ignore_errors=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         runs = Path(config.paths.runs)
-        entered = sorted(entry.name for entry in (runs / ENTRIES).glob("*"))
+        entered = sorted(entry.name for entry in (runs / SWEEP).glob("*"))
         failed = [name for name in entered if not (runs / name / "result.json").exists()]
         if failed:
             causes = "\n  ".join(f"{name}: {failure_cause(runs / name)}" for name in failed)
@@ -36,14 +37,7 @@ class SweepIndex(Callback):
                 f" start the sweep again to do only these\n  {causes}"
             )
         write_json(runs / INDEX, {"runs": entered})
-        shutil.rmtree(runs / ENTRIES)
-
-
-def enter_sweep(runs: Path, name: str) -> None:
-    """Note that the run belongs to the sweep under way, from whichever process runs it."""
-    entry = runs / ENTRIES / name
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    entry.touch()
+        shutil.rmtree(runs / SWEEP)
 
 
 def failure_cause(folder: Path) -> str:
