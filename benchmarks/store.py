@@ -32,7 +32,7 @@ def measure(dvc: str = sys.executable, repeats: int = 3) -> dict[str, float]:
         dvc: an interpreter that has dvc-s3; without it, that comparison is left out, and said so.
     """
     os.environ |= credentials() | {"AWS_DEFAULT_REGION": "us-east-1"}
-    found = {}
+    found, servers = {}, [S3Process() for _ in range(repeats)]
     with tempfile.TemporaryDirectory() as work:
         root = Path(work)
         prepared, images = prepare(root), root / "dvc" / "images"
@@ -40,10 +40,7 @@ def measure(dvc: str = sys.executable, repeats: int = 3) -> dict[str, float]:
         found["images"] = len(list(images.iterdir()))
         pushes, singly = [], []
         # In turns, so that a busy machine slows both; each pair on a server of its own, which slows as it fills.
-        for attempt in range(repeats):
-            if attempt:
-                s3.close()
-            s3 = S3Process()
+        for s3 in servers:
             store = BucketPlace(root, s3).store()
             store.refs()  # its client is made, as that of the other side is
             pushes.append(seconds(lambda at=store: at.push("leaves", prepared)))
@@ -57,7 +54,8 @@ def measure(dvc: str = sys.executable, repeats: int = 3) -> dict[str, float]:
         else:
             found["dvc_push_s"] = dvc_push(dvc, root / "dvc", s3.url)
             found["push_vs_dvc"] = found["dvc_push_s"] / found["push_s"]
-        s3.close()
+        for s3 in servers:
+            s3.close()
     for name, value in found.items():
         print(f"{name:16}{value:10.2f}")
     return {name: value for name, value in found.items() if "_vs_" in name}

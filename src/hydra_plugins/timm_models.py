@@ -5,8 +5,10 @@ from omegaconf import OmegaConf
 
 
 class TimmModels(ConfigSource):
-    """Serves `model=<name>` as `{name: <name>}`, so that a model is a string, as it is in timm. Whether timm has it is seen
-    when it is built: asking here would make every command wait for timm."""
+    """Serves `model=<name>` as `{name: <name>}`, so that a model is a string, as it is in timm.
+
+    Whether timm has it is seen when it is built: asking here would make every command wait for timm.
+    """
 
     @staticmethod
     def scheme() -> str:

@@ -1,7 +1,6 @@
 """Checkpoints from which a run continues to the same digits, on this machine or another one."""
 
 import io
-import re
 import signal
 import zipfile
 from collections.abc import Callable
@@ -100,9 +99,7 @@ class ResumePoints(Checkpoint):
 
 def resume_points(folder: Path) -> list[Path]:
     """The checkpoints of a run's folder, latest first."""
-    return sorted(
-        (path for path in (folder / CHECKPOINTS).glob("*.ckpt") if re.fullmatch(r"\d+", path.stem)), reverse=True
-    )
+    return sorted((folder / CHECKPOINTS).glob("[0-9]*.ckpt"), reverse=True)
 
 
 def latest_sound(folder: Path) -> Path | None:

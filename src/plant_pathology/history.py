@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.profilers import Profiler
 
 from plant_pathology.stage import whole_file
+from plant_pathology.status import epoch_line
 
 
 class DataWait(Profiler):
@@ -30,7 +31,8 @@ class DataWait(Profiler):
 
 
 class History(pl.Callback):
-    """Writes metrics.csv after every epoch: epoch, train_loss, val_loss, val_f1, val_threshold, lr, seconds, data_wait.
+    """Writes metrics.csv after every epoch: epoch, train_loss, val_loss, val_f1, val_threshold, lr, seconds,
+    images_per_second, data_wait.
 
     `data_wait` is the share of the training time, validation not counted, that `DataWait` measures.
 
@@ -65,19 +67,18 @@ class History(pl.Callback):
         measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
         spent = self._spent()
         seconds = spent["seconds"]
-        timing = {"seconds": round(seconds, 3), "data_wait": round(spent["waited"] / spent["trained"], 4)}
+        timing = {
+            "seconds": round(seconds, 3),
+            "images_per_second": round(self.images / seconds, 1),
+            "data_wait": round(spent["waited"] / spent["trained"], 4),
+        }
         self.rows.append({"epoch": trainer.current_epoch} | measured | timing)
         with whole_file(self.path) as work, work.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.rows[0])
             writer.writeheader()
             writer.writerows(self.rows)
         if trainer.progress_bar_callback is None:
-            row = self.rows[-1]
-            print(
-                f"{self.title}: epoch {row['epoch'] + 1}/{trainer.max_epochs}"
-                f"  loss {row['train_loss']:.4f}  sample-F1 {row['val_f1']:.4f}  {seconds:.1f} s",
-                flush=True,
-            )
+            print(epoch_line(self.title, self.rows[-1], trainer.max_epochs), flush=True)
 
     def summary(self) -> dict[str, Any]:
         """Where the best validation was, and what the whole run cost, interruptions not counted."""

@@ -70,15 +70,19 @@ def run_of(cfg: DictConfig, version: Version | None = None) -> Run:
 
 
 @contextmanager
-def training(folder: Path) -> Iterator[None]:
+def training(folder: Path, patience: float = 10) -> Iterator[None]:
     """Be the one process that trains in `folder`; over when the process dies, however it dies.
+
+    Args:
+        patience: seconds to wait for another one, which may be saving its checkpoint.
 
     Raises:
         StageError: another process does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        # Not at once: whoever looks whether a run is in training holds the lock for a moment.
+        with FileLock(folder / ".lock", timeout=patience):
             yield
     except Timeout:
         raise StageError(f"{folder}: another process trains this run: wait for it, or end it") from None
@@ -86,7 +90,7 @@ def training(folder: Path) -> Iterator[None]:
 
 def in_training(folder: Path) -> bool:
     try:
-        with training(folder):
+        with training(folder, patience=0):
             return False
     except StageError:
         return True

@@ -1,7 +1,7 @@
 """Rules that end a run before its time: it diverges, its siblings do better, or somebody asked for it.
 
-Each is looked at after every epoch, and leaves its reason. `python -m plant_pathology.sweep continue` lets a stopped run
-go on, and from then on only a request ends it.
+Each is looked at after every epoch, and leaves its reason. `python -m plant_pathology.sweep continue` lets a stopped
+run go on, and from then on only a request ends it.
 """
 
 import math
@@ -82,9 +82,7 @@ class Outdone(Rule):
         for epoch, f1 in f1_by_epoch(self.run.folder).items():
             trial.report(f1, epoch)
         if trial.should_prune():
-            return (
-                f"outdone: not among the best {self.keep:g} % of its siblings after epoch {trainer.current_epoch + 1}"
-            )
+            return f"outdone: not among the best {self.keep:g} % of siblings after epoch {trainer.current_epoch + 1}"
 
 
 class Asked(Rule):
@@ -115,11 +113,8 @@ def siblings(run: Run) -> list[Path]:
         other = read_json(folder / RUN, f"delete {folder}")
         return other["data"] == run.identity["data"] and alike.items() <= other["config"].items()
 
-    return [
-        path.parent
-        for path in run.folder.parent.glob(f"*/{RUN}")
-        if path.parent != run.folder and compares(path.parent)
-    ]
+    others = [path.parent for path in run.folder.parent.glob(f"*/{RUN}") if path.parent != run.folder]
+    return [folder for folder in others if compares(folder)]
 
 
 def f1_by_epoch(folder: Path) -> dict[int, float]:

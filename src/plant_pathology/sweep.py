@@ -1,19 +1,26 @@
-"""What is seen across runs: which belong to the last sweep, and what they reached.
+"""Runs seen together, here or on other machines: status, watch, stop, continue, cost.
 
-runs/sweep.json names the runs of a sweep in which all finished. It is written last; while it is not there, the sweep
-is not done, and starting the same sweep again does only what is missing.
+runs/sweep.json names the runs of a sweep in which all are over. It is written last; while it is not there, the sweep is
+not done, and starting the same sweep again does only what is missing.
 """
 
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
 
-from plant_pathology.runs import SWEEP
-from plant_pathology.stage import StageError, read_json, write_json
+from plant_pathology.cost import dollars, machine_of, seconds
+from plant_pathology.mirror import mirror_of, told
+from plant_pathology.runs import CONTINUE, RESULT, RUN, STOP, SWEEP
+from plant_pathology.stage import StageError, read_json, stage, write_json
+from plant_pathology.status import RUNNING, WAITING, Watch, duration, failure_cause, status_of, table_of
 
 INDEX = "sweep.json"
 
@@ -29,7 +36,7 @@ class SweepIndex(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         runs = Path(config.paths.runs)
         entered = sorted(entry.name for entry in (runs / SWEEP).glob("*"))
-        failed = [name for name in entered if not (runs / name / "result.json").exists()]
+        failed = [name for name in entered if not (runs / name / RESULT).exists()]
         if failed:
             causes = "\n  ".join(f"{name}: {failure_cause(runs / name)}" for name in failed)
             sys.exit(
@@ -37,15 +44,7 @@ class SweepIndex(Callback):
                 f" start the sweep again to do only these\n  {causes}"
             )
         write_json(runs / INDEX, {"runs": entered})
-        shutil.rmtree(runs / SWEEP)
-
-
-def failure_cause(folder: Path) -> str:
-    """The last line of the traceback that a failed run left."""
-    try:
-        return (folder / "failure.txt").read_text().strip().splitlines()[-1] + f" ({folder / 'failure.txt'})"
-    except FileNotFoundError:
-        return "stopped without a word"
+        shutil.rmtree(runs / SWEEP, ignore_errors=True)
 
 
 def sweep_results(runs: Path) -> list[dict[str, Any]]:
@@ -56,7 +55,125 @@ def sweep_results(runs: Path) -> list[dict[str, Any]]:
     """
     remedy = "run `python -m plant_pathology.train -m`; it does only what is missing"
     names = read_json(runs / INDEX, remedy)["runs"]
-    results = [read_json(runs / name / "result.json", remedy) for name in names]
+    results = [read_json(runs / name / RESULT, remedy) for name in names]
     if not results:
         raise StageError(f"{runs / INDEX} names no runs: {remedy}")
     return sorted(results, key=lambda result: (-result["f1"], result["run"]))
+
+
+def status(cfg: DictConfig) -> None:
+    table = table_of([status_of(folder) for folder in folders(cfg)])
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+
+
+def watch(cfg: DictConfig) -> None:
+    """Until no run of the sweep is under way."""
+    with Watch(folders(cfg)) as shown:
+        while any(run.state in (RUNNING, WAITING) for run in shown.show()):
+            time.sleep(cfg.watch.seconds)
+            shown.folders = folders(cfg)
+
+
+def stop(cfg: DictConfig) -> None:
+    for folder in chosen(cfg):
+        if (folder / RESULT).exists():
+            raise StageError(f"{folder.name} is over already")
+        (folder / STOP).touch()
+        if mirror := mirror_of(cfg):
+            mirror.replace(folder.name, STOP, b"stop\n")
+        print(f"{folder.name}: stops after the epoch under way; `continue run={folder.name}` undoes that")
+
+
+def go_on(cfg: DictConfig) -> None:
+    for folder in chosen(cfg):
+        result = folder / RESULT
+        if result.exists() and not read_json(result, f"delete {folder}")["stopped"]:
+            raise StageError(f"{folder.name} finished all its epochs")
+        (folder / CONTINUE).touch()
+        mirror = mirror_of(cfg)
+        for file in (STOP, RESULT):
+            (folder / file).unlink(missing_ok=True)
+            if mirror:
+                mirror.delete(folder.name, file)
+        if mirror:
+            mirror.replace(folder.name, CONTINUE, b"continue\n")
+        print(f"{folder.name}: no rule stops it any more; start the sweep again to continue it")
+
+
+def cost(cfg: DictConfig) -> None:
+    table = Table(show_footer=True)
+    for column in ("run", "machine", "hours", "$/hour", "dollars", "on demand"):
+        table.add_column(column, justify="left" if column in ("run", "machine") else "right")
+    paid = on_demand = spent = 0.0
+    for folder in folders(cfg):
+        machine, used = machine_of(folder), seconds(folder)
+        full = machine and machine.on_demand_usd_per_hour or (machine.usd_per_hour if machine else 0.0)
+        paid, on_demand, spent = paid + dollars(folder), on_demand + used / 3600 * full, spent + used
+        name = machine.name + (" (spot)" if machine.spot else "") if machine else ""
+        price = f"{machine.usd_per_hour:.4f}" if machine else ""
+        table.add_row(folder.name, name, duration(used), price, f"{dollars(folder):.4f}", f"{used / 3600 * full:.4f}")
+    footers = ("all", "", duration(spent), "", f"{paid:.4f}", f"{on_demand:.4f}")
+    for column, footer in zip(table.columns, footers, strict=True):
+        column.footer = footer
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+    if cfg.cost.budget_usd is not None:
+        print(f"cost.budget_usd={cfg.cost.budget_usd:g}, of which {paid / cfg.cost.budget_usd:.0%} is spent")
+
+
+def folders(cfg: DictConfig) -> list[Path]:
+    """The runs of the sweep under way, or else of the last one; all there are where neither is known."""
+    runs = Path(cfg.paths.runs)
+    if mirror := mirror_of(cfg):
+        mirror.pull_all(told)
+    if names := sorted(entry.name for entry in (runs / SWEEP).glob("*")):
+        return [runs / name for name in names]
+    if (runs / INDEX).exists():
+        return [runs / name for name in read_json(runs / INDEX, "start the sweep again")["runs"]]
+    if found := sorted(path.parent for path in runs.glob(f"*/{RUN}")):
+        return found
+    raise StageError(f"{runs} holds no runs: start some with `python -m plant_pathology.train -m`")
+
+
+def chosen(cfg: DictConfig) -> list[Path]:
+    """The folders of the runs whose names begin with `run`."""
+    if not cfg.run:
+        raise StageError("run is not set: name the run, or how its name begins, run=<name>")
+    runs = folders(cfg) + sorted(path.parent for path in Path(cfg.paths.runs).glob(f"*/{RUN}"))
+    if found := list(dict.fromkeys(folder for folder in runs if folder.name.startswith(cfg.run) and folder.exists())):
+        return found
+    raise StageError(f"run={cfg.run}: there is none; there are {', '.join(sorted({run.name for run in runs}))}")
+
+
+VERBS: dict[str, Callable[[DictConfig], None]] = {
+    "status": status,
+    "watch": watch,
+    "stop": stop,
+    "continue": go_on,
+    "cost": cost,
+}
+USAGE = """\
+usage: python -m plant_pathology.sweep <verb> [key=value ...]
+
+  status    all runs of the sweep, once                    status paths.runs=runs
+  watch     the same, live, until all are over             watch watch.seconds=5
+  stop      end a run after the epoch under way            stop run=resnet18-lr0.0001
+  continue  let a stopped run go on at the next start      continue run=resnet18-lr0.0001
+  cost      seconds, machines and dollars                  cost cost.budget_usd=5
+
+Runs on other machines are seen through the datastore (store.runs=true). `<verb> --help` shows all keys."""
+
+
+def main() -> None:
+    verb = sys.argv[1] if len(sys.argv) > 1 else None
+    if verb in ("-h", "--help"):
+        print(USAGE)
+    elif verb in VERBS:
+        del sys.argv[1]
+        stage(VERBS[verb])()
+    else:
+        print(USAGE if verb is None else f"{USAGE}\n\nerror: {verb!r} is no verb", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -39,15 +39,20 @@ RANGES = {
 @stage
 def main(cfg: DictConfig) -> float | None:
     """Returns: the run's sample-F1, for sweepers that search by it; None for a run of a sweep that failed."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return sweep_member(cfg)
     check_values(cfg, ranges=RANGES)
+    return train(run_of(cfg))["f1"]
+
+
+def sweep_member(cfg: DictConfig) -> float | None:
+    """One run of a sweep: when it fails, the others go on, and the sweep ends in an error that names it."""
     run = run_of(cfg)
-    if HydraConfig.get().mode == RunMode.RUN:
-        return train(run)["f1"]
     enter_sweep(run)
     try:
+        check_values(cfg, ranges=RANGES)
         return train(run)["f1"]
     except Exception as error:
-        # The other runs of a sweep go on; the sweep itself ends in an error that names this one.
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / FAILURE).write_text(traceback.format_exc())
         print(f"{run.name}: failed: {error}", flush=True)
