@@ -162,6 +162,7 @@ def test_the_first_batches_come_while_later_shards_are_still_on_their_way(stored
     )
     version = replace(data.version, store=Store(place, Cache(tmp_path, limit=1e9)))
     data = StoredData(version, 0, 4, window=2, workers=0, augment=AUGMENT, seed=0)
+    data.begin(epoch=0, shown=0)
     batches = iter(data.train_dataloader())
     next(batches)
     assert len(list((tmp_path / "objects").iterdir())) <= len(first)

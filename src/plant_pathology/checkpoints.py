@@ -41,9 +41,11 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        best = str(Path(self.dirpath) / "best.ckpt")
-        moved = {"dirpath": self.dirpath, "best_model_path": best, "kth_best_model_path": best}
-        super().load_state_dict(state_dict | moved | {"best_k_models": {best: state_dict["best_model_score"]}})
+        if state_dict["best_model_path"]:
+            best = str(Path(self.dirpath) / "best.ckpt")
+            state_dict |= {"dirpath": self.dirpath, "best_model_path": best, "kth_best_model_path": best}
+            state_dict |= {"best_k_models": {best: state_dict["best_model_score"]}}
+            super().load_state_dict(state_dict)
 
 
 class ResumePoints(Checkpoint):
@@ -62,6 +64,8 @@ class ResumePoints(Checkpoint):
         self._signal: int | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Not when the loader is made, which is before the checkpoint is read.
+        trainer.datamodule.begin(trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready)
         # In place of Lightning's own handler, which ends the run in the midst of a validation. It restores all later.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)

@@ -153,6 +153,16 @@ class StoredData(pl.LightningDataModule):
         )
         if len(self.training) < batch_size:
             raise StageError(f"data.batch_size={batch_size} is more than the {len(self.training)} training images")
+        self._shuffled = ShuffledBatches(self.training.column("shard"), batch_size, window, seed)
+
+    def begin(self, epoch: int, shown: int) -> None:
+        """Fetch shards in the order in which training needs them, from here on.
+
+        Args:
+            shown: batches of the epoch that were shown before the run broke off.
+        """
+        self._shuffled.resume(epoch, shown % len(self._shuffled))
+        self.version.prefetch(shard_name(number, self.manifest["encoding"]) for number in self._shuffled.shard_order())
 
     def setup(self, stage: str) -> None:
         # OpenCV's threads would only wait for those of torch.
@@ -160,12 +170,7 @@ class StoredData(pl.LightningDataModule):
         self.training.on_cpu = self.trainer.strategy.root_device.type == "cpu"
 
     def train_dataloader(self) -> DataLoader:
-        sampler = ShuffledBatches(self.training.column("shard"), self.batch_size, self.window, self.seed)
-        if self.trainer:
-            shown = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            sampler.resume(self.trainer.current_epoch, shown % len(sampler))
-        self.version.prefetch(shard_name(number, self.manifest["encoding"]) for number in sampler.shard_order())
-        return self._loader(self.training, sampler)
+        return self._loader(self.training, self._shuffled)
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.validation, OrderedBatches(len(self.validation), self.batch_size))

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import timm
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
+from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from plant_pathology.augment import Augment
@@ -86,7 +86,6 @@ def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
             callbacks=[
                 history,
                 *ends,
-                LearningRateMonitor("epoch"),
                 BestCheckpoint(folder),
                 points,
                 *([TQDMProgressBar()] if terminal else []),

@@ -52,6 +52,10 @@ class Classifier(pl.LightningModule):
         """(n, 3, side, side) in [0, 1] to (n, outputs) logits."""
         return self.network(((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
+    def on_train_epoch_start(self) -> None:
+        # Not left to Lightning, which does so after the checkpoint of the epoch before.
+        self.train_loss.reset()
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss = self._loss(self(batch["images"]), batch["targets"])
         self.train_loss.update(loss.detach())
@@ -70,6 +74,9 @@ class Classifier(pl.LightningModule):
         threshold, f1 = best_threshold(*self.validation_results(), multilabel=self.hparams.multilabel)
         self.log("val_f1", f1, prog_bar=True)
         self.log("val_threshold", threshold)
+        if self.trainer.optimizers:
+            # Not by Lightning's monitor, which has none of an epoch that is continued.
+            self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def validation_results(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the validation that ran last: (n, outputs) probabilities and (n, outputs) targets, in order."""

@@ -91,6 +91,9 @@ class Asked(Rule):
     def __init__(self, run: Run, mirror: Mirror | None):
         self.run, self.mirror = run, mirror
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: the request itself is still there, unless it was taken back."""
+
     def judge(self, trainer: pl.Trainer) -> str | None:
         if (self.run.folder / STOP).exists() or (self.mirror and self.mirror.has(self.run.name, STOP)):
             return "asked to"
