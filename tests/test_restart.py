@@ -4,9 +4,11 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,13 +36,29 @@ def finished(root):
     return next((root / "finished").glob("short-*"))
 
 
+@pytest.fixture(scope="module")
+def dead(root):
+    """The same run, dead after its last epoch, before its result."""
+    running = subprocess.Popen(
+        [sys.executable, "-c", DIES, *SMALL, *SHORT, "paths.runs=dead"], cwd=root, stdout=subprocess.DEVNULL
+    )
+    assert running.wait() == -signal.SIGKILL
+    return next((root / "dead").glob("short-*"))
+
+
+DIES = """
+import os
+from plant_pathology import train
+train.write_json = lambda path, content: os.kill(os.getpid(), 9) if path.name == "result.json" else write(path, content)
+from plant_pathology.stage import write_json as write
+train.main()
+"""
+
+
 @pytest.fixture
-def broken_off(finished, tmp_path):
-    """A copy of the finished run as if it had died before its result."""
-    copy = tmp_path / "runs" / finished.name
-    shutil.copytree(finished, copy)
-    (copy / "result.json").unlink()
-    return copy
+def broken_off(dead, tmp_path):
+    """A copy of the dead run."""
+    return Path(shutil.copytree(dead, tmp_path / "runs" / dead.name))
 
 
 def again(root, folder):

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from plant_pathology import figures
 from plant_pathology.competition import Competition
+from plant_pathology.cost import dollars
 from plant_pathology.metrics import decide, sample_f1
 from plant_pathology.stage import StageError, stage, whole_file, whole_folder, write_json
 from plant_pathology.sweep import sweep_results
@@ -21,7 +22,7 @@ def main(cfg: DictConfig) -> None:
     competition = Competition.from_config(cfg)
     runs, reports = Path(cfg.paths.runs), Path(cfg.paths.reports)
     results = sweep_results(runs)
-    board = leaderboard(results, competition)
+    board = leaderboard(results, runs, competition)
     best = results[0]
     predictions = pd.read_csv(runs / best["run"] / "validation.csv", dtype={"image": str})
     scores = label_scores(predictions, best["threshold"], competition)
@@ -46,7 +47,7 @@ def main(cfg: DictConfig) -> None:
     print(f"{best['run']} is the best of {len(results)} runs, sample-F1 {best['f1']:.4f} on {competition.title}")
 
 
-def leaderboard(results: list[dict[str, Any]], competition: Competition) -> pd.DataFrame:
+def leaderboard(results: list[dict[str, Any]], runs: Path, competition: Competition) -> pd.DataFrame:
     """A row a run, best first."""
     return pd.DataFrame(
         {
@@ -57,7 +58,9 @@ def leaderboard(results: list[dict[str, Any]], competition: Competition) -> pd.D
             "best_epoch": result["epoch"] + 1,
             "epochs": result["epochs"],
             "threshold": round(result["threshold"], 3),
+            "stopped": result["stopped"] or "",
             "seconds": result["seconds"],
+            "dollars": round(dollars(runs / result["run"]), 4),
             "images_per_second": result["images_per_second"],
             "data": result["data_ref"],
             "competition": competition.name,

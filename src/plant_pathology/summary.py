@@ -38,7 +38,7 @@ def leaderboard(board: list[dict[str, str]], metrics: dict) -> Table:
     for column, justify in (("run", "left"), ("sample-F1", "right"), ("best epoch", "right"), ("seconds", "right")):
         table.add_column(column, justify=justify)
     for row in board[:12]:
-        epoch = f"{row['best_epoch']}/{row['epochs']}"
+        epoch = f"{row['best_epoch']}/{row['epochs']}" + (" stopped" if row["stopped"] else "")
         table.add_row(row["run"], f"{float(row['sample_f1']):.4f}", epoch, f"{float(row['seconds']):.0f}")
     return table
 

@@ -5,6 +5,7 @@ checkpoint. A run that `python -m plant_pathology.sweep stop` or a rule of `stop
 """
 
 import os
+import shutil
 import traceback
 from typing import Any
 
@@ -13,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.mirror import everything, mirror_of
-from plant_pathology.runs import FAILURE, RESULT, RUN, Run, enter_sweep, run_of, training
+from plant_pathology.runs import CHECKPOINTS, FAILURE, RESULT, RUN, Run, enter_sweep, run_of, training
 from plant_pathology.stage import check_values, read_json, stage, whole_file, write_json
 
 RANGES = {
@@ -82,6 +83,9 @@ def train(run: Run) -> dict[str, Any]:
         threads = start(run)
         result = {"run": run.name, **run.identity, "data_ref": run.version.ref, **fit(run, threads, mirror)}
         write_json(run.folder / RESULT, result)
+        if not result["stopped"]:
+            # Nothing is left to continue.
+            shutil.rmtree(run.folder / CHECKPOINTS)
     if mirror:
         mirror.push(run.name)
     print(f"{run.name}: {described(result)}, {result['seconds']:.0f} s", flush=True)
