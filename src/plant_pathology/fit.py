@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from plant_pathology.augment import Augment
-from plant_pathology.checkpoints import BestCheckpoint, ResumePoints, WholeCheckpoints, latest_sound
+from plant_pathology.checkpoints import BestCheckpoint, ResumePoints, WholeCheckpoints, latest_sound, step_of
 from plant_pathology.data import StoredData
 from plant_pathology.history import DataWait, History
 from plant_pathology.loggers import logger_of
@@ -38,6 +38,7 @@ QUIET = (
     ".*LeafSpec.*",
     # The order of what is shown is a function of seed and epoch: see ShuffledBatches.
     ".*dataloader is not resumable.*",
+    ".*`srun` command is available.*",
 )
 
 
@@ -80,32 +81,33 @@ def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
     ends = rules(run, mirror)
     points = ResumePoints(folder, cfg.seed, saved=lambda: mirror and mirror.push_behind(run.name))
     terminal = sys.stderr.isatty()
-    try:
-        trainer = pl.Trainer(
-            **cfg.trainer,
-            callbacks=[
-                history,
-                *ends,
-                LearningRateMonitor("epoch"),
-                BestCheckpoint(folder),
-                points,
-                *([TQDMProgressBar()] if terminal else []),
-            ],
-            plugins=[WholeCheckpoints()],
-            profiler=waiting,
-            logger=logger_of(run),
-            default_root_dir=folder,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1_000_000,  # by epoch only: a logged step waits for the device
-            enable_model_summary=False,
-            enable_progress_bar=terminal,
-        )
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise StageError(f"trainer: {error}: each key of trainer: is an argument of Lightning's Trainer") from None
     if checkpoint := latest_sound(folder):
         print(f"{folder.name}: continues after {checkpoint}", flush=True)
-    trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-    trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
+    with logger_of(run, step_of(checkpoint) if checkpoint else 0) as logger:
+        try:
+            trainer = pl.Trainer(
+                **cfg.trainer,
+                callbacks=[
+                    history,
+                    *ends,
+                    LearningRateMonitor("epoch"),
+                    BestCheckpoint(folder),
+                    points,
+                    *([TQDMProgressBar()] if terminal else []),
+                ],
+                plugins=[WholeCheckpoints()],
+                profiler=waiting,
+                logger=logger,
+                default_root_dir=folder,
+                num_sanity_val_steps=0,
+                log_every_n_steps=1_000_000,  # by epoch only: a logged step waits for the device
+                enable_model_summary=False,
+                enable_progress_bar=terminal,
+            )
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise StageError(f"trainer: {error}: each key of trainer: is an argument of Lightning's Trainer") from None
+        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
     probabilities, targets = classifier.validation_results()
     threshold, f1 = best_threshold(probabilities, targets, data.manifest["multilabel"])
     names = [name.decode() for name in data.validation.column("image")]

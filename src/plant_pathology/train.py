@@ -7,6 +7,7 @@ checkpoint. A run that `python -m plant_pathology.sweep stop` or a rule of `stop
 import os
 import traceback
 from typing import Any
+from urllib.parse import urlsplit
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.mirror import everything, mirror_of
 from plant_pathology.runs import FAILURE, RESULT, RUN, Run, enter_sweep, run_of, training
-from plant_pathology.stage import check_values, read_json, stage, whole_file, write_json
+from plant_pathology.stage import StageError, check_values, read_json, stage, whole_file, write_json
 
 RANGES = {
     "seed": (0, 2**32 - 1),
@@ -40,6 +41,7 @@ RANGES = {
 def main(cfg: DictConfig) -> float | None:
     """Returns: the run's sample-F1, for sweepers that search by it; None for a run of a sweep that failed."""
     check_values(cfg, ranges=RANGES)
+    check_no_password(cfg)
     run = run_of(cfg)
     if HydraConfig.get().mode == RunMode.RUN:
         return train(run)["f1"]
@@ -51,6 +53,13 @@ def main(cfg: DictConfig) -> float | None:
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / FAILURE).write_text(traceback.format_exc())
         print(f"{run.name}: failed: {error}", flush=True)
+
+
+def check_no_password(cfg: DictConfig) -> None:
+    """Raises: StageError where the logger's address holds a password, which the run's config.yaml would show."""
+    for key, value in cfg.logger.items():
+        if isinstance(value, str) and urlsplit(value).password:
+            raise StageError(f"logger.{key} holds a password: give it as conf/logger/{cfg.logger.name}.yaml says")
 
 
 def train(run: Run) -> dict[str, Any]:

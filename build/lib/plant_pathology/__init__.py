@@ -1,0 +1,1 @@
+"""From a downloaded Kaggle image competition to a rehearsed submission kernel."""

@@ -1,0 +1,81 @@
+"""Choose what this checkout works on: link a competition folder where the pipeline finds it, and name it in the config.
+
+    python -m plant_pathology.choose <folder as Kaggle ships it> [<name of a file in conf/competition/>]
+
+Nothing is copied: data/raw/<name> becomes a link. The choice is two lines of conf/config.yaml, so git shows it.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+CONFIG = Path("conf/config.yaml")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m plant_pathology.choose", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the competition as Kaggle ships it")
+    parser.add_argument("competition", nargs="?", help="a file of conf/competition/; default: the folder's name")
+    arguments = parser.parse_args()
+    try:
+        choose(arguments.folder, arguments.competition or arguments.folder.resolve().name)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def choose(folder: Path, competition: str) -> None:
+    """Link the folder, and make it and the machine at hand the config's defaults.
+
+    Raises:
+        ValueError: there is no such folder or competition, or other files are in the link's place.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"RAW={folder}: there is no such folder")
+    known = sorted(path.stem for path in Path("conf/competition").glob("*.yaml"))
+    if competition not in known:
+        raise ValueError(
+            f"conf/competition/{competition}.yaml does not exist, only {', '.join(known)}:"
+            " add it, or name one with COMPETITION=<name>"
+        )
+    link = Path("data/raw") / competition
+    if link.resolve() != folder.resolve():
+        if link.exists() and not link.is_symlink():
+            raise ValueError(f"{link} holds files already: leave RAW= out to use them, or move them away")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.resolve(), target_is_directory=True)
+    text = CONFIG.read_text()
+    if default_of(text, "competition") != competition:
+        machine = machine_at_hand()
+        CONFIG.write_text(with_default(with_default(text, "competition", competition), "machine", machine))
+        print(f"{CONFIG}: competition is {competition} now, machine is {machine}")
+
+
+def default_of(text: str, group: str) -> str:
+    return re.search(rf"^  - {group}: (\S+)", text, re.MULTILINE)[1]
+
+
+def with_default(text: str, group: str, choice: str) -> str:
+    """The config with another default, the comment behind it left in its column."""
+
+    def rewrite(line: re.Match) -> str:
+        return f"  - {group}: {choice} ".ljust(line.start("comment") - line.start()) + line["comment"]
+
+    return re.sub(rf"^  - {group}: \S+ *(?P<comment>.*)$", rewrite, text, count=1, flags=re.MULTILINE)
+
+
+def machine_at_hand() -> str:
+    """The file of conf/machine/ that uses what is here."""
+    try:
+        if subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True).returncode == 0:
+            return "gpu"
+    except FileNotFoundError:
+        pass
+    flags = Path("/proc/cpuinfo")
+    return "cpu-bf16" if flags.exists() and "_bf16" in flags.read_text() else "cpu"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What runs cost: seconds of machines, by their price an hour.
+
+A run's job.json names its machine and price; the launcher that started the run wrote it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from plant_pathology.runs import JOB, RESULT, epochs
+from plant_pathology.stage import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What trains a run.
+
+    Args:
+        name: such as "g4dn.xlarge in us-east-1".
+        usd_per_hour: paid now.
+        on_demand_usd_per_hour: of the same machine when it can't be taken away; null where that is not known.
+    """
+
+    name: str
+    spot: bool
+    usd_per_hour: float
+    on_demand_usd_per_hour: float | None = None
+
+
+def write_machine(folder: Path, machine: Machine, **job: object) -> None:
+    """Keep with a run what trains it; `job`: whatever the launcher needs to find it again."""
+    write_json(folder / JOB, {"machine": vars(machine), **job})
+
+
+def machine_of(folder: Path) -> Machine | None:
+    if not (folder / JOB).exists():
+        return None
+    return Machine(**read_json(folder / JOB, f"delete {folder / JOB}")["machine"])
+
+
+def seconds(folder: Path) -> float:
+    """Spent on epochs that are over; what died before its checkpoint is not counted."""
+    return sum(row["seconds"] for row in epochs(folder))
+
+
+def dollars(folder: Path) -> float:
+    machine = machine_of(folder)
+    return seconds(folder) / 3600 * machine.usd_per_hour if machine else 0.0
+
+
+def may_launch(budget_usd: float | None, runs: list[Path]) -> bool:
+    """Whether one more run fits the budget. Each run that is not over, and the next, is taken to cost as much as the
+    dearest so far.
+
+    Args:
+        runs: folders of all that were launched.
+    """
+    if budget_usd is None:
+        return True
+    dearest = max(map(dollars, runs), default=0.0)
+    committed = sum(dollars(run) if (run / RESULT).exists() else dearest for run in runs)
+    return committed + dearest <= budget_usd

@@ -1,0 +1,185 @@
+"""The datastore as the config describes it: what training opens, and the command line around it.
+
+`push` is a stage: its output, the pointer file, names the version that the rest of the pipeline uses.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from plant_pathology import removal
+from plant_pathology.arrange import MANIFEST, SETTINGS
+from plant_pathology.bucket import BucketObjects
+from plant_pathology.cache import Cache
+from plant_pathology.objects import FolderObjects
+from plant_pathology.provenance import commit
+from plant_pathology.stage import StageError, checkout, read_json, stage, write_json
+from plant_pathology.versions import Store, Version
+
+
+def open_store(cfg: DictConfig) -> Store:
+    """The store at file://<folder>, relative to here or absolute, or s3://<bucket>/<prefix>.
+
+    Raises:
+        StageError: store.uri is missing, or neither.
+    """
+    if OmegaConf.is_missing(cfg.store, "uri"):
+        raise StageError("store.uri is not set: write store.uri=s3://<bucket>/<prefix>")
+    if match := re.fullmatch(r"file://(.+)", cfg.store.uri):
+        return Store(FolderObjects(Path(match[1])))
+    if match := re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]+)(/.*)?", cfg.store.uri):
+        prefix = (match[2] or "").strip("/")
+        bucket = BucketObjects(match[1], prefix, cfg.store.endpoint_url, cfg.store.sse, cfg.store.timeout_s)
+        return Store(bucket, Cache(Path(cfg.store.cache).expanduser(), cfg.store.cache_gb * 1e9))
+    # Without the value: people write s3://key:secret@bucket.
+    raise StageError("store.uri must be file://<folder> or s3://<bucket>/<prefix>")
+
+
+def open_version(cfg: DictConfig) -> Version:
+    """The version that data.ref names; where that is null, the one that was pushed last, by the pointer file.
+
+    Raises:
+        StageError: there is no such version, or not with the content that was pushed.
+    """
+    store = open_store(cfg)
+    if cfg.data.ref:
+        return store.resolve(str(cfg.data.ref))
+    path = Path(cfg.paths.pointer)
+    pointer = read_json(path, "run `python -m plant_pathology.datastore push`, or set data.ref")
+    try:
+        ref, uri, sha256 = pointer["ref"], pointer["uri"], pointer["sha256"]
+    except (KeyError, TypeError):
+        raise StageError(
+            f"{path} does not point to a version: run `python -m plant_pathology.datastore push`"
+        ) from None
+    try:
+        version = store.resolve(ref)
+    except StageError as error:
+        raise StageError(f"{error} ({path} points to {ref} in {uri})") from None
+    if version.sha256 != sha256:
+        raise StageError(
+            f"{path} points to another {ref}, in {uri}, than {cfg.store.uri} holds: set store.uri, or push again"
+        )
+    return version
+
+
+def push(cfg: DictConfig) -> None:
+    folder = Path(cfg.paths.prepared)
+    read_json(folder / "manifest.json", "run `python -m plant_pathology.prepare` first")
+    version, new = open_store(cfg).push(str(cfg.store.name), folder, str(cfg.store.note or ""), commit(checkout()))
+    write_json(Path(cfg.paths.pointer), {"ref": version.ref, "uri": cfg.store.uri, "sha256": version.sha256})
+    print(f"{version.ref}: {bytes_of(version)}, {'new' if new else 'there already'}, in {cfg.store.uri}")
+
+
+def ls(cfg: DictConfig) -> None:
+    rows = [[v.name, str(v.version), bytes_of(v), v.created, v.note] for v in open_store(cfg).versions()]
+    print_columns([["name", "version", "size", "created", "note"], *rows])
+
+
+def show(cfg: DictConfig) -> None:
+    version = open_version(cfg)
+    print_columns(
+        [
+            ["version", version.ref],
+            ["created", version.created],
+            ["note", version.note],
+            ["size", bytes_of(version)],
+            ["sha256", version.sha256],
+            *described(version),
+        ]
+    )
+    print()
+    rows = [[file, str(entry["size"]), entry["sha256"]] for file, entry in version.files.items()]
+    print_columns([["file", "bytes", "sha256"], *rows])
+
+
+def described(version: Version) -> list[list[str]]:
+    """Where a version comes from: the one before, the code, the competition and how it was prepared."""
+    lineage = version.lineage
+    lines = [["identity", version.identity]]
+    parent = f"{version.name}:{lineage['parent']}" if lineage["parent"] else "none"
+    changes = [f"{lineage[what]} {what}" for what in ("added", "removed", "changed") if what in lineage]
+    lines.append(["parent", f"{parent}: {', '.join(changes)}" if changes else parent])
+    if lineage.get("commit"):
+        others = len(lineage["uncommitted"])
+        lines.append(["commit", lineage["commit"] + (f" and {others} uncommitted files" if others else "")])
+    if MANIFEST in version.files:
+        manifest = read_json(version.open(MANIFEST), "push the prepared data again")
+        lines += [[key, str(manifest[key])] for key in ("competition", "images", *SETTINGS) if key in manifest]
+    return lines
+
+
+def pull(cfg: DictConfig) -> None:
+    if not cfg.store.into:
+        raise StageError("store.into is not set: name the folder to copy to, store.into=<folder>")
+    version = open_version(cfg)
+    version.pull(Path(cfg.store.into))
+    print(f"{version.ref}: {bytes_of(version)} in {cfg.store.into}")
+
+
+def verify(cfg: DictConfig) -> None:
+    version = open_version(cfg)
+    if damages := version.damages():
+        raise StageError(f"{len(damages)} of {len(version.files)} files are damaged\n  " + "\n  ".join(damages))
+    print(f"{version.ref}: all {len(version.files)} files are what was pushed, {bytes_of(version)}")
+
+
+def rm(cfg: DictConfig) -> None:
+    if not cfg.data.ref:
+        raise StageError("data.ref is not set: name the version to remove, data.ref=<name>:<number>")
+    version = removal.rm(open_store(cfg), str(cfg.data.ref))
+    print(f"{version.ref} is removed from {cfg.store.uri}; `gc` frees what no other version uses")
+
+
+def gc(cfg: DictConfig) -> None:
+    freed = removal.gc(open_store(cfg))
+    left = f", {freed.left} more when run again" if freed.left else ""
+    print(f"{tqdm.format_sizeof(freed.size, 'B')} freed in {cfg.store.uri}: {freed.objects} objects{left}")
+
+
+def bytes_of(version: Version) -> str:
+    return tqdm.format_sizeof(version.size, "B")
+
+
+def print_columns(rows: list[list[str]]) -> None:
+    """Aligned, and a line a row however wide, so that grep and awk can read it."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+VERBS: dict[str, Callable[[DictConfig], None]] = {
+    each.__name__: each for each in (push, ls, show, pull, verify, rm, gc)
+}
+USAGE = """\
+usage: python -m plant_pathology.datastore <verb> [key=value ...]
+
+  push    store the prepared data as a version       push store.note="five folds"
+  ls      list all versions                          ls store.uri=file:///data/store
+  show    one version: lineage, settings, files      show data.ref=plant-pathology:3
+  pull    copy a version into a folder               pull data.ref=plant-pathology:3 store.into=copy
+  verify  read and check every byte of a version     verify store=s3 store.uri=s3://bucket/prefix
+  rm      remove a version, and its number for good  rm data.ref=plant-pathology:2
+  gc      delete what no version uses any more       gc
+
+Without data.ref, the version is the one pushed last (paths.pointer). `<verb> --help` shows all keys."""
+
+
+def main() -> None:
+    verb = sys.argv[1] if len(sys.argv) > 1 else None
+    if verb in ("-h", "--help"):
+        print(USAGE)
+    elif verb in VERBS:
+        del sys.argv[1]
+        stage(VERBS[verb])()
+    else:
+        print(USAGE if verb is None else f"{USAGE}\n\nerror: {verb!r} is no verb", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The same picture more than once: byte for byte, or saved again at another size or quality, or shot twice in a burst.
+
+Pictures whose perceptual hashes differ in few bits are one group. docs/data.md says how the number was chosen.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+CHUNK = 256  # hashes compared with all others at a time
+POLICIES = ("keep", "drop", "merge")
+
+
+def near_pairs(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs of hashes that differ in at most `distance` bits.
+
+    Args:
+        hashes: (n, words) uint64.
+
+    Returns:
+        Positions of the first and of the second of each pair, first < second, and the bits in which they differ.
+    """
+    pairs = []
+    for start in range(0, len(hashes), CHUNK):
+        ahead = hashes[start:]
+        differing = np.zeros((min(CHUNK, len(ahead)), len(ahead)), np.uint16)
+        for word in range(hashes.shape[1]):
+            differing += np.bitwise_count(ahead[:CHUNK, None, word] ^ ahead[None, :, word])
+        first, second = np.nonzero(np.triu(differing <= distance, k=1))
+        pairs.append((first + start, second + start, differing[first, second]))
+    first, second, bits = zip(*pairs, strict=True) if pairs else ([np.zeros(0, int)],) * 3
+    return np.concatenate(first), np.concatenate(second), np.concatenate(bits)
+
+
+def groups(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+    """The position of the first image that each of `count` is linked with, directly or through others."""
+    links = coo_array((np.ones(len(first), np.int8), (first, second)), (count, count))
+    _, component = connected_components(links, directed=False)
+    _, firsts = np.unique(component, return_index=True)
+    return firsts[component]
+
+
+def find(table: pd.DataFrame, distance: int) -> tuple[pd.Series, list[dict]]:
+    """Find the pictures that are there more than once.
+
+    Args:
+        table: image (file name), labels (list of names), pixels (hash of the decoded image), phash (bytes).
+        distance: bits in which the perceptual hashes of near duplicates may differ.
+
+    Returns:
+        The group of each image, named after its first; and for each group of several: `images`, `labels` (of each),
+        `distance` (bits, of the farthest pair that is within `distance`), `identical` (pixel for pixel) and
+        `contradictory` (their labels differ).
+    """
+    hashes = np.frombuffer(b"".join(table["phash"]), np.uint64).reshape(len(table), -1)
+    first, second, bits = near_pairs(hashes, distance)
+    group = pd.Series(groups(first, second, len(table)), index=table.index, name="group")
+    farthest = pd.Series(bits).groupby(group.to_numpy()[first]).max()
+    repeated = table[group.duplicated(keep=False)]
+    return group, [
+        {
+            "images": rows["image"].tolist(),
+            "labels": rows["labels"].tolist(),
+            "distance": int(farthest[number]),
+            "identical": rows["pixels"].nunique() == 1,
+            "contradictory": not agree(rows["labels"]),
+        }
+        for number, rows in repeated.groupby(group)
+    ]
+
+
+def agree(labels: pd.Series) -> bool:
+    """Whether all rows name the same labels, in whatever order."""
+    return len({frozenset(row) for row in labels}) == 1
+
+
+def resolve(table: pd.DataFrame, policy: str) -> pd.DataFrame:
+    """Apply `prepare.duplicates` to a table with labels and group.
+
+    Args:
+        policy: keep: every row stays as it is. drop: of a group whose labels agree the first row stays, of one whose
+            labels contradict each other none. merge: the first row of each group stays, with the labels of all.
+
+    Returns:
+        The rows that stay, numbered anew; group likewise.
+    """
+    if policy == "keep":
+        return table
+    labels = table.groupby("group")["labels"]
+    stay = table.drop_duplicates("group")
+    if policy == "drop":
+        stay = stay[stay["group"].map(labels.agg(agree)).astype(bool)]
+    else:
+        union = labels.agg(lambda rows: list(dict.fromkeys(label for row in rows for label in row)))
+        stay = stay.assign(labels=stay["group"].map(union))
+    stay = stay.reset_index(drop=True)
+    return stay.assign(group=stay.index)

@@ -1,0 +1,97 @@
+"""A timm network as a Lightning module: loss on logits, schedule by step, the competition's metric by epoch."""
+
+import numpy as np
+import pytorch_lightning as pl
+import timm
+import torch
+from timm.optim import param_groups_weight_decay
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics import MeanMetric
+
+from plant_pathology.metrics import best_threshold
+
+
+class Classifier(pl.LightningModule):
+    """Images in [0, 1] to logits.
+
+    Args:
+        name: any timm model.
+        pretrained: start from timm's weights.
+        outputs: number of labels.
+        multilabel: a sigmoid a label; otherwise one softmax.
+        lr: peak learning rate, reached after the share `warmup` of all steps; cosine to zero from there.
+        weight_decay: of matrices and kernels; none on biases and norms.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool,
+        outputs: int,
+        multilabel: bool,
+        lr: float,
+        weight_decay: float,
+        warmup: float,
+    ):
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.network = timm.create_model(name, pretrained=pretrained, num_classes=outputs).to(
+            memory_format=torch.channels_last
+        )
+        data = timm.data.resolve_model_data_config(self.network)
+        self.normalization = {"mean": list(data["mean"]), "std": list(data["std"])}
+        for key, value in self.normalization.items():
+            self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
+        # In checkpoints, so that a run which continues in the midst of an epoch knows the losses before.
+        self.train_loss = MeanMetric(nan_strategy="disable")
+        self.train_loss.persistent(True)
+        self.validated: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, 3, side, side) in [0, 1] to (n, outputs) logits."""
+        return self.network(((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = self._loss(self(batch["images"]), batch["targets"])
+        self.train_loss.update(loss.detach())
+        self.log("train_loss", self.train_loss, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        logits = self(batch["images"])
+        self.log("val_loss", self._loss(logits, batch["targets"]), batch_size=len(batch["targets"]))
+        self.validated.append((self.probabilities(logits), batch["targets"]))
+
+    def on_validation_epoch_start(self) -> None:
+        self.validated.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        threshold, f1 = best_threshold(*self.validation_results(), multilabel=self.hparams.multilabel)
+        self.log("val_f1", f1, prog_bar=True)
+        self.log("val_threshold", threshold)
+
+    def validation_results(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the validation that ran last: (n, outputs) probabilities and (n, outputs) targets, in order."""
+        probabilities, targets = (torch.cat(parts).float().cpu().numpy() for parts in zip(*self.validated, strict=True))
+        return probabilities, targets
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.float().sigmoid() if self.hparams.multilabel else logits.float().softmax(dim=1)
+
+    def configure_optimizers(self) -> dict:
+        parameters = param_groups_weight_decay(self.network, self.hparams.weight_decay)
+        optimizer = torch.optim.AdamW(parameters, lr=self.hparams.lr)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=self.hparams.lr,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            pct_start=float(self.hparams.warmup),
+            cycle_momentum=False,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.hparams.multilabel:
+            return functional.binary_cross_entropy_with_logits(logits, targets)
+        return functional.cross_entropy(logits, targets)

@@ -1,0 +1,166 @@
+"""Stage: run the packaged kernel as Kaggle would, and compare what it submits with the repository's own predictions."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from plant_pathology.competition import Competition
+from plant_pathology.metrics import sample_f1
+from plant_pathology.predict import submission_of
+from plant_pathology.prepare import one_hot
+from plant_pathology.sandbox import Outcome, run_kernel
+from plant_pathology.stage import StageError, read_json, stage, whole_file, write_json
+
+# Belongs to training; a kernel that imports it would fail or crawl on Kaggle.
+FORBIDDEN = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "dvc"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must hold before the kernel is worth a submission."""
+
+    passed: bool
+    detail: str
+
+
+@stage
+def main(cfg: DictConfig) -> None:
+    competition = Competition.from_config(cfg)
+    kernels, reports = Path(cfg.paths.kernels), Path(cfg.paths.reports)
+    bundle = Path(cfg.paths.models) / "best"
+    slug = read_json(kernels / "dataset" / "dataset-metadata.json", "run `python -m plant_pathology.package`")["id"]
+    (reports / "rehearsal.json").unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        raw = Path(cfg.paths.raw)
+        if cfg.rehearse.test_images:
+            raw = test_set(Path(cfg.rehearse.test_images), Path(scratch) / "raw", competition)
+        form = competition.read_sample_submission(raw)
+        working = Path(scratch) / "working"
+        working.mkdir()
+        inputs = {competition.name: raw, slug.split("/")[1]: kernels / "dataset"}
+        outcome = run_kernel(kernels / "submission", inputs, working, timeout_s=cfg.rehearse.timeout_s)
+        print(outcome.log, end="")
+        submitted = working / "submission.csv"
+        expected, _ = submission_of(bundle, raw / competition.test_images, raw / competition.sample_submission)
+        checks = check(outcome, submitted, expected, form, competition)
+        score = None
+        if checks["submission"].passed:
+            with whole_file(reports / "submission.csv") as work:
+                shutil.copyfile(submitted, work)
+            if cfg.rehearse.solution:
+                score = score_of(submitted, Path(cfg.rehearse.solution), competition)
+    passed = all(each.passed for each in checks.values())
+    write_json(
+        reports / "rehearsal.json",
+        {
+            "verdict": "passed" if passed else "failed",
+            "competition": competition.name,
+            "synthetic": competition.synthetic,
+            "isolation": outcome.isolation,
+            "images": len(form),
+            "seconds": round(outcome.seconds, 2),
+            "peak_memory_mb": outcome.peak_memory // 2**20,
+            "score": score,
+            "checks": {name: "passed" if each.passed else each.detail for name, each in checks.items()},
+        },
+    )
+    for name, each in checks.items():
+        print(f"{'passed' if each.passed else 'FAILED'}  {name}: {each.detail}")
+    if not passed:
+        raise StageError(f"the rehearsal failed: see {reports}/rehearsal.json; Kaggle would fail the same way")
+
+
+def test_set(images: Path, raw: Path, competition: Competition) -> Path:
+    """A competition folder around other test images, linked where the disk allows it.
+
+    Raises:
+        StageError: there are no images.
+    """
+    names = sorted(path.name for path in images.iterdir() if path.is_file()) if images.is_dir() else []
+    if not names:
+        raise StageError(f"rehearse.test_images={images}: there are no images in such a folder")
+    (raw / competition.test_images).mkdir(parents=True)
+    for name in names:
+        place_file(images / name, raw / competition.test_images / name)
+    form = pd.DataFrame({competition.image_column: names, competition.label_column: competition.labels[0]})
+    form.to_csv(raw / competition.sample_submission, index=False)
+    return raw
+
+
+def place_file(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def check(
+    outcome: Outcome, submitted: Path, expected: pd.DataFrame, form: pd.DataFrame, competition: Competition
+) -> dict[str, Check]:
+    """Everything that is known to fail a submission, named as the check that finds it."""
+    brought = sorted(FORBIDDEN & set(outcome.modules))
+    checks = {
+        "runs": Check(outcome.error is None, last_line(outcome.error) or f"{outcome.seconds:.1f} s"),
+        "offline": Check(not outcome.network, f"network off by {outcome.isolation}"),
+        "imports": Check(
+            not brought, f"imports {', '.join(brought)}" if brought else "nothing that belongs to training"
+        ),
+        "submission": check_submission(submitted, form, competition),
+    }
+    if checks["submission"].passed:
+        theirs = pd.read_csv(submitted, dtype=str, keep_default_na=False)
+        differing = int((expected != theirs).any(axis=1).sum())
+        checks["equal"] = Check(
+            not differing, f"{differing} of {len(expected)} rows differ from the repository's predictions"
+        )
+    return checks
+
+
+def last_line(error: str | None) -> str:
+    """A traceback's message; the whole of it stands in the kernel's log."""
+    return (error or "").strip().rpartition("\n")[2]
+
+
+def check_submission(path: Path, form: pd.DataFrame, competition: Competition) -> Check:
+    """Columns, images and their order as sample_submission.csv has them; labels of the vocabulary in every row."""
+    if not path.exists():
+        return Check(False, "the kernel wrote no submission.csv")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if list(table.columns) != list(form.columns):
+        return Check(False, f"columns are {list(table.columns)}, not {list(form.columns)}")
+    images = table[competition.image_column]
+    if list(images) != list(form[competition.image_column]):
+        return Check(False, "the images are not those of sample_submission.csv in its order")
+    rows = competition.label_lists(table[competition.label_column])
+    wrong = [image for image, row in zip(images, rows, strict=True) if not set(row) <= set(competition.labels)]
+    if wrong:
+        return Check(False, f"{len(wrong)} rows have empty or unknown labels, {wrong[0]} first")
+    return Check(True, f"{len(table)} rows")
+
+
+def score_of(submitted: Path, solution: Path, competition: Competition) -> float:
+    """Sample-F1 of the submission.
+
+    Raises:
+        StageError: the solution lacks an image that was submitted.
+    """
+    columns = [competition.image_column, competition.label_column]
+    ours, truth = (pd.read_csv(path, dtype=str, keep_default_na=False)[columns] for path in (submitted, solution))
+    both = ours.merge(truth, on=competition.image_column, how="left", suffixes=("_ours", "_true"))
+    if both.isna().any(axis=None):
+        missing = both[both.isna().any(axis=1)][competition.image_column]
+        raise StageError(f"rehearse.solution={solution} has no row for {len(missing)} images, {missing.iloc[0]} first")
+    predicted, true = (
+        one_hot(competition.label_lists(both[f"{competition.label_column}_{side}"]), competition.labels)
+        for side in ("ours", "true")
+    )
+    return sample_f1(predicted, true)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Runs on disk: a folder each, named after all that decides its result.
+
+A run's folder holds run.json (what it is), metrics.csv (an epoch a row), checkpoints, and once it is over result.json,
+which is written last. failure.txt tells why it broke off, stop that somebody asked it to, continue that no rule may.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from plant_pathology.datastore import Version, open_version
+from plant_pathology.stage import StageError, read_json
+
+IDENTITY = ("seed", "competition", "data", "model", "trainer")
+CODE = ("augment", "checkpoints", "data", "fit", "index", "metrics", "model", "shards")
+RUN, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.csv", "checkpoints", "result.json"
+FAILURE, STOP, CONTINUE, JOB = "failure.txt", "stop", "continue", "job.json"
+SWEEP = ".sweep"  # an empty file for every run of the sweep under way
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be trained, and where.
+
+    Args:
+        identity: config, data by content and code by content.
+        folder: below paths.runs.
+    """
+
+    cfg: DictConfig
+    version: Version
+    identity: dict[str, Any]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The config's `name` for people, and eight digits that tell every identity apart."""
+        return self.folder.name
+
+    def result(self) -> dict[str, Any] | None:
+        """None until the run is over."""
+        path = self.folder / RESULT
+        return read_json(path, f"delete {self.folder} and start again") if path.exists() else None
+
+
+def run_of(cfg: DictConfig, version: Version | None = None) -> Run:
+    """The run that a config describes.
+
+    Raises:
+        StageError: there is no such version of the data.
+    """
+    version = version or open_version(cfg)
+    config = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(IDENTITY)), resolve=True)
+    for key in ("ref", "workers"):
+        del config["data"][key]
+    code = hashlib.sha256()
+    for module in CODE:
+        code.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    identity = {"config": config, "data": version.sha256, "code": code.hexdigest()}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{cfg.name}-{digest}")
+
+
+@contextmanager
+def training(folder: Path) -> Iterator[None]:
+    """Be the one process that trains in `folder`; over when the process dies, however it dies.
+
+    Raises:
+        StageError: another process does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise StageError(f"{folder}: another process trains this run: wait for it, or end it") from None
+
+
+def in_training(folder: Path) -> bool:
+    try:
+        with training(folder):
+            return False
+    except StageError:
+        return True
+
+
+def enter_sweep(run: Run) -> None:
+    """Note that the run belongs to the sweep under way, from whichever process runs it."""
+    entry = run.folder.parent / SWEEP / run.name
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    entry.touch()
+
+
+def epochs(folder: Path) -> list[dict[str, float]]:
+    """What a run measured, an epoch each; none before the first."""
+    try:
+        with (folder / METRICS).open() as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,110 @@
+"""Shards: many small images in one file that opens as random access, without reading the rest of it.
+
+Raw shards are plain .npy files of (rows, side, side, 3) uint8 pixels, memory-mapped, so a row costs one copy. JPEG
+shards are plain .zip files with an uncompressed .jpg a row: an eighth of the bytes to push and fetch, and a decode a
+row. Equal rows make equal bytes.
+"""
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SUFFIXES = {"raw": ".npy", "jpeg": ".zip"}
+OPEN = 128  # at a time: each takes a file descriptor, and many systems allow a process 1,024
+HEADER = 30  # bytes of a zip member's local header before its name
+
+
+def shard_name(number: int, encoding: str) -> str:
+    return f"images-{number:06d}{SUFFIXES[encoding]}"
+
+
+def encode(pixels: np.ndarray, encoding: str, quality: int) -> bytes:
+    """(side, side, 3) uint8 RGB as one row's bytes; `quality`, 1 to 100, is JPEG's."""
+    if encoding == "raw":
+        return pixels.tobytes()
+    # Colour at full resolution: at these sizes, lesions are a few pixels wide.
+    sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    options = (cv2.IMWRITE_JPEG_QUALITY, quality, *sampling)
+    return cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
+def write_shard(path: Path, rows: Sequence[bytes], side: int) -> None:
+    """Write encoded rows of images of one side as the shard that the suffix of `path` names."""
+    content = io.BytesIO()
+    if path.suffix == SUFFIXES["raw"]:
+        pixels = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, side, side, 3)
+        np.save(content, pixels, allow_pickle=False)
+    else:
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as shard:
+            for number, row in enumerate(rows):
+                shard.writestr(zipfile.ZipInfo(f"{number:05d}.jpg", date_time=(1980, 1, 1, 0, 0, 0)), row)
+    # Not straight to the path: on a full disk NumPy and zipfile raise errors that say neither.
+    path.write_bytes(content.getbuffer())
+
+
+class RawShard:
+    """A memory-mapped .npy file of pixels."""
+
+    def __init__(self, path: Path):
+        self._pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def bytes(self, row: int) -> bytes:
+        return self._pixels[row].tobytes()
+
+    def pixels(self, row: int) -> np.ndarray:
+        return self._pixels[row]
+
+
+class JpegShard:
+    """A memory-mapped .zip file of uncompressed members."""
+
+    def __init__(self, path: Path):
+        with zipfile.ZipFile(path) as shard:
+            members = shard.infolist()
+        starts = [member.header_offset + HEADER + len(member.filename) for member in members]
+        self._spans = [(start, start + member.file_size) for start, member in zip(starts, members, strict=True)]
+        self._content = np.memmap(path, np.uint8, mode="r")
+
+    def bytes(self, row: int) -> bytes:
+        start, end = self._spans[row]
+        return self._content[start:end].tobytes()
+
+    def pixels(self, row: int) -> np.ndarray:
+        start, end = self._spans[row]
+        return cv2.imdecode(self._content[start:end], cv2.IMREAD_COLOR_RGB)
+
+
+def open_shard(path: Path, name: str) -> RawShard | JpegShard:
+    """Open what is stored at `path` as the kind of shard that its name tells."""
+    return RawShard(path) if name.endswith(SUFFIXES["raw"]) else JpegShard(path)
+
+
+class Shards:
+    """Random access to the rows of many shards, of which the OPEN used last are open.
+
+    Args:
+        locate: a shard's name to its local path; called when a shard is first needed.
+    """
+
+    def __init__(self, locate: Callable[[str], Path]):
+        self._locate = locate
+        self._open: dict[str, RawShard | JpegShard] = {}
+
+    def pixels(self, names: Sequence[str], rows: Sequence[int]) -> Iterator[np.ndarray]:
+        """The images at (name, row), in the order asked for, each (side, side, 3) uint8 RGB."""
+        return (self._shard(name).pixels(row) for name, row in zip(names, rows, strict=True))
+
+    def bytes(self, name: str, row: int) -> bytes:
+        """One row as it was encoded."""
+        return self._shard(name).bytes(row)
+
+    def _shard(self, name: str) -> RawShard | JpegShard:
+        shard = self._open.pop(name, None) or open_shard(self._locate(name), name)
+        self._open[name] = shard
+        if len(self._open) > OPEN:
+            del self._open[next(iter(self._open))]
+        return shard

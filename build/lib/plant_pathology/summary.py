@@ -1,0 +1,56 @@
+"""What `make repro` ends with: leaderboard, chosen run, rehearsal, and what to type next.
+
+python -m plant_pathology.summary
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+REPORTS, KERNELS = Path("reports"), Path("kernels")
+
+
+def main() -> None:
+    try:
+        with (REPORTS / "leaderboard.csv").open() as file:
+            board = list(csv.DictReader(file))
+        metrics, rehearsal = (json.loads((REPORTS / f"{name}.json").read_text()) for name in ("metrics", "rehearsal"))
+        kernel = json.loads((KERNELS / "submission" / "kernel-metadata.json").read_text())
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename} does not exist: run `make repro`")
+    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    console.print(leaderboard(board, metrics))
+    console.print(f"best       {metrics['run']}, sample-F1 {metrics['sample_f1']:.4f} on the validation fold")
+    console.print(
+        f"rehearsal  {rehearsal['verdict']}: {rehearsal['images']} test images in {rehearsal['seconds']:.0f} s,"
+        f" {rehearsal['peak_memory_mb']} MB, network off by {rehearsal['isolation']}"
+    )
+    console.print(next_steps(metrics, kernel), soft_wrap=True)
+
+
+def leaderboard(board: list[dict[str, str]], metrics: dict) -> Table:
+    origin = "embedded sample, not real images" if metrics["synthetic"] else metrics["competition"]
+    table = Table(title=f"Leaderboard ({origin})", title_justify="left")
+    for column, justify in (("run", "left"), ("sample-F1", "right"), ("best epoch", "right"), ("seconds", "right")):
+        table.add_column(column, justify=justify)
+    for row in board[:12]:
+        epoch = f"{row['best_epoch']}/{row['epochs']}"
+        table.add_row(row["run"], f"{float(row['sample_f1']):.4f}", epoch, f"{float(row['seconds']):.0f}")
+    return table
+
+
+def next_steps(metrics: dict, kernel: dict) -> str:
+    steps = ["kaggle datasets create -p kernels/dataset", "kaggle kernels push -p kernels/submission"]
+    if kernel["id"].startswith("KAGGLE_USERNAME/"):
+        steps.insert(0, "set package.owner in conf/params.yaml to your Kaggle user name, then make repro")
+    if metrics["synthetic"]:
+        steps.insert(0, "make download, or make repro RAW=<competition folder>: the same on real images, worth pushing")
+    return "next       " + "\n           ".join(steps)
+
+
+if __name__ == "__main__":
+    main()
