@@ -36,16 +36,17 @@ data/raw/sample: | .venv/ready
 	@python -m plant_pathology.sample competition=sample
 
 # The lock pins everything but the CUDA packages, which each torch build pins itself.
-lock:  ## new pins in requirements.lock, compiled by uv in seconds
+# One lock for all extras, so that any of them go together.
+lock:  ## pins for what pyproject.toml asks, compiled by uv in seconds; rm requirements.lock first: all of them anew
 	@pip install --quiet uv
-	@uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-header --no-annotate --quiet \
-		| grep -vE '^(nvidia|cuda|triton)' > requirements.lock.new
+	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate --quiet \
+		--output-file requirements.lock > /dev/null
+	@grep -vE '^(nvidia|cuda|triton)' requirements.lock > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 
 .venv/ready: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv, once: some minutes"
-	@pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[test]"
 	@python .ci/torchvision_beside_cpu_torch.py
 	@touch $@

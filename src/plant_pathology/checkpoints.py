@@ -106,6 +106,11 @@ def resume_points(folder: Path) -> list[Path]:
     return sorted((folder / CHECKPOINTS).glob("[0-9]*.ckpt"), reverse=True)
 
 
+def step_of(point: Path) -> int:
+    """How many optimizer's steps were done when it was written."""
+    return int(point.stem)
+
+
 def latest_sound(folder: Path) -> Path | None:
     """The latest checkpoint that is what was written, and says so where it is not the latest there is."""
     points = resume_points(folder)

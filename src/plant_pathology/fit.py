@@ -16,11 +16,12 @@ import pytorch_lightning as pl
 import timm
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from plant_pathology.augment import Augment
-from plant_pathology.checkpoints import BestCheckpoint, ResumePoints, WholeCheckpoints, latest_sound
+from plant_pathology.checkpoints import BestCheckpoint, ResumePoints, WholeCheckpoints, latest_sound, step_of
 from plant_pathology.data import StoredData
 from plant_pathology.history import DataWait, History
 from plant_pathology.loggers import logger_of
@@ -38,6 +39,7 @@ QUIET = (
     ".*LeafSpec.*",
     # The order of what is shown is a function of seed and epoch: see ShuffledBatches.
     ".*dataloader is not resumable.*",
+    ".*`srun` command is available.*",
 )
 
 
@@ -79,20 +81,33 @@ def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
     history = History(folder / METRICS, images=len(data.training), title=folder.name, waiting=waiting)
     ends = rules(run, mirror)
     points = ResumePoints(folder, cfg.seed, saved=lambda: mirror and mirror.push_behind(run.name))
+    if checkpoint := latest_sound(folder):
+        print(f"{folder.name}: continues after {checkpoint}", flush=True)
+    with logger_of(run, step_of(checkpoint) if checkpoint else 0) as logger:
+        trainer = trainer_of(cfg, folder, logger, waiting, [history, *ends, BestCheckpoint(folder), points])
+        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
+    probabilities, targets = classifier.validation_results()
+    threshold, f1 = best_threshold(probabilities, targets, data.manifest["multilabel"])
+    names = [name.decode() for name in data.validation.column("image")]
+    write_predictions(folder / "validation.csv", names, targets, probabilities, data.manifest["labels"])
+    network = {"name": cfg.model.name, "image_size": data.manifest["image_size"], **classifier.normalization}
+    stopped = next((rule.reason for rule in ends if rule.reason), None)
+    return {"f1": f1, "threshold": threshold, **history.summary(), "stopped": stopped, "network": network}
+
+
+def trainer_of(
+    cfg: DictConfig, folder: Path, logger: Logger, waiting: DataWait, callbacks: list[Callback]
+) -> pl.Trainer:
+    """Raises: StageError on a key of trainer: that Lightning does not know, or a value it does not take."""
     terminal = sys.stderr.isatty()
     try:
-        trainer = pl.Trainer(
+        return pl.Trainer(
             **cfg.trainer,
-            callbacks=[
-                history,
-                *ends,
-                BestCheckpoint(folder),
-                points,
-                *([TQDMProgressBar()] if terminal else []),
-            ],
+            callbacks=[*callbacks, *([TQDMProgressBar()] if terminal else [])],
             plugins=[WholeCheckpoints()],
             profiler=waiting,
-            logger=logger_of(run),
+            logger=logger,
             default_root_dir=folder,
             num_sanity_val_steps=0,
             log_every_n_steps=1_000_000,  # by epoch only: a logged step waits for the device
@@ -101,17 +116,6 @@ def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise StageError(f"trainer: {error}: each key of trainer: is an argument of Lightning's Trainer") from None
-    if checkpoint := latest_sound(folder):
-        print(f"{folder.name}: continues after {checkpoint}", flush=True)
-    trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-    trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
-    probabilities, targets = classifier.validation_results()
-    threshold, f1 = best_threshold(probabilities, targets, data.manifest["multilabel"])
-    names = [name.decode() for name in data.validation.column("image")]
-    write_predictions(folder / "validation.csv", names, targets, probabilities, data.manifest["labels"])
-    network = {"name": cfg.model.name, "image_size": data.manifest["image_size"], **classifier.normalization}
-    stopped = next((rule.reason for rule in ends if rule.reason), None)
-    return {"f1": f1, "threshold": threshold, **history.summary(), "stopped": stopped, "network": network}
 
 
 def build(cfg: DictConfig, manifest: dict) -> Classifier:

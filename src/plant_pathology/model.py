@@ -35,7 +35,7 @@ class Classifier(pl.LightningModule):
         warmup: float,
     ):
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self.network = timm.create_model(name, pretrained=pretrained, num_classes=outputs).to(
             memory_format=torch.channels_last
         )

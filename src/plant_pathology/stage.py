@@ -28,16 +28,16 @@ class StageError(Exception):
     """Something the user can mend. The message names the file or key, and the remedy."""
 
 
-def stage(main: Callable[[DictConfig], None]) -> Callable[[], None]:
+def stage(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
     """Make `main` a Hydra app on conf/config.yaml that ends with one line, not a traceback, on a user's error.
 
     `--help` begins with the module's own words.
     """
 
     @functools.wraps(main)
-    def job(cfg: DictConfig) -> None:
+    def job(cfg: DictConfig) -> Any:
         try:
-            main(cfg)
+            return main(cfg)
         except StageError as error:
             sys.exit(f"error: {error}")
         except OSError as error:

@@ -8,6 +8,7 @@ import os
 import shutil
 import traceback
 from typing import Any
+from urllib.parse import urlsplit
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.mirror import everything, mirror_of
 from plant_pathology.runs import CHECKPOINTS, FAILURE, RESULT, RUN, Run, enter_sweep, run_of, training
-from plant_pathology.stage import check_values, read_json, stage, whole_file, write_json
+from plant_pathology.stage import StageError, check_values, read_json, stage, whole_file, write_json
 
 RANGES = {
     "seed": (0, 2**32 - 1),
@@ -42,7 +43,7 @@ def main(cfg: DictConfig) -> float | None:
     """Returns: the run's sample-F1, for sweepers that search by it; None for a run of a sweep that failed."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return sweep_member(cfg)
-    check_values(cfg, ranges=RANGES)
+    check(cfg)
     return train(run_of(cfg))["f1"]
 
 
@@ -51,12 +52,20 @@ def sweep_member(cfg: DictConfig) -> float | None:
     run = run_of(cfg)
     enter_sweep(run)
     try:
-        check_values(cfg, ranges=RANGES)
+        check(cfg)
         return train(run)["f1"]
     except Exception as error:
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / FAILURE).write_text(traceback.format_exc())
         print(f"{run.name}: failed: {error}", flush=True)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises: StageError on values that cannot be, and on a password, which the run's config.yaml would show."""
+    check_values(cfg, ranges=RANGES)
+    for key, value in cfg.logger.items():
+        if isinstance(value, str) and urlsplit(value).password:
+            raise StageError(f"logger.{key} holds a password: give it as conf/logger/{cfg.logger.name}.yaml says")
 
 
 def train(run: Run) -> dict[str, Any]:

@@ -1,0 +1,153 @@
+"""Every logger, through the real command line, read back by its own tool."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
+
+from small_runs import TINY, prepared, runs, train
+
+EPOCHS = 8
+
+
+@pytest.fixture(scope="module")
+def root(raw, tmp_path_factory):
+    return prepared(raw, tmp_path_factory.mktemp("root"))
+
+
+def interrupted(root, logger, number, meanwhile=lambda folder: None):
+    """A run that a signal ended after an epoch or more; `meanwhile` is given its folder while it trains."""
+    command = [sys.executable, "-m", "plant_pathology.train", *TINY, f"trainer.max_epochs={EPOCHS}"]
+    process = subprocess.Popen([*command, f"name={logger}", f"logger={logger}"], cwd=root)
+    deadline = time.monotonic() + 120
+    while len(list((root / "runs").glob(f"{logger}-*/checkpoints/*.ckpt"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    folder = runs(root, logger)[0]
+    meanwhile(folder)
+    assert process.poll() is None
+    process.send_signal(number)
+    process.wait()
+    assert not (folder / "result.json").exists()
+    return folder
+
+
+def continued(root, logger):
+    assert "continues after" in train(root, f"trainer.max_epochs={EPOCHS}", f"name={logger}", f"logger={logger}").stdout
+
+
+def events(folder):
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return accumulator
+
+
+def seen_while_it_trains(folder):
+    """What metrics.csv has, TensorBoard has within the two seconds in which an epoch of a real run has just begun."""
+    epochs = len(pd.read_csv(folder / "metrics.csv"))
+    time.sleep(2)
+    assert len(events(folder).Scalars("val_f1")) >= epochs
+
+
+def test_tensorboard_shows_a_run_while_it_trains_and_no_step_twice_when_it_went_back(root):
+    folder = interrupted(root, "tensorboard", signal.SIGKILL, meanwhile=seen_while_it_trains)
+    max((folder / "checkpoints").glob("*.ckpt")).unlink()
+    continued(root, "tensorboard")
+    seen, result = events(folder), json.loads((folder / "result.json").read_text())
+    for tag in ("train_loss", "val_f1", "val_loss"):
+        steps = [scalar.step for scalar in seen.Scalars(tag)]
+        assert steps == sorted(set(steps)), tag
+    f1 = [scalar.value for scalar in seen.Scalars("val_f1")]
+    # The best checkpoint is validated last, so that the last value is the run's.
+    assert f1 == pytest.approx([*pd.read_csv(folder / "metrics.csv")["val_f1"], result["f1"]])
+
+
+def test_tensorboard_s_table_of_hyperparameters_has_each_run_with_its_metric(root):
+    train(root, "name=table", "model.lr=5e-3", "trainer.max_epochs=1")
+    [folder] = runs(root, "table")
+    hparams = events(folder).PluginTagToContent("hparams")
+    settings = parse_session_start_info_plugin_data(hparams["_hparams_/session_start_info"]).hparams
+    assert settings["model.lr"].number_value == 5e-3 and settings["model.name"].string_value == "test_resnet"
+    assert b"val_f1" in hparams["_hparams_/experiment"]
+    assert "paths.root" not in settings and "logger.name" not in settings
+
+
+def test_csv_is_metrics_csv_alone_and_no_other_run(root):
+    train(root, "name=plain", "logger=csv")
+    [folder] = runs(root, "plain")
+    assert len(pd.read_csv(folder / "metrics.csv")) == 2
+    assert not list(folder.glob("events*")) and not list(folder.glob("lightning_logs"))
+    assert "finished before" in train(root, "name=plain", "logger=tensorboard").stdout
+
+
+def test_mlflow_has_one_run_after_an_interruption(root):
+    mlflow = pytest.importorskip("mlflow", reason="needs pip install .[mlflow]")
+    folder = interrupted(root, "mlflow", signal.SIGTERM)
+    client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
+    [experiment] = [each for each in client.search_experiments() if each.name == "sample"]
+    [before] = client.search_runs([experiment.experiment_id])
+    assert before.info.status == "FAILED"
+    continued(root, "mlflow")
+    [after] = client.search_runs([experiment.experiment_id])
+    assert after.info.run_id == before.info.run_id and after.info.run_name == folder.name
+    assert after.info.status == "FINISHED"
+    assert after.data.params["model.lr"] == "0.001" and "lr" not in after.data.params
+    result = json.loads((folder / "result.json").read_text())
+    assert after.data.metrics["val_f1"] == pytest.approx(result["f1"])
+    assert len({each.step for each in client.get_metric_history(after.info.run_id, "train_loss")}) == EPOCHS
+
+
+def test_wandb_keeps_one_id_offline_and_tells_nothing_of_the_machine(root):
+    wandb = pytest.importorskip("wandb", reason="needs pip install .[wandb]")
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
+    folder = interrupted(root, "wandb", signal.SIGTERM)
+    continued(root, "wandb")
+    f1, ids, settings = [], set(), {}
+    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+        store = DataStore()
+        store.open_for_scan(str(path))
+        while data := store.scan_data():
+            record = Record.FromString(data)
+            ids |= {record.run.run_id} - {""}
+            settings |= {each.key: each.value_json for each in (*record.run.config.update, *record.config.update)}
+            f1 += [
+                json.loads(item.value_json) for item in record.history.item if "val_f1" in (item.key, *item.nested_key)
+            ]
+    assert ids == {folder.name} and wandb.__version__
+    assert f1[-1] == pytest.approx(json.loads((folder / "result.json").read_text())["f1"])
+    assert len(f1) == EPOCHS + 1 and settings["model.lr"] == "0.001"
+    assert not list(folder.rglob("wandb-metadata.json"))
+
+
+@pytest.mark.parametrize("logger", ["mlflow", "wandb"])
+def test_a_missing_package_is_one_error_that_says_what_to_install(root, logger):
+    without = f"import sys, runpy; sys.modules['{logger}'] = None"
+    program = f"{without}; runpy.run_module('plant_pathology.train', None, '__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *TINY, f"logger={logger}", "name=missing"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stderr.strip().endswith(f"error: logger={logger}: pip install .[{logger}]")
+
+
+def test_a_tracking_server_s_password_is_refused_where_it_would_be_written_down(root):
+    done = train(root, "name=leak", "logger=mlflow", "logger.tracking_uri=https://me:pw@host", expect=1)
+    assert "logger.tracking_uri holds a password" in done.stderr
+    assert not list((root / "runs").glob("leak-*"))
+
+
+def test_what_is_not_chosen_is_not_imported():
+    # W&B not among them: timm imports it where it is installed.
+    program = "import sys, plant_pathology.fit; print({'mlflow', 'tensorboard'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stdout

@@ -1,0 +1,106 @@
+"""Search beyond the grid through the real command line, and what it keeps when it is started again."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from hydra_plugins.optuna_search import distribution
+from small_runs import TINY, prepared, runs, train
+
+SEARCH = ["-m", "hydra/sweeper=optuna", "trainer.max_epochs=1"]
+INTERVAL = "model.lr=tag(log, interval(1e-4, 1e-2))"
+
+
+@pytest.fixture(scope="module")
+def root(raw, tmp_path_factory):
+    return prepared(raw, tmp_path_factory.mktemp("root"))
+
+
+def study(root, name=None):
+    storage = f"sqlite:///{root}/runs/search.db"
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def indexed(root):
+    return json.loads((root / "runs" / "sweep.json").read_text())["runs"]
+
+
+def f1(folder):
+    return json.loads((folder / "result.json").read_text())["f1"]
+
+
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        ("model=resnet18,resnet34", CategoricalDistribution(["resnet18", "resnet34"])),
+        ("model.lr=choice(1e-4, 1e-3)", CategoricalDistribution([1e-4, 1e-3])),
+        ("data.fold=range(1, 8, 3)", IntDistribution(1, 7, step=3)),
+        ("data.augment.crop=range(0.5, 1.0, 0.25)", FloatDistribution(0.5, 0.75, step=0.25)),
+        ("data.augment.rotate=interval(0.0, 30.0)", FloatDistribution(0.0, 30.0)),
+        ("data.batch_size=int(interval(8, 64))", IntDistribution(8, 64)),
+        ("model.lr=tag(log, interval(1e-4, 1e-2))", FloatDistribution(1e-4, 1e-2, log=True)),
+    ],
+)
+def test_every_way_to_write_a_sweep_is_a_search_space(override, expected):
+    assert distribution(OverridesParser.create().parse_override(override)) == expected
+
+
+def test_choices_and_ranges_make_a_grid(root):
+    train(
+        root,
+        "-m",
+        "name=grid_${seed}_${model.lr}",
+        "trainer.max_epochs=1",
+        "seed=range(1,3)",
+        "model.lr=choice(1e-3,2e-3)",
+    )
+    grid = [folder.name for folder in runs(root, "grid_")]
+    assert [name.rsplit("-", 1)[0] for name in grid] == ["grid_1_0.001", "grid_1_0.002", "grid_2_0.001", "grid_2_0.002"]
+    assert indexed(root) == grid
+
+
+def test_a_search_maximizes_f1_and_started_again_goes_on_where_it_was(root):
+    train(root, *SEARCH, "name=line_${model.lr}", INTERVAL, "hydra.sweeper.n_trials=3")
+    assert len(indexed(root)) == 3
+    again = train(root, *SEARCH, "name=line_${model.lr}", INTERVAL, "hydra.sweeper.n_trials=4").stdout
+    assert again.count("finished before") == 3 and len(indexed(root)) == 4
+    [summary] = optuna.get_all_study_summaries(f"sqlite:///{root}/runs/search.db")
+    found = study(root, summary.study_name)
+    assert [trial.state for trial in found.trials] == [TrialState.COMPLETE] * 4
+    assert found.best_value == max(map(f1, runs(root, "line_")))
+    rates = {trial.params["model.lr"] for trial in found.trials}
+    assert len(rates) == 4 and all(1e-4 <= rate <= 1e-2 for rate in rates)
+
+
+def test_a_run_that_fails_is_named_and_left_open_and_the_search_goes_on(root):
+    search = [*SEARCH, "name=part_${data.fold}", "hydra/sweeper/sampler=random", "hydra.sweeper.n_jobs=2"]
+    search += ["data.fold=choice(0,9)", "model.lr=1e-3", "hydra.sweeper.n_trials=6", "hydra.sweeper.study_name=failing"]
+    done = train(root, *search, expect=1)
+    assert "1 of 2 runs failed" in done.stderr and "data.fold=9" in done.stderr
+    assert {(trial.params["data.fold"], trial.state) for trial in study(root, "failing").trials} == {
+        (0, TrialState.COMPLETE),
+        (9, TrialState.RUNNING),
+    }
+
+
+def test_a_search_that_was_killed_trains_what_it_had_begun(root):
+    search = [*TINY, *SEARCH[1:], "name=cut_${model.lr}", INTERVAL, "hydra.sweeper.n_trials=2"]
+    search += ["hydra.sweeper.study_name=cut", "trainer.max_epochs=30"]
+    process = subprocess.Popen([sys.executable, "-m", "plant_pathology.train", "-m", *search], cwd=root)
+    deadline = time.monotonic() + 120
+    while not list((root / "runs").glob("cut_*/checkpoints/*.ckpt")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    [begun] = runs(root, "cut_")
+    assert "continues after" in train(root, "-m", *search[len(TINY) :]).stdout
+    assert begun in runs(root, "cut_") and len(runs(root, "cut_")) == 2 == len(study(root, "cut").trials)
