@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin
 
 from small_runs import TINY, prepared, runs, train
 
-EPOCHS = 8
+EPOCHS = 16
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,8 @@ def events(folder):
 
 
 def seen_while_it_trains(folder):
-    """What metrics.csv has, TensorBoard has within the two seconds in which an epoch of a real run has just begun."""
+    """What metrics.csv has, TensorBoard has at once."""
     epochs = len(pd.read_csv(folder / "metrics.csv"))
-    time.sleep(2)
     assert len(events(folder).Scalars("val_f1")) >= epochs
 
 

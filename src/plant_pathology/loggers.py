@@ -62,11 +62,11 @@ def metrics_alone(run: Run, step: int) -> Iterator[Logger]:
 
 @contextmanager
 def tensorboard(run: Run, step: int) -> Iterator[Logger]:
-    """Events that reach the disk within a second. What an earlier process logged past `step` vanishes from the view."""
+    """Events, written out whenever Lightning logs. What an earlier process logged past `step` leaves the view."""
     from pytorch_lightning.loggers import TensorBoardLogger
     from torch.utils.tensorboard.summary import hparams
 
-    logger = TensorBoardLogger(run.folder, name="", version="", default_hp_metric=False, flush_secs=1, purge_step=step)
+    logger = TensorBoardLogger(run.folder, name="", version="", default_hp_metric=False, purge_step=step)
     writer = logger.experiment._get_file_writer()
     # Not by log_hyperparams, which would log a value of the metric that was never measured.
     for summary in hparams(settings(run), {METRIC: 0}):
