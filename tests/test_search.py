@@ -102,5 +102,6 @@ def test_a_search_that_was_killed_trains_what_it_had_begun(root):
     process.send_signal(signal.SIGKILL)
     process.wait()
     [begun] = runs(root, "cut_")
-    assert "continues after" in train(root, "-m", *search[len(TINY) :]).stdout
+    train(root, "-m", *search[len(TINY) :])
+    assert "continues after" in (begun / "log.txt").read_text()
     assert begun in runs(root, "cut_") and len(runs(root, "cut_")) == 2 == len(study(root, "cut").trials)
