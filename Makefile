@@ -29,8 +29,8 @@ download: .venv/ready  ## a competition's files, with the kaggle client, for mak
 	@python -m plant_pathology.download competition=$(COMPETITION)
 	@python -m plant_pathology.choose data/raw/$(COMPETITION)
 
-tensorboard: .venv/ready  ## all runs in TensorBoard
-	@tensorboard --logdir runs
+tensorboard: .venv/ready  ## all runs in TensorBoard; those on other machines come in while it is open
+	@python -m plant_pathology.sweep watch > /dev/null 2>&1 & trap "kill $$! 2> /dev/null" EXIT; tensorboard --logdir runs
 
 data/raw/sample: | .venv/ready
 	@python -m plant_pathology.sample competition=sample
