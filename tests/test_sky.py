@@ -18,7 +18,17 @@ from plant_pathology.runs import Run, run_of
 from plant_pathology.spot import shown
 from plant_pathology.spot_engine import Job
 from plant_pathology.spot_sweep import SpotSweep
-from plant_pathology.spot_task import check_committed, check_reach, export, job_name, overrides_of, task_of
+from plant_pathology.spot_task import (
+    RUN,
+    SETUP,
+    VENV,
+    check_committed,
+    check_reach,
+    export,
+    job_name,
+    overrides_of,
+    task_of,
+)
 from plant_pathology.spot_wanted import Wanted
 from plant_pathology.stage import StageError
 from plant_pathology.versions import Store
@@ -255,6 +265,53 @@ def test_the_machine_trains_the_very_run_without_a_pointer(tmp_path):
     assert f"data.ref={version.ref}" in there and "store.runs=true" in there
     assert not any(each.startswith("paths.") for each in there)
     assert run_of(config(*there)).name == run.name
+
+
+@pytest.fixture
+def node(tmp_path):
+    """A machine whose uv installs a Python that finishes the run `resnet18-1`; runs a script in the code's folder."""
+    home, code, path = tmp_path / "home", tmp_path / "code", tmp_path / "bin"
+    tools = {
+        "getent": f"echo root:x:0:0::{home}:/bin/sh",
+        "uv": f"""echo "$@" >> {tmp_path}/uv.log
+            [ $1 = venv ] || exit 0
+            for last; do mkdir -p "$last/bin"; done
+            printf '#!/bin/sh\nmkdir -p runs/resnet18-1; touch runs/resnet18-1/result.json' > "$last/bin/python"
+            chmod +x "$last/bin/python\"""",
+    }
+    for folder in (home, code, path):
+        folder.mkdir()
+    for name, script in tools.items():
+        (path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (path / name).chmod(0o755)
+    for name in ("requirements.lock", "pyproject.toml"):
+        (code / name).write_text("pins")
+
+    def run(script: str) -> subprocess.CompletedProcess:
+        environment = os.environ | {"HOME": str(home), "PATH": f"{path}:{os.environ['PATH']}"}
+        return subprocess.run(["bash", "-c", script], cwd=code, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+def test_a_machine_installs_once_for_each_lock(node, tmp_path):
+    setup = VENV.format(extras="--extra wandb") + SETUP
+    assert [node(setup).returncode for _ in range(2)] == [0, 0]
+    (tmp_path / "code" / "requirements.lock").write_text("other pins")
+    assert node(setup).returncode == 0
+    installs = [line for line in (tmp_path / "uv.log").read_text().splitlines() if line.startswith("pip install")]
+    assert len(installs) == 2 and all("--constraint requirements.lock" in line for line in installs)
+    assert all(line.endswith("--extra wandb") for line in installs)
+
+
+@pytest.mark.parametrize(
+    "name, code, says", [("resnet18-1", 0, ""), ("resnet18-2", 1, "error: HEAD describes another run")]
+)
+def test_a_job_whose_code_describes_another_run_fails(node, name, code, says):
+    venv = VENV.format(extras="")
+    assert node(venv + SETUP).returncode == 0
+    done = node(venv + RUN.format(overrides="model=resnet18", result=f"runs/{name}/result.json"))
+    assert done.returncode == code and done.stdout.startswith(says)
 
 
 def test_without_skypilot_the_error_says_what_to_install(tmp_path):
