@@ -410,6 +410,8 @@ def test_a_dry_run_shows_the_tasks_and_launches_nothing(sky, checkout, tmp_path)
     tasks = [yaml.safe_load(text) for text in re.split("^# .*", done.stdout, flags=re.MULTILINE)[1:]]
     assert [task["name"].rsplit("-", 1)[0] for task in tasks] == ["test_resnet-lr0.001", "test_resnet-lr0.01"]
     assert all(task["resources"]["infra"] == "slurm/loop" for task in tasks)
+    done = run_module("train", *arguments, "data.batch_size=0", cwd=checkout, **environment)
+    assert "data.batch_size=0: choose" in done.stdout and "setup" not in done.stdout
     (checkout / "train.py").write_text("edited\n")
     done = run_module("train", *arguments, cwd=checkout, **environment)
     assert done.returncode == 1 and done.stderr.startswith("error: uncommitted changes (train.py)")

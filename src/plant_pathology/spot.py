@@ -15,8 +15,8 @@ from plant_pathology.spot_engine import SkyEngine, skypilot
 from plant_pathology.spot_sweep import SpotSweep, fail
 from plant_pathology.spot_task import check_committed, check_reach, export, overrides_of, task_of
 from plant_pathology.spot_wanted import Wanted
-from plant_pathology.stage import StageError, check_values, checkout
-from plant_pathology.train import RANGES
+from plant_pathology.stage import StageError, checkout
+from plant_pathology.train import check
 
 
 def sweep(configs: list[DictConfig], wanted: Wanted) -> list[dict[str, Any] | None]:
@@ -76,10 +76,11 @@ def _run(config: DictConfig) -> Run:
 def _checked(run: Run) -> bool:
     """Whether its values can be: found out here, not on a machine that is paid for."""
     try:
-        check_values(run.cfg, ranges=RANGES)
+        check(run.cfg)
     except StageError as error:
         enter_sweep(run)
         fail(run, str(error))
+        print(f"{run.name}: failed: {error}", flush=True)
         return False
     return True
 
