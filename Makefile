@@ -5,7 +5,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONPATH := src
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test bench lint lock download tensorboard
+.PHONY: help repro test test-sky bench lint lock download tensorboard
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ repro: .venv/ready $(if $(RAW),,data/raw/sample)  ## the whole pipeline; RAW=<fo
 
 test: .venv/ready  ## the tests
 	@pytest
+
+test-sky:  ## a sweep through the real SkyPilot on this machine, interrupted; needs root and ../shared/sky-loopback
+	@$(PYTHON) tests/sky_engine.py
 
 bench: .venv/ready  ## the benchmarks: ratios, into reports/bench.json
 	@python benchmarks/bench.py $(BENCH)

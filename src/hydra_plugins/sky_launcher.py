@@ -1,0 +1,53 @@
+"""hydra/launcher=sky: the runs of a sweep as managed jobs of SkyPilot; see plant_pathology.spot."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from plant_pathology.spot_wanted import Wanted
+
+
+@dataclass
+class SkyConf(Wanted):
+    _target_: str = "hydra_plugins.sky_launcher.SkyLauncher"
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="sky", node=SkyConf, provider="sky_launcher")
+
+
+class SkyLauncher(Launcher):
+    def __init__(self, **wanted: Any):
+        self.wanted = Wanted(**wanted)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        # Imported here: Hydra imports every launcher at every start.
+        from plant_pathology.spot import sweep
+        from plant_pathology.stage import StageError
+
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        configs = [self._config(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        try:
+            results = sweep(configs, self.wanted)
+        except StageError as error:
+            sys.exit(f"error: {error}")
+        return [
+            JobReturn(overrides=overrides, cfg=cfg, status=JobStatus.COMPLETED, _return_value=result and result["f1"])
+            for overrides, cfg, result in zip(job_overrides, configs, results, strict=True)
+        ]
+
+    def _config(self, overrides: Sequence[str], number: int) -> DictConfig:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        return config

@@ -1,0 +1,177 @@
+"""A sweep through the real SkyPilot on this machine alone: `make test-sky`, in some minutes; needs root.
+
+Two runs as managed jobs on a one-node Slurm cluster. One loses its machine midway, and whoever follows them is killed.
+Both finish with the digits of undisturbed runs here, and starting the sweep again launches nothing.
+"""
+
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+LOOPBACK = PROJECT.parent / "shared" / "sky-loopback"
+HOME = Path(os.environ.get("SKY_LOOPBACK", "/tmp/sky-loopback"))
+SAMPLE = ["competition=sample", "machine=cpu"]
+RUNS = [*SAMPLE, "model=test_resnet", "model.lr=1e-3,1e-2", "trainer.max_epochs=40", "threads=1"]
+SKY = [
+    *("hydra/launcher=sky", "hydra.launcher.infra=slurm/loop", "hydra.launcher.accelerators=null"),
+    *("hydra.launcher.cpus=1", "hydra.launcher.poll_s=3"),
+]
+COLUMNS = ["epoch", "train_loss", "val_loss", "val_f1"]
+start = time.monotonic()
+
+
+def say(words: str) -> None:
+    print(f"{time.monotonic() - start:4.0f} s  {words}", flush=True)
+
+
+def output(*command: str, **settings) -> str:
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **settings).stdout
+
+
+def up() -> dict[str, str]:
+    """The cluster and the engine; what its users have in their environment."""
+    line = output(str(LOOPBACK / "up"))
+    path = f"{HOME}/venv/bin:{os.environ['PATH']}"
+    say("the cluster and SkyPilot are up")
+    return os.environ | dict(re.findall(r"(SKYPILOT\w+)=(\S+)", line)) | {"PATH": path, "PYTHONPATH": "src"}
+
+
+def installed() -> str:
+    """A Python with this project and SkyPilot, at the pins that the jobs install."""
+    python = HOME / "project" / "bin" / "python"
+    uv, wanted = (
+        str(HOME / "venv" / "bin" / "uv"),
+        ["-c", "requirements.lock", "-r", "pyproject.toml", "--extra", "sky"],
+    )
+    if not python.exists():
+        output(uv, "venv", "-q", "--python", sys.executable, str(python.parents[1]))
+    output(uv, "pip", "install", "-q", "--python", str(python), *wanted, cwd=PROJECT)
+    output(str(python), str(PROJECT / ".ci" / "torchvision_beside_cpu_torch.py"))
+    say("the project and SkyPilot are installed beside each other")
+    return str(python)
+
+
+def checkout(folder: Path) -> Path:
+    """This working tree, committed."""
+    listed = output("git", "ls-files", "-co", "--exclude-standard", cwd=PROJECT).splitlines()
+    for name in filter(lambda name: (PROJECT / name).is_file(), listed):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PROJECT / name, folder / name)
+    identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.com", "-c", "commit.gpgsign=false")
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "as it is"]):
+        output("git", *identity, *arguments, cwd=folder)
+    return folder
+
+
+def measured(run: Path) -> list[list[str]]:
+    """Every digit of a run's epochs."""
+    with (run / "metrics.csv").open() as file:
+        return [[row[column] for column in COLUMNS] for row in csv.DictReader(file)]
+
+
+class Sweep:
+    """The sweep's command, started as often as wanted; what it says is kept in one log."""
+
+    def __init__(self, python: str, project: Path, environment: dict[str, str]):
+        self.command = [python, "-m", "plant_pathology.train", "-m", *SKY, *RUNS]
+        self.project, self.environment, self.log = project, environment, project / "runs" / "sweep.log"
+        self.log.parent.mkdir(exist_ok=True)
+
+    def start(self) -> subprocess.Popen:
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=self.project, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        return self.process
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def until(self, seen: Callable[[], bool], what: str, limit: float = 400) -> None:
+        deadline = time.monotonic() + limit
+        while not seen():
+            if time.monotonic() > deadline or self.process.poll():
+                sys.exit(f"no sign that {what}\n{self.said()}")
+            time.sleep(0.5)
+        say(what)
+
+
+def main() -> None:
+    if not LOOPBACK.is_dir() or os.geteuid():
+        sys.exit(f"error: make test-sky needs root, and {LOOPBACK}")
+    try:
+        with tempfile.TemporaryDirectory(prefix="sky-engine-") as folder:
+            trial(checkout(Path(folder) / "checkout"), Path(folder) / "undisturbed")
+    finally:
+        subprocess.run([str(LOOPBACK / "down")], stdout=subprocess.DEVNULL)
+        say("all is taken down")
+
+
+def trial(project: Path, undisturbed: Path) -> None:
+    environment = up()
+    python = installed()
+
+    def stage(module: str, *arguments: str) -> None:
+        output(python, "-m", f"plant_pathology.{module}", *arguments, cwd=project, env=environment)
+
+    stage("sample", *SAMPLE)
+    stage("prepare", *SAMPLE)
+    stage("datastore", "push", *SAMPLE)
+    stage("train", "-m", *RUNS, f"paths.runs={undisturbed}")
+    say("undisturbed, both runs have finished here")
+
+    sweep, store = Sweep(python, project, environment), project / "store" / "runs"
+    following, began = sweep.start(), time.monotonic()
+    names = sorted(path.name for path in undisturbed.glob("test_resnet*"))
+    sweep.until(lambda: sweep.said().count(": launched") == 2, "both jobs are handed over")
+    submitted = time.monotonic() - began
+    sweep.until(lambda: all((store / name / "metrics.csv").exists() for name in names), "both runs train")
+
+    lost = names[0]
+    job = int(re.search(rf"{re.escape(lost)}: job (\d+)", sweep.said())[1])
+    slurm = next(
+        line.split()[0] for line in output("squeue", "-ho", "%i %j").splitlines() if re.search(rf"-{job}-\w+$", line)
+    )
+    epochs = len(measured(store / lost))
+    output("scancel", slurm)
+    say(f"{lost} lost its machine after epoch {epochs}")
+    sweep.until(lambda: f"job {job} recovering" in sweep.said(), "SkyPilot has seen it", 120)
+    following.send_signal(signal.SIGKILL)
+    following.wait()
+    following = sweep.start()
+    sweep.until(lambda: "goes on as job" in sweep.said(), "the follower was killed, and another has taken over")
+    following.wait()
+    said = sweep.said()
+    assert following.returncode == 0, said
+    say("the sweep is over")
+
+    log = output("sky", "jobs", "logs", "--no-follow", str(job), env=environment)
+    continued = re.search(r"continues after \S+", log)
+    assert continued, log
+    assert said.count(": launched") == 2 and "recoveries: 1" in said, said
+    for name in names:
+        here, there = undisturbed / name, project / "runs" / name
+        assert measured(here) == measured(there), name
+        assert (here / "validation.csv").read_bytes() == (there / "validation.csv").read_bytes()
+    say(f"{lost} {continued[0]}; both runs have the digits of undisturbed ones, in all {len(measured(here))} epochs")
+
+    began = time.monotonic()
+    again = sweep.start()
+    assert again.wait() == 0
+    seconds = time.monotonic() - began
+    news = sweep.said()[len(said) :]
+    assert news.count("finished before") == 2 and "launched" not in news, news
+    say(f"started again: nothing launched, {seconds:.1f} s; at first both jobs were handed over in {submitted:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,417 @@
+"""Sweeps on machines of SkyPilot. Only its server is played here, by `Jobs`; `make test-sky` meets the real one."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from conftest import PROJECT, config, git, run_module
+from plant_pathology.cost import Machine, machine_of
+from plant_pathology.mirror import Mirror
+from plant_pathology.objects import FolderObjects
+from plant_pathology.runs import Run, run_of
+from plant_pathology.spot import shown
+from plant_pathology.spot_engine import Job
+from plant_pathology.spot_sweep import SpotSweep
+from plant_pathology.spot_task import (
+    RUN,
+    SETUP,
+    VENV,
+    check_committed,
+    check_reach,
+    export,
+    job_name,
+    overrides_of,
+    task_of,
+)
+from plant_pathology.spot_wanted import Wanted
+from plant_pathology.stage import StageError
+from plant_pathology.versions import Store
+from prepared import leaves, prepare
+
+T4 = Machine("g4dn.xlarge in us-east-1", True, 0.2, 0.526)
+METRICS = b"epoch,train_loss,val_f1,seconds\n0,0.5,0.8,1800\n1,0.4,0.9,1800\n"
+RESULT = {"f1": 0.9, "epoch": 1, "stopped": None, "seconds": 60.0}
+
+
+class Jobs:
+    """What SkyPilot's server does for a sweep, in memory; a task is its name here.
+
+    Args:
+        fates: by name, the states that a job is seen in, one a look; the last one stays.
+    """
+
+    def __init__(self, mirror: Mirror, **fates: list[str]):
+        self.mirror, self.fates = mirror, fates
+        self.made: dict[int, Job] = {}
+        self.cancelled: list[int] = []
+
+    def submit(self, task: str) -> str:
+        if self.fates.get(task) == ["REFUSED"]:
+            raise ValueError("no such accelerator")
+        self.made[len(self.made) + 1] = Job(len(self.made) + 1, task, "PENDING")
+        return str(len(self.made))
+
+    def accepted(self, request: str) -> int | None:
+        if int(request) not in self.made:
+            raise StageError("SkyPilot made no job: no such request")
+        return int(request)
+
+    def jobs(self, ids: list[int] | None = None) -> list[Job]:
+        for id in ids or []:
+            self.made[id] = self.next(self.made[id])
+        return [job for job in self.made.values() if (job.id in ids if ids is not None else not job.over)]
+
+    def next(self, job: Job) -> Job:
+        fate = self.fates.get(job.name, ["RUNNING", "SUCCEEDED"])
+        state = fate.pop(0) if len(fate) > 1 else fate[0]
+        self.fates[job.name] = fate
+        if state == "Ctrl-C":
+            raise KeyboardInterrupt
+        if state == "SUCCEEDED":
+            self.mirror.replace(job.name, "run.json", b'{"config": {"trainer": {"max_epochs": 2}}}')
+            self.mirror.replace(job.name, "metrics.csv", METRICS)
+            self.mirror.replace(job.name, "result.json", json.dumps(RESULT).encode())
+        lost = job.recoveries + (state == "RECOVERING")
+        return replace(job, state=state, recoveries=lost, machine=T4 if state != "PENDING" else None)
+
+    def last_words(self, job: int) -> str:
+        return "error: model=resnet19: timm has no such model"
+
+    def cancel(self, ids: list[int]) -> None:
+        self.cancelled = ids
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    return Mirror(FolderObjects(tmp_path / "store"), tmp_path / "runs")
+
+
+def runs(mirror, *names):
+    cfg = config("trainer.max_epochs=2")
+    return {name: Run(cfg, None, {}, mirror.runs / name) for name in names}
+
+
+def sweep(mirror, engine, *names, **settings):
+    asked = Machine("T4:1, asked for", True, 0.0)
+    SpotSweep(runs(mirror, *names), job_name, engine, mirror, asked, poll_s=0, **settings).run()
+
+
+def failure(mirror, name):
+    return (mirror.runs / name / "failure.txt").read_text()
+
+
+def test_results_come_back_with_what_the_machine_cost(mirror, capsys):
+    engine = Jobs(mirror, a=["STARTING", "RUNNING", "RECOVERING", "RUNNING", "SUCCEEDED"])
+    sweep(mirror, engine, "a", "b")
+    said = capsys.readouterr().out
+    assert "a: job 1 running on g4dn.xlarge in us-east-1\n" in said
+    assert "a: job 1 recovering on g4dn.xlarge in us-east-1, recoveries: 1\n" in said
+    assert "b: epoch 2/2  loss 0.4000  sample-F1 0.9000" in said and "b: finished, sample-F1 0.9000 at epoch 2" in said
+    assert machine_of(mirror.runs / "a") == T4
+    assert json.loads((mirror.runs.parent / "store" / "runs" / "a" / "job.json").read_text())["job"] == 1
+
+
+def test_the_second_start_launches_nothing(mirror, capsys):
+    sweep(mirror, Jobs(mirror), "a", "b")
+    engine = Jobs(mirror)
+    sweep(mirror, engine, "a", "b")
+    assert engine.made == {} and capsys.readouterr().out.count("finished before") == 2
+
+
+def test_a_run_that_finished_on_another_machine_is_not_launched(mirror):
+    mirror.replace("a", "result.json", json.dumps(RESULT).encode())
+    engine = Jobs(mirror)
+    sweep(mirror, engine, "a")
+    assert engine.made == {}
+
+
+def test_who_follows_may_die_and_another_finds_the_jobs(mirror, capsys):
+    engine = Jobs(mirror, a=["RUNNING", "Ctrl-C", "RUNNING", "SUCCEEDED"])
+    with pytest.raises(SystemExit):
+        sweep(mirror, engine, "a")
+    assert "sky jobs cancel 1" in capsys.readouterr().err
+    sweep(mirror, engine, "a")
+    assert "a: goes on as job 1" in capsys.readouterr().out and len(engine.made) == 1
+
+
+def test_a_launch_that_made_no_job_yet_is_not_repeated(mirror, capsys):
+    engine = Jobs(mirror)
+    first = SpotSweep(runs(mirror, "a"), job_name, engine, mirror, T4, poll_s=0)
+    first.launch()
+    ids, engine.accepted = engine.accepted, lambda request: None  # SkyPilot takes its time
+    job = engine.made.pop(1)
+    again = SpotSweep(runs(mirror, "a"), job_name, engine, mirror, T4, poll_s=0)
+    again.take_up()
+    assert "a: launched before" in capsys.readouterr().out
+    engine.accepted, engine.made = ids, {1: job}
+    again.run()
+    assert len(engine.made) == 1 and (mirror.runs / "a" / "result.json").exists()
+
+
+def test_a_launch_that_skypilot_forgot_is_repeated(mirror):
+    engine = Jobs(mirror)
+    SpotSweep(runs(mirror, "a"), job_name, engine, mirror, T4, poll_s=0).launch()
+    engine.made.clear()
+    sweep(mirror, engine, "a")
+    assert (mirror.runs / "a" / "result.json").exists()
+
+
+def test_a_run_that_fails_says_why_and_the_others_go_on(mirror):
+    engine = Jobs(mirror, a=["FAILED"], b=["FAILED_NO_RESOURCE"], c=["CANCELLED"], d=["REFUSED"])
+    engine.last_words = lambda job: "error: data.fold=9" if job == 1 else ""
+    sweep(mirror, engine, "a", "b", "c", "d", "e")
+    assert failure(mirror, "a") == "job 1 FAILED: error: data.fold=9; see `sky jobs logs 1`\n"
+    assert failure(mirror, "b") == "job 2 FAILED_NO_RESOURCE; see `sky jobs logs 2`\n"
+    assert "CANCELLED" in failure(mirror, "c") and "no such accelerator" in failure(mirror, "d")
+    assert (mirror.runs / "e" / "result.json").exists()
+    sweep(mirror, Jobs(mirror), "a")
+    assert not (mirror.runs / "a" / "failure.txt").exists()
+
+
+def test_no_more_jobs_at_once_than_asked_for(mirror):
+    engine, most = Jobs(mirror), []
+    original = engine.jobs
+    engine.jobs = lambda ids=None: most.append(len(ids or [])) or original(ids)
+    sweep(mirror, engine, *"abcde", parallel=2)
+    assert max(most) == 2 and len(engine.made) == 5
+
+
+def test_nothing_is_launched_past_the_budget(mirror):
+    """A run takes an hour at 0.20 dollars: the first one tells so, and 0.50 is enough for one more."""
+    engine = Jobs(mirror)
+    sweep(mirror, engine, "a", "b", "c", budget_usd=0.5)
+    assert len(engine.made) == 2
+    assert "could pass cost.budget_usd=0.5; raise it and start again" in failure(mirror, "c")
+
+
+@pytest.mark.parametrize("answer, cancelled", [("y", [1, 2]), ("", []), (KeyboardInterrupt, [])])
+def test_ctrl_c_asks_what_becomes_of_the_jobs(mirror, monkeypatch, answer, cancelled):
+    def reply(question):
+        assert "Cancel 2 jobs" in question
+        if answer is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return answer
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", reply)
+    engine = Jobs(mirror, b=["Ctrl-C"])
+    with pytest.raises(SystemExit) as stopped:
+        sweep(mirror, engine, "a", "b")
+    assert stopped.value.code == 130 and engine.cancelled == cancelled
+    assert (mirror.runs / "a" / "failure.txt").exists() == bool(cancelled)
+
+
+def test_a_server_that_does_not_answer_is_asked_again(mirror, capsys):
+    engine = Jobs(mirror)
+    original, engine.failures = engine.jobs, 2
+
+    def jobs(ids=None):
+        if ids and engine.failures:
+            engine.failures -= 1
+            raise ConnectionError("connection refused")
+        return original(ids)
+
+    engine.jobs = jobs
+    sweep(mirror, engine, "a")
+    assert capsys.readouterr().err.count("asking again") == 2 and (mirror.runs / "a" / "result.json").exists()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    (folder / ".gitignore").write_text("data\n")
+    (folder / "train.py").write_text("committed\n")
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
+        git(folder, *arguments)
+    return folder
+
+
+def test_only_what_is_committed_travels(checkout, tmp_path, capsys):
+    head = check_committed(checkout, allow_uncommitted=False)
+    (checkout / "data").write_text("ignored")
+    (checkout / "train.py").write_text("edited\n")
+    (checkout / "secret.txt").write_text("key")
+    with pytest.raises(StageError, match=r"secret.txt, train.py.*commit first.*allow_uncommitted=true"):
+        check_committed(checkout, allow_uncommitted=False)
+    assert check_committed(checkout, allow_uncommitted=True) == head
+    assert "is what runs, without" in capsys.readouterr().out
+    folder = export(checkout, head, tmp_path / "runs")
+    assert sorted(path.name for path in folder.iterdir()) == [".gitignore", ".skyignore", "train.py"]
+    assert (folder / "train.py").read_text() == "committed\n"
+
+
+def test_a_folder_of_this_machine_is_refused_as_a_store_for_others():
+    with pytest.raises(StageError, match="use store=s3"):
+        check_reach(config(), Wanted(infra="aws"))
+    check_reach(config(), Wanted(infra="slurm/loop"))
+    check_reach(config("store=s3", "store.uri=s3://leaves/here"), Wanted())
+
+
+def test_the_machine_trains_the_very_run_without_a_pointer(tmp_path):
+    store = Store(FolderObjects(tmp_path / "a store"))
+    version, _ = store.push("leaves", prepare(tmp_path / "data", leaves(0, 20)))
+    pointer = {"ref": version.ref, "uri": "", "sha256": version.sha256}
+    (tmp_path / "datastore.json").write_text(json.dumps(pointer))
+    given = ["model=test_resnet", "data.fold=1", f"store.uri='file://{tmp_path}/a store'", f"paths.root={tmp_path}"]
+    run = run_of(config(*given))
+    there = overrides_of(run, given, "file")
+    assert f"data.ref={version.ref}" in there and "store.runs=true" in there
+    assert not any(each.startswith("paths.") for each in there)
+    assert run_of(config(*there)).name == run.name
+
+
+@pytest.fixture
+def node(tmp_path):
+    """A machine whose uv installs a Python that finishes the run `resnet18-1`; runs a script in the code's folder."""
+    home, code, path = tmp_path / "home", tmp_path / "code", tmp_path / "bin"
+    tools = {
+        "getent": f"echo root:x:0:0::{home}:/bin/sh",
+        "uv": f"""echo "$@" >> {tmp_path}/uv.log
+            [ $1 = venv ] || exit 0
+            for last; do mkdir -p "$last/bin"; done
+            printf '#!/bin/sh\nmkdir -p runs/resnet18-1; touch runs/resnet18-1/result.json' > "$last/bin/python"
+            chmod +x "$last/bin/python\"""",
+    }
+    for folder in (home, code, path):
+        folder.mkdir()
+    for name, script in tools.items():
+        (path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (path / name).chmod(0o755)
+    for name in ("requirements.lock", "pyproject.toml"):
+        (code / name).write_text("pins")
+
+    def run(script: str) -> subprocess.CompletedProcess:
+        environment = os.environ | {"HOME": str(home), "PATH": f"{path}:{os.environ['PATH']}"}
+        return subprocess.run(["bash", "-c", script], cwd=code, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+def test_a_machine_installs_once_for_each_lock(node, tmp_path):
+    setup = VENV.format(extras="--extra wandb") + SETUP
+    assert [node(setup).returncode for _ in range(2)] == [0, 0]
+    (tmp_path / "code" / "requirements.lock").write_text("other pins")
+    assert node(setup).returncode == 0
+    installs = [line for line in (tmp_path / "uv.log").read_text().splitlines() if line.startswith("pip install")]
+    assert len(installs) == 2 and all("--constraint requirements.lock" in line for line in installs)
+    assert all(line.endswith("--extra wandb") for line in installs)
+
+
+@pytest.mark.parametrize(
+    "name, code, says", [("resnet18-1", 0, ""), ("resnet18-2", 1, "error: HEAD describes another run")]
+)
+def test_a_job_whose_code_describes_another_run_fails(node, name, code, says):
+    venv = VENV.format(extras="")
+    assert node(venv + SETUP).returncode == 0
+    done = node(venv + RUN.format(overrides="model=resnet18", result=f"runs/{name}/result.json"))
+    assert done.returncode == code and done.stdout.startswith(says)
+
+
+def test_without_skypilot_the_error_says_what_to_install(tmp_path):
+    (tmp_path / "sky.py").write_text("raise ImportError('there is none')")
+    path = f"{tmp_path}:{PROJECT / 'src'}"
+    done = run_module("train", "-m", "hydra/launcher=sky", cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 1 and "pip install .[sky]" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_launcher_is_light_where_it_is_not_used():
+    program = "import sys, hydra_plugins.sky_launcher; sys.exit(bool({'sky', 'boto3', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+@pytest.fixture
+def sky():
+    return pytest.importorskip("sky", reason="needs SkyPilot: pip install .[sky]")
+
+
+def test_a_task_is_one_run_with_its_name_code_and_pins(sky, mirror, tmp_path):
+    run = runs(mirror, "resnet18-lr0.001-01234567")["resnet18-lr0.001-01234567"]
+    task = task_of(
+        run, ["model.lr=1e-3", "name=it's"], Wanted(infra="aws/us-east-1", cpus="4+", extras=["wandb"]), tmp_path
+    )
+    assert (task.name, task.workdir) == (run.name, str(tmp_path))
+    assert "--constraint requirements.lock" in task.setup and '--extra wandb"' in task.setup
+    assert "-m plant_pathology.train model.lr=1e-3 'name=it'\"'\"'s' || exit\n" in task.run
+    [resources] = task.resources
+    assert resources.use_spot and resources.accelerators == {"T4": 1} and resources.cpus == "4+"
+    assert resources.region == "us-east-1"
+    for script in (task.setup, task.run):
+        assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+
+
+def test_skypilot_sends_all_of_the_code_from_a_folder_that_git_ignores(sky, checkout):
+    (checkout / ".gitignore").write_text("runs\n")
+    git(checkout, "commit", "-qam", "ignore")
+    folder = export(checkout, check_committed(checkout, allow_uncommitted=False), checkout / "runs")
+    assert sky.data.storage_utils.get_excluded_files(str(folder)) == []
+
+
+def test_on_demand_machines_are_second_choice(sky, mirror, tmp_path):
+    [run] = runs(mirror, "a").values()
+    task = task_of(run, [], Wanted(on_demand=True), tmp_path)
+    assert sorted(each.use_spot for each in task.resources) == [False, True]
+    [each] = task_of(run, [], Wanted(infra="slurm/loop", on_demand=True), tmp_path).resources
+    assert not each.use_spot
+
+
+def test_secrets_travel_by_skypilot_s_means_only(sky, mirror, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "hush-hush")
+    [run] = runs(mirror, "a").values()
+    task = task_of(run, [], Wanted(secrets=["WANDB_API_KEY"]), tmp_path)
+    assert "hush-hush" not in shown(task) and "WANDB_API_KEY" in shown(task)
+    assert "hush-hush" not in f"{task.setup}{task.run}{task.envs}{task!r}"
+    with pytest.raises(StageError, match="NOT_SET is not set: export it"):
+        task_of(run, [], Wanted(secrets=["NOT_SET"]), tmp_path)
+    with pytest.raises(StageError, match="all users of a node can read"):
+        task_of(run, [], Wanted(infra="slurm/loop", secrets=["WANDB_API_KEY"]), tmp_path)
+
+
+CATALOGUE = """\
+InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,AvailabilityZone,Arch
+g4dn.xlarge,T4,1.0,4.0,16.0,,0.526,0.1901,us-east-2,us-east-2c,x86_64
+"""
+PRICED = """\
+from types import SimpleNamespace
+from plant_pathology.spot_engine import SkyEngine
+made = "1x[spot](gpus=T4:1, cpus=4, mem=16, g4dn.xlarge, disk=256)"
+where = dict(cloud="AWS", region="us-east-2", zone="us-east-2c", accelerators={"T4": 1})
+print(SkyEngine()._machine(SimpleNamespace(cluster_resources_full=made, **where)))
+"""
+
+
+def test_a_machine_has_the_price_of_skypilot_s_catalogue(sky, tmp_path):
+    path = tmp_path / ".sky" / "catalogs" / sky.skylet.constants.CATALOG_SCHEMA_VERSION / "aws" / "vms.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(CATALOGUE)
+    environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(PROJECT / "src")}
+    done = subprocess.run([sys.executable, "-c", PRICED], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == str(Machine("g4dn.xlarge in us-east-2c", True, 0.1901, 0.526)), done.stderr
+
+
+def test_a_dry_run_shows_the_tasks_and_launches_nothing(sky, checkout, tmp_path):
+    """Through the command line, in a checkout with nothing but its conf/ and the lock."""
+    subprocess.run(["cp", "-r", str(PROJECT / "conf"), str(PROJECT / "requirements.lock"), str(checkout)], check=True)
+    (checkout / ".gitignore").write_text("data\nstore\nruns\ndatastore.json\n.hydra\n")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "conf")
+    version, _ = Store(FolderObjects(checkout / "store")).push("leaves", prepare(checkout / "data", leaves(0, 20)))
+    arguments = ["-m", "hydra/launcher=sky", "hydra.launcher.infra=slurm/loop", "hydra.launcher.dry_run=true"]
+    arguments += ["competition=sample", "model=test_resnet", "model.lr=1e-3,1e-2", f"data.ref={version.ref}"]
+    environment = {"HOME": str(tmp_path), "PYTHONPATH": str(PROJECT / "src")}
+    done = run_module("train", *arguments, cwd=checkout, **environment)
+    assert done.returncode == 0, done.stderr
+    tasks = [yaml.safe_load(text) for text in re.split("^# .*", done.stdout, flags=re.MULTILINE)[1:]]
+    assert [task["name"].rsplit("-", 1)[0] for task in tasks] == ["test_resnet-lr0.001", "test_resnet-lr0.01"]
+    assert all(task["resources"]["infra"] == "slurm/loop" for task in tasks)
+    done = run_module("train", *arguments, "data.batch_size=0", cwd=checkout, **environment)
+    assert "data.batch_size=0: choose" in done.stdout and "setup" not in done.stdout
+    (checkout / "train.py").write_text("edited\n")
+    done = run_module("train", *arguments, cwd=checkout, **environment)
+    assert done.returncode == 1 and done.stderr.startswith("error: uncommitted changes (train.py)")
