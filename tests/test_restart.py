@@ -66,7 +66,7 @@ def again(root, folder):
 
 
 def test_interrupted_at_random_moments_it_ends_with_the_same_digits(root):
-    assert "runs finished, same digits" in interrupt(root, 4, int.from_bytes(os.urandom(4)), *SMALL)
+    assert "runs finished, same digits" in interrupt(root, 3, int.from_bytes(os.urandom(4)), *SMALL)
 
 
 def test_sigterm_saves_in_the_midst_of_an_epoch_and_another_machine_goes_on_from_the_store(root, tmp_path):
@@ -128,9 +128,8 @@ def test_two_processes_do_not_train_one_run(root, tmp_path):
     assert wait_for_training(first, tmp_path / "runs")
     second = start(root, tmp_path / "runs", *SMALL)
     said, _ = second.communicate()
-    first.communicate()
-    assert "another process trains this run" in said or "finished before" in said
-    assert first.returncode == 0
+    told, _ = first.communicate()
+    assert first.returncode == 0 and " epoch 1/30" in told and " epoch " not in said
 
 
 def test_a_finished_run_answers_without_torch(root, finished):

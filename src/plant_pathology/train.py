@@ -85,6 +85,9 @@ def train(run: Run) -> dict[str, Any]:
         print(f"{run.name}: finished before, {described(result)}", flush=True)
         return result
     with training(run.folder):
+        # Another process may have finished it while this one waited.
+        if result := run.result():
+            return result
         # Imported here, so that a finished run answers without waiting for torch.
         from plant_pathology.fit import fit
 
