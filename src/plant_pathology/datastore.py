@@ -4,7 +4,6 @@
 """
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from plant_pathology.bucket import BucketObjects
 from plant_pathology.cache import Cache
 from plant_pathology.objects import FolderObjects
 from plant_pathology.provenance import commit
-from plant_pathology.stage import StageError, checkout, read_json, stage, write_json
+from plant_pathology.stage import StageError, checkout, read_json, run_verb, write_json
 from plant_pathology.versions import Store, Version
 
 
@@ -169,17 +168,5 @@ usage: python -m plant_pathology.datastore <verb> [key=value ...]
 Without data.ref, the version is the one pushed last (paths.pointer). `<verb> --help` shows all keys."""
 
 
-def main() -> None:
-    verb = sys.argv[1] if len(sys.argv) > 1 else None
-    if verb in ("-h", "--help"):
-        print(USAGE)
-    elif verb in VERBS:
-        del sys.argv[1]
-        stage(VERBS[verb])()
-    else:
-        print(USAGE if verb is None else f"{USAGE}\n\nerror: {verb!r} is no verb", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run_verb(VERBS, USAGE)

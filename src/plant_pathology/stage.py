@@ -56,6 +56,19 @@ def stage(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
     return command
 
 
+def run_verb(verbs: Mapping[str, Callable[[DictConfig], None]], usage: str) -> None:
+    """The command line of a module with several Hydra apps: the first argument says which."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else None
+    if verb in ("-h", "--help"):
+        print(usage)
+    elif verb in verbs:
+        del sys.argv[1]
+        stage(verbs[verb])()
+    else:
+        print(usage if verb is None else f"{usage}\n\nerror: {verb!r} is no verb", file=sys.stderr)
+        sys.exit(2)
+
+
 def check_values(
     cfg: DictConfig,
     choices: Mapping[str, Sequence[str]] = MappingProxyType({}),

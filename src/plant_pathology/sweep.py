@@ -19,7 +19,7 @@ from rich.table import Table
 from plant_pathology.cost import dollars, machine_of, seconds
 from plant_pathology.mirror import mirror_of, told
 from plant_pathology.runs import CONTINUE, RESULT, RUN, STOP, SWEEP
-from plant_pathology.stage import StageError, read_json, stage, write_json
+from plant_pathology.stage import StageError, read_json, run_verb, write_json
 from plant_pathology.status import RUNNING, WAITING, Watch, duration, failure_cause, status_of, table_of
 
 INDEX = "sweep.json"
@@ -163,17 +163,5 @@ usage: python -m plant_pathology.sweep <verb> [key=value ...]
 Runs on other machines are seen through the datastore (store.runs=true). `<verb> --help` shows all keys."""
 
 
-def main() -> None:
-    verb = sys.argv[1] if len(sys.argv) > 1 else None
-    if verb in ("-h", "--help"):
-        print(USAGE)
-    elif verb in VERBS:
-        del sys.argv[1]
-        stage(VERBS[verb])()
-    else:
-        print(USAGE if verb is None else f"{USAGE}\n\nerror: {verb!r} is no verb", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run_verb(VERBS, USAGE)
