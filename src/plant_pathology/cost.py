@@ -6,8 +6,8 @@ A run's job.json names its machine and price; the launcher that started the run 
 from dataclasses import dataclass
 from pathlib import Path
 
-from plant_pathology.runs import JOB, RESULT, epochs
-from plant_pathology.stage import read_json, write_json
+from plant_pathology.runs import JOB, RESULT, epochs, job_of
+from plant_pathology.stage import write_json
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,8 @@ def write_machine(folder: Path, machine: Machine, **job: object) -> None:
 
 
 def machine_of(folder: Path) -> Machine | None:
-    if not (folder / JOB).exists():
-        return None
-    return Machine(**read_json(folder / JOB, f"delete {folder / JOB}")["machine"])
+    job = job_of(folder)
+    return Machine(**job["machine"]) if job else None
 
 
 def seconds(folder: Path) -> float:

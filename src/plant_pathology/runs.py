@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.datastore import Version, open_version
-from plant_pathology.stage import StageError, read_json
+from plant_pathology.stage import StageError, read_json, whole_file
 
 IDENTITY = ("seed", "competition", "data", "model", "trainer")
 CODE = ("augment", "checkpoints", "data", "fit", "index", "metrics", "model", "shards")
@@ -51,13 +51,13 @@ class Run:
         return read_json(path, f"delete {self.folder} and start again") if path.exists() else None
 
 
-def run_of(cfg: DictConfig, version: Version | None = None) -> Run:
+def run_of(cfg: DictConfig) -> Run:
     """The run that a config describes.
 
     Raises:
         StageError: there is no such version of the data.
     """
-    version = version or open_version(cfg)
+    version = open_version(cfg)
     config = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(IDENTITY)), resolve=True)
     for key in ("ref", "workers"):
         del config["data"][key]
@@ -94,6 +94,18 @@ def in_training(folder: Path) -> bool:
             return False
     except StageError:
         return True
+
+
+def fail(run: Run, cause: str) -> None:
+    """Leave in the run's folder why there is no result; the last line is what lists of failures show."""
+    with whole_file(run.folder / FAILURE) as path:
+        path.write_text(f"{cause.rstrip()}\n")
+
+
+def job_of(folder: Path) -> dict[str, Any]:
+    """What the launcher keeps of the run's machine and job; empty where no launcher started it."""
+    path = folder / JOB
+    return read_json(path, f"delete {path}") if path.exists() else {}
 
 
 def enter_sweep(run: Run) -> None:

@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from plant_pathology.cost import Machine
 from plant_pathology.datastore import open_store
 from plant_pathology.mirror import Mirror
-from plant_pathology.runs import Run, enter_sweep, run_of
+from plant_pathology.runs import Run, enter_sweep, fail, run_of
 from plant_pathology.spot_engine import SkyEngine, skypilot
-from plant_pathology.spot_sweep import SpotSweep, fail
+from plant_pathology.spot_sweep import SpotSweep
 from plant_pathology.spot_task import check_committed, check_reach, export, overrides_of, task_of
 from plant_pathology.spot_wanted import Wanted
 from plant_pathology.stage import StageError, checkout

@@ -13,12 +13,12 @@ from typing import Any
 
 from plant_pathology.cost import Machine, machine_of, may_launch, write_machine
 from plant_pathology.mirror import Mirror, reached, told
-from plant_pathology.runs import FAILURE, JOB, RESULT, SWEEP, Run, enter_sweep
+from plant_pathology.runs import FAILURE, JOB, RESULT, SWEEP, Run, enter_sweep, fail, job_of
 from plant_pathology.spot_engine import SUCCEEDED, Job, SkyEngine
 from plant_pathology.spot_task import job_name
-from plant_pathology.stage import StageError, read_json
+from plant_pathology.stage import StageError
 from plant_pathology.status import RUNNING, WAITING, Watch
-from plant_pathology.train import described
+from plant_pathology.train import finished_before
 
 
 @dataclass
@@ -94,8 +94,7 @@ class SpotSweep:
             enter_sweep(run)
             if not run.result():
                 self.mirror.pull(run.name, reached)
-            if result := run.result():
-                print(f"{run.name}: finished before, {described(result)}", flush=True)
+            if finished_before(run):
                 self.launched.add(run.folder)
         self.waiting = [run for run in self.waiting if not run.result()]
         # Asked in this order: what is a request now may be a job by the next question, and never the other way round.
@@ -110,7 +109,7 @@ class SpotSweep:
 
     def pending(self, run: Run) -> str | None:
         """The launch of which nobody saw a job yet: whoever asked for it died between the two."""
-        request = job_note(run).get("request")
+        request = job_of(run.folder).get("request")
         try:
             return request if request and self.engine.accepted(request) is None else None
         except StageError:
@@ -222,14 +221,3 @@ class SpotSweep:
         self.engine.cancel([each.job for each in self.followed.values()])
         for each in self.followed.values():
             fail(each.run, f"job {each.job} CANCELLED: start the sweep again to go on")
-
-
-def job_note(run: Run) -> dict[str, Any]:
-    """What `write_machine` kept of the run's last job."""
-    path = run.folder / JOB
-    return read_json(path, f"delete {path}") if path.exists() else {}
-
-
-def fail(run: Run, cause: str) -> None:
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / FAILURE).write_text(f"{cause}\n")

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from plant_pathology.cost import dollars
-from plant_pathology.runs import FAILURE, JOB, METRICS, RESULT, RUN, STOP, epochs, in_training
+from plant_pathology.runs import FAILURE, METRICS, RESULT, RUN, STOP, epochs, in_training, job_of
 from plant_pathology.stage import read_json
 
 WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
@@ -65,8 +65,7 @@ def _state(folder: Path) -> tuple[str, str]:
         return RUNNING, "stops after this epoch" if (folder / STOP).exists() else ""
     if (folder / FAILURE).exists():
         return FAILED, failure_cause(folder)
-    job = read_json(folder / JOB, f"delete {folder / JOB}") if (folder / JOB).exists() else {}
-    if "state" in job:
+    if "state" in (job := job_of(folder)):
         return job["state"], f"job {job['job']}"
     return (INTERRUPTED if (folder / RUN).exists() else WAITING), ""
 

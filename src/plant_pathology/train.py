@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.mirror import everything, mirror_of
-from plant_pathology.runs import CHECKPOINTS, FAILURE, RESULT, RUN, Run, enter_sweep, run_of, training
+from plant_pathology.runs import CHECKPOINTS, FAILURE, RESULT, RUN, Run, enter_sweep, fail, run_of, training
 from plant_pathology.stage import StageError, check_values, read_json, stage, whole_file, write_json
 
 RANGES = {
@@ -55,8 +55,7 @@ def sweep_member(cfg: DictConfig) -> float | None:
         check(cfg)
         return train(run)["f1"]
     except Exception as error:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / FAILURE).write_text(traceback.format_exc())
+        fail(run, traceback.format_exc())
         print(f"{run.name}: failed: {error}", flush=True)
 
 
@@ -81,12 +80,11 @@ def train(run: Run) -> dict[str, Any]:
     mirror = mirror_of(run.cfg)
     if mirror and not run.result():
         mirror.pull(run.name, everything)
-    if result := run.result():
-        print(f"{run.name}: finished before, {described(result)}", flush=True)
+    if result := finished_before(run):
         return result
     with training(run.folder):
-        # Another process may have finished it while this one waited.
-        if result := run.result():
+        # By another process, while this one waited.
+        if result := finished_before(run):
             return result
         # Imported here, so that a finished run answers without waiting for torch.
         from plant_pathology.fit import fit
@@ -101,6 +99,13 @@ def train(run: Run) -> dict[str, Any]:
     if mirror:
         mirror.push(run.name)
     print(f"{run.name}: {described(result)}, {result['seconds']:.0f} s", flush=True)
+    return result
+
+
+def finished_before(run: Run) -> dict[str, Any] | None:
+    """The run's result, and says so; None until it is over."""
+    if result := run.result():
+        print(f"{run.name}: finished before, {described(result)}", flush=True)
     return result
 
 

@@ -20,9 +20,9 @@ from types import FrameType
 from omegaconf import DictConfig, open_dict
 
 from plant_pathology.cost import Machine, may_launch, write_machine
-from plant_pathology.runs import FAILURE, Run, enter_sweep, run_of
+from plant_pathology.runs import FAILURE, Run, enter_sweep, fail, run_of
 from plant_pathology.status import Watch
-from plant_pathology.train import described, sweep_member
+from plant_pathology.train import finished_before, sweep_member
 
 POLL = 0.5  # seconds between two looks at what runs report
 
@@ -48,10 +48,7 @@ def run_all(configs: list[DictConfig], workers: int | None) -> list[float | None
     for run in runs:
         enter_sweep(run)
     # A grid may name one run twice.
-    missing = list({run.name: run for run in runs if not run.result()}.values())
-    for run in runs:
-        if result := run.result():
-            print(f"{run.name}: finished before, {described(result)}", flush=True)
+    missing = list({run.name: run for run in runs if not finished_before(run)}.values())
     if missing:
         with Watch([run.folder for run in runs]) as watch:
             Workers(slots(missing[0].cfg, len(missing), workers), watch).train(missing)
@@ -166,8 +163,3 @@ def _end_with_the_parent() -> None:
     """A run that nobody waits for would stand in the way of the next start."""
     connection.wait([parent_process().sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def fail(run: Run, cause: str) -> None:
-    (run.folder).mkdir(parents=True, exist_ok=True)
-    (run.folder / FAILURE).write_text(cause + "\n")
