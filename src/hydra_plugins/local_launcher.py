@@ -1,6 +1,5 @@
 """`hydra/launcher=local`, the default: the runs of a sweep side by side on this machine."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,10 +27,11 @@ class LocalLauncher(BasicLauncher):
         self.workers = workers
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from plant_pathology import train, workers
-
-        if sys.modules["__main__"].__spec__.name != train.__name__:
+        if self.config.hydra.job.name != "train":
             return super().launch(job_overrides, initial_job_idx)
+        # Imported here: Hydra imports every launcher at every start.
+        from plant_pathology import workers
+
         load = self.hydra_context.config_loader.load_sweep_config
         configs = [load(self.config, list(overrides)) for overrides in job_overrides]
         scores = workers.run_all(configs, self.workers)

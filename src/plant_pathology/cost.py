@@ -25,6 +25,11 @@ class Machine:
     usd_per_hour: float
     on_demand_usd_per_hour: float | None = None
 
+    @property
+    def full_usd_per_hour(self) -> float:
+        """What the same machine costs that can't be taken away, as far as that is known."""
+        return self.on_demand_usd_per_hour or self.usd_per_hour
+
 
 def write_machine(folder: Path, machine: Machine, **job: object) -> None:
     """Keep with a run what trains it; `job`: whatever the launcher needs to find it again."""
@@ -36,14 +41,14 @@ def machine_of(folder: Path) -> Machine | None:
     return Machine(**job["machine"]) if job else None
 
 
-def seconds(folder: Path) -> float:
+def hours(rows: list[dict[str, float]]) -> float:
     """Spent on epochs that are over; what died before its checkpoint is not counted."""
-    return sum(row["seconds"] for row in epochs(folder))
+    return sum(row["seconds"] for row in rows) / 3600
 
 
 def dollars(folder: Path) -> float:
     machine = machine_of(folder)
-    return seconds(folder) / 3600 * machine.usd_per_hour if machine else 0.0
+    return hours(epochs(folder)) * machine.usd_per_hour if machine else 0.0
 
 
 def may_launch(budget_usd: float | None, runs: list[Path]) -> bool:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from plant_pathology.cost import dollars
+from plant_pathology.cost import Machine, hours, machine_of
 from plant_pathology.runs import FAILURE, METRICS, RESULT, RUN, STOP, epochs, in_training, job_of
 from plant_pathology.stage import read_json
 
@@ -27,6 +27,7 @@ class Status:
     Args:
         rows: metrics.csv, an epoch each; `epochs`: how many there are to be.
         seconds_left: of a run that trains, by its last epoch.
+        machine: what trains it, where a launcher started it.
         note: why it failed or stopped.
     """
 
@@ -35,8 +36,16 @@ class Status:
     rows: list[dict[str, float]]
     epochs: int | None
     seconds_left: float | None
-    dollars: float
+    machine: Machine | None
     note: str
+
+    @property
+    def hours(self) -> float:
+        return hours(self.rows)
+
+    @property
+    def dollars(self) -> float:
+        return self.hours * self.machine.usd_per_hour if self.machine else 0.0
 
     @property
     def best(self) -> dict[str, float] | None:
@@ -54,7 +63,7 @@ def status_of(folder: Path) -> Status:
     if state == RUNNING and rows:
         since = time.time() - (folder / METRICS).stat().st_mtime
         left = max(0.0, (planned - len(rows)) * rows[-1]["seconds"] - since)
-    return Status(folder.name, state, rows, planned, left, dollars(folder), note)
+    return Status(folder.name, state, rows, planned, left, machine_of(folder), note)
 
 
 def _state(folder: Path) -> tuple[str, str]:

@@ -5,6 +5,7 @@ run go on, and from then on only a request ends it.
 """
 
 import math
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ from plant_pathology.runs import CONTINUE, RUN, STOP, Run, epochs
 from plant_pathology.stage import read_json
 
 
-class Rule(Callback):
+class Rule(Callback, ABC):
     """Ends a run when `judge` gives a reason."""
 
     reason: str | None = None
 
+    @abstractmethod
     def judge(self, trainer: pl.Trainer) -> str | None:
         """Why the run should end now; None where it should not."""
-        raise NotImplementedError
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # A run that was killed between its last epoch and its result.

@@ -16,11 +16,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from plant_pathology.cost import dollars, machine_of, seconds
 from plant_pathology.mirror import mirror_of, told
 from plant_pathology.runs import CONTINUE, RESULT, RUN, STOP, SWEEP
 from plant_pathology.stage import StageError, read_json, run_verb, write_json
-from plant_pathology.status import RUNNING, WAITING, Watch, duration, failure_cause, status_of, table_of
+from plant_pathology.status import RUNNING, WAITING, Status, Watch, duration, failure_cause, status_of, table_of
 
 INDEX = "sweep.json"
 
@@ -75,22 +74,23 @@ def watch(cfg: DictConfig) -> None:
 
 
 def stop(cfg: DictConfig) -> None:
+    mirror = mirror_of(cfg)
     for folder in chosen(cfg):
         if (folder / RESULT).exists():
             raise StageError(f"{folder.name} is over already")
         (folder / STOP).touch()
-        if mirror := mirror_of(cfg):
+        if mirror:
             mirror.replace(folder.name, STOP, b"stop\n")
         print(f"{folder.name}: stops after the epoch under way; `continue run={folder.name}` undoes that")
 
 
 def go_on(cfg: DictConfig) -> None:
+    mirror = mirror_of(cfg)
     for folder in chosen(cfg):
         result = folder / RESULT
         if result.exists() and not read_json(result, f"delete {folder}")["stopped"]:
             raise StageError(f"{folder.name} finished all its epochs")
         (folder / CONTINUE).touch()
-        mirror = mirror_of(cfg)
         for file in (STOP, RESULT):
             (folder / file).unlink(missing_ok=True)
             if mirror:
@@ -104,20 +104,25 @@ def cost(cfg: DictConfig) -> None:
     table = Table(show_footer=True)
     for column in ("run", "machine", "hours", "$/hour", "dollars", "on demand"):
         table.add_column(column, justify="left" if column in ("run", "machine") else "right")
-    paid = on_demand = spent = 0.0
-    for folder in folders(cfg):
-        machine, used = machine_of(folder), seconds(folder)
-        full = machine and machine.on_demand_usd_per_hour or (machine.usd_per_hour if machine else 0.0)
-        paid, on_demand, spent = paid + dollars(folder), on_demand + used / 3600 * full, spent + used
+    runs = [status_of(folder) for folder in folders(cfg)]
+    for run in runs:
+        machine = run.machine
         name = machine.name + (" (spot)" if machine.spot else "") if machine else ""
         price = f"{machine.usd_per_hour:.4f}" if machine else ""
-        table.add_row(folder.name, name, duration(used), price, f"{dollars(folder):.4f}", f"{used / 3600 * full:.4f}")
-    footers = ("all", "", duration(spent), "", f"{paid:.4f}", f"{on_demand:.4f}")
+        spent = duration(3600 * run.hours)
+        table.add_row(run.run, name, spent, price, f"{run.dollars:.4f}", f"{on_demand(run):.4f}")
+    paid, spent = sum(run.dollars for run in runs), duration(3600 * sum(run.hours for run in runs))
+    footers = ("all", "", spent, "", f"{paid:.4f}", f"{sum(map(on_demand, runs)):.4f}")
     for column, footer in zip(table.columns, footers, strict=True):
         column.footer = footer
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
     if cfg.cost.budget_usd is not None:
-        print(f"cost.budget_usd={cfg.cost.budget_usd:g}, of which {paid / cfg.cost.budget_usd:.0%} is spent")
+        print(f"${paid:.4f} of cost.budget_usd={cfg.cost.budget_usd:g} is spent")
+
+
+def on_demand(run: Status) -> float:
+    """Dollars for the same hours on a machine that can't be taken away."""
+    return run.hours * run.machine.full_usd_per_hour if run.machine else 0.0
 
 
 def folders(cfg: DictConfig) -> list[Path]:
