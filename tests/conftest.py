@@ -62,11 +62,30 @@ def config(*overrides: str) -> DictConfig:
         return compose("config", ["competition=sample", "machine=cpu", *overrides])
 
 
+TINY = [
+    "competition=sample",
+    "prepare.image_size=32",
+    "model=test_resnet",
+    "trainer.max_epochs=2",
+    "data.batch_size=16",
+]
+
+
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory) -> Path:
     """A small drawn competition in Kaggle's layout; read-only by agreement."""
     folder = tmp_path_factory.mktemp("raw") / "sample"
     draw(folder, Competition.from_config(config()), seed=0, train=60, test=8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def root(raw, tmp_path_factory) -> Path:
+    """A folder whose data is prepared and pushed."""
+    folder = tmp_path_factory.mktemp("root")
+    for module, *verb in (["prepare"], ["datastore", "push"]):
+        done = run_module(module, *verb, *TINY, f"paths.raw={raw}", cwd=folder)
+        assert done.returncode == 0, done.stderr
     return folder
 
 

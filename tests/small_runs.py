@@ -1,22 +1,6 @@
-"""Runs small enough for tests, in a folder of their own."""
+"""Runs small enough for tests."""
 
-from conftest import run_module
-
-TINY = [
-    "competition=sample",
-    "prepare.image_size=32",
-    "model=test_resnet",
-    "trainer.max_epochs=2",
-    "data.batch_size=16",
-]
-
-
-def prepared(raw, folder):
-    """`folder`, whose data is prepared and pushed."""
-    for module, *verb in (["prepare"], ["datastore", "push"]):
-        done = run_module(module, *verb, *TINY, f"paths.raw={raw}", cwd=folder)
-        assert done.returncode == 0, done.stderr
-    return folder
+from conftest import TINY, run_module
 
 
 def train(root, *overrides, expect=0):

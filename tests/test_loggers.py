@@ -11,14 +11,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
 
-from small_runs import TINY, prepared, runs, train
+from conftest import TINY
+from small_runs import runs, train
 
 EPOCHS = 16
-
-
-@pytest.fixture(scope="module")
-def root(raw, tmp_path_factory):
-    return prepared(raw, tmp_path_factory.mktemp("root"))
 
 
 def interrupted(root, logger, number, meanwhile=lambda folder: None):

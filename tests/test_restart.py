@@ -21,15 +21,6 @@ SHORT = ["trainer.max_epochs=3", "data.batch_size=16", "threads=1", "name=short"
 
 
 @pytest.fixture(scope="module")
-def root(raw, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("root")
-    for module, *verb in (["prepare"], ["datastore", "push"]):
-        done = run_module(module, *verb, *SMALL, f"paths.raw={raw}", cwd=folder)
-        assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
 def finished(root):
     done = run_module("train", *SMALL, *SHORT, "paths.runs=finished", cwd=root)
     assert done.returncode == 0, done.stderr

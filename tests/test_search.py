@@ -12,16 +12,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from conftest import TINY
 from hydra_plugins.optuna_search import distribution
-from small_runs import TINY, prepared, runs, train
+from small_runs import runs, train
 
 SEARCH = ["-m", "hydra/sweeper=optuna", "trainer.max_epochs=1"]
 INTERVAL = "model.lr=tag(log, interval(1e-4, 1e-2))"
-
-
-@pytest.fixture(scope="module")
-def root(raw, tmp_path_factory):
-    return prepared(raw, tmp_path_factory.mktemp("root"))
 
 
 def study(root, name=None):

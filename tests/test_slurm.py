@@ -9,15 +9,11 @@ import time
 import psutil
 import pytest
 
-from small_runs import TINY, prepared, runs, train
+from conftest import TINY
+from small_runs import runs, train
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs pip install .[submitit]")
 JOBS = ["-m", "hydra/launcher=submitit_local", "model.lr=1e-3"]
-
-
-@pytest.fixture(scope="module")
-def root(raw, tmp_path_factory):
-    return prepared(raw, tmp_path_factory.mktemp("root"))
 
 
 def test_a_job_that_fails_is_named_and_the_second_start_does_only_what_is_missing(root):

@@ -17,15 +17,6 @@ from conftest import run_module
 SMALL = ["competition=sample", "machine=cpu", "prepare.image_size=32", "data.batch_size=8"]
 
 
-@pytest.fixture(scope="module")
-def root(raw, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("root")
-    for module, *verb in (["prepare"], ["datastore", "push"]):
-        done = run_module(module, *verb, *SMALL, f"paths.raw={raw}", cwd=folder)
-        assert done.returncode == 0, done.stderr
-    return folder
-
-
 def sweep(root, runs, *overrides, model="test_resnet", lr="1e-3,1e-2", epochs=2):
     grid = [f"model={model}", f"model.lr={lr}", f"trainer.max_epochs={epochs}", f"paths.runs={runs}"]
     return run_module("train", "-m", *SMALL, *grid, *overrides, cwd=root)

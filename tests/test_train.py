@@ -7,36 +7,9 @@ import pytest
 import torch
 import yaml
 
-from conftest import on_a_small_disk, run_module
+from conftest import TINY, on_a_small_disk
 from plant_pathology.metrics import sample_f1
-
-TINY = [
-    "competition=sample",
-    "prepare.image_size=32",
-    "model=test_resnet",
-    "trainer.max_epochs=2",
-    "data.batch_size=16",
-]
-
-
-@pytest.fixture(scope="module")
-def root(raw, tmp_path_factory):
-    """A root folder whose data is prepared and pushed."""
-    folder = tmp_path_factory.mktemp("root")
-    for module, *verb in (["prepare"], ["datastore", "push"]):
-        done = run_module(module, *verb, *TINY, f"paths.raw={raw}", cwd=folder)
-        assert done.returncode == 0, done.stderr
-    return folder
-
-
-def train(root, *overrides):
-    """TINY first, so that what a test overrides wins; Hydra takes -m before all overrides or behind them."""
-    flags = [each for each in overrides if each.startswith("-")]
-    return run_module("train", *flags, *TINY, *(each for each in overrides if each not in flags), cwd=root)
-
-
-def runs(root, prefix="test_resnet"):
-    return sorted(path for path in (root / "runs").iterdir() if path.name.startswith(prefix))
+from small_runs import runs, train
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +88,9 @@ def test_a_sweep_runs_every_combination_and_the_second_start_only_what_is_missin
 
 
 def test_a_run_that_fails_is_named_with_its_cause_and_does_not_stop_the_others(root):
-    done = train(root, "-m", "name=part_${data.fold}", "data.fold=9,0", "trainer.max_epochs=1", "model.lr=1e-3")
+    done = train(
+        root, "-m", "name=part_${data.fold}", "data.fold=9,0", "trainer.max_epochs=1", "model.lr=1e-3", expect=1
+    )
     assert done.returncode == 1
     assert "1 of 2 runs failed" in done.stderr and "data.fold=9" in done.stderr
     assert (runs(root, "part_0")[0] / "result.json").exists()
@@ -136,5 +111,5 @@ def test_a_run_that_fails_is_named_with_its_cause_and_does_not_stop_the_others(r
     ],
 )
 def test_a_wrong_override_is_one_error_that_names_it(root, override, expected):
-    done = train(root, override)
+    done = train(root, override, expect=1)
     assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr
