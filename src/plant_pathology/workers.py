@@ -88,7 +88,8 @@ class Workers:
         with self._saving_at_the_end():
             while waiting or self._running:
                 while waiting and free:
-                    run = waiting.pop(0)
+                    # From the end: people list models from small to large, and a long run that starts last ends alone.
+                    run = waiting.pop()
                     if may_launch(run.cfg.cost.budget_usd, launched):
                         launched.append(run.folder)
                         self._start(run, free.pop())
