@@ -12,7 +12,7 @@ help:  ## this list
 
 repro: .venv/ready $(if $(RAW),,data/raw/sample)  ## the whole pipeline; RAW=<folder>: on a competition as Kaggle ships it
 	@$(if $(RAW),python -m plant_pathology.choose "$(RAW)" $(COMPETITION))
-	@dvc repro --quiet
+	@dvc repro --quiet --keep-going
 	@python -m plant_pathology.summary
 
 test: .venv/ready  ## the tests

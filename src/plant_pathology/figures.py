@@ -14,14 +14,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from plant_pathology.axes import title
+from plant_pathology.mistakes import OTHERS
 
 INK = "#1f2328"  # of text and lines; a page may put its own in its place
 MUTED = "#8a929b"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MAP = "YlGn"
 STYLE = {
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -83,8 +87,8 @@ def heatmap(board: pd.DataFrame, down: str, across: str, path: Path, origin: str
     table = board.pivot_table(index=down, columns=across, values="sample_f1", aggfunc="max", sort=True)
     with drawing(path, 2.4 + 1.1 * table.shape[1], 1.3 + 0.5 * table.shape[0], origin) as figure:
         axes = figure.subplots()
-        matrix(axes, table.to_numpy(), [[f"{score:.3f}" if score == score else "" for score in row] for row in
-                                        table.to_numpy()])
+        scores = table.to_numpy()
+        matrix(axes, scores, [["–" if np.isnan(score) else f"{score:.3f}" for score in row] for row in scores])
         axes.set_xticks(range(table.shape[1]), map(value, table.columns))
         axes.set_yticks(range(table.shape[0]), map(value, table.index))
         axes.set(xlabel=title(across), ylabel=title(down), title="sample-F1, out of fold")
@@ -102,6 +106,7 @@ def scatter(board: pd.DataFrame, along: str, by: Sequence[str], path: Path, orig
             figure.legend(loc="outside right upper", title=title(by[0]), fontsize="small")
         if (board[along] > 0).all() and board[along].max() > 20 * board[along].min():
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.25)
         axes.set(xlabel=title(along), ylabel="sample-F1", title="sample-F1, out of fold")
 
@@ -117,7 +122,7 @@ def dots(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> N
         for y, high, score in zip(at, board["high"], board["sample_f1"], strict=True):
             axes.annotate(f"{score:.3f}", (high, y), (5, 0), textcoords="offset points", va="center", fontsize="small")
         axes.set_yticks(at, names)
-        axes.invert_yaxis()
+        axes.set_ylim(len(board) - 0.5, -0.5)
         axes.margins(x=0.12)
         axes.grid(axis="x", alpha=0.25)
         axes.set(xlabel="sample-F1", ylabel=", ".join(map(title, keys)), title="sample-F1 with its 95 % interval")
@@ -126,7 +131,7 @@ def dots(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> N
 def curves(histories: Sequence[History], path: Path, origin: str) -> None:
     """Sample-F1 and losses by epoch, a line a run: the first ones in colour and by name, the others grey."""
     panels = {"val_f1": "validation sample-F1", "val_loss": "validation loss", "train_loss": "training loss"}
-    with drawing(path, 11, 4.6, origin) as figure:
+    with drawing(path, 12, 4.6, origin) as figure:
         plots = dict(zip(panels, figure.subplots(1, len(panels)), strict=True))
         lines, states = [], []
         for number, history in reversed(list(enumerate(history for history in histories if len(history.epochs)))):
@@ -136,7 +141,7 @@ def curves(histories: Sequence[History], path: Path, origin: str) -> None:
                 rows = history.epochs.dropna(subset=column)
                 (line,) = axes.plot(rows["epoch"] + 1, rows[column], color=colour, lw=1.6 if named else 0.8, alpha=0.9)
                 end = ENDS.get(history.state, ".")
-                axes.plot(rows["epoch"][-1:] + 1, rows[column][-1:], end, color=colour, ms=7 if end != "." else 5)
+                axes.plot(rows["epoch"][-1:] + 1, rows[column][-1:], end, color=colour, ms=5 if end == "." else 7)
             if named:
                 lines.insert(0, (line, history.run))
             states.append(history.state)
@@ -144,11 +149,10 @@ def curves(histories: Sequence[History], path: Path, origin: str) -> None:
             axes.set(xlabel="epoch", title=name)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.25)
-            if column != "val_f1":
+            low, high = axes.dataLim.intervaly
+            if column != "val_f1" and high > 5 * low > 0:
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter("{x:g}")
-                axes.yaxis.set_minor_formatter("{x:g}")
-                axes.tick_params(axis="y", which="minor", labelsize="small")
         if grey := len(states) - len(lines):
             lines.append((Line2D([], [], color=MUTED, lw=0.8), f"{grey} more"))
         lines += [
@@ -156,8 +160,8 @@ def curves(histories: Sequence[History], path: Path, origin: str) -> None:
             for state, marker in ENDS.items()
             if state in states
         ]
-        figure.legend(*zip(*lines, strict=True), loc="outside lower left", ncols=3, fontsize="small") if lines else None
-    return None
+        if lines:
+            figure.legend(*zip(*lines, strict=True), loc="outside lower left", ncols=3, fontsize="small")
 
 
 def labels(counts: pd.DataFrame, path: Path, origin: str) -> None:
@@ -167,7 +171,7 @@ def labels(counts: pd.DataFrame, path: Path, origin: str) -> None:
         counts: what `mistakes.label_counts` returns.
     """
     at = np.arange(len(counts))
-    with drawing(path, 11, 1.5 + 0.36 * len(counts), origin) as figure:
+    with drawing(path, 12, 1.5 + 0.36 * len(counts), origin) as figure:
         rates, wrong = figure.subplots(1, 2, sharey=True)
         ends = counts[["precision", "recall"]]
         rates.hlines(at, ends.min(axis=1), ends.max(axis=1), color=MUTED, linewidth=2)
@@ -202,14 +206,15 @@ def sets(table: pd.DataFrame, path: Path, origin: str) -> None:
     """
     counts = table.to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 0.62 * len(table)
-    with drawing(path, 3.4 + side, 2.6 + 0.7 * side, origin) as figure:
+    down, across = counts.shape
+    with drawing(path, 3.4 + 0.62 * across, 2.6 + 0.42 * down, origin) as figure:
         axes = figure.subplots()
         matrix(axes, shares, [[f"{count}" if count else "" for count in row] for row in counts])
-        for place in range(len(table)):
-            axes.add_patch(matplotlib.patches.Rectangle((place - 0.5, place - 0.5), 1, 1, fill=False, edgecolor=INK))
-        axes.set_xticks(range(len(table)), table.columns, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(table)), table.index)
+        for row, column in np.argwhere(table.index.to_numpy()[:, None] == table.columns.to_numpy()):
+            if table.index[row] != OTHERS:
+                axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", lw=1.2))
+        axes.set_xticks(range(across), table.columns, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(down), table.index)
         axes.set(xlabel="predicted", ylabel="true", title="images; the darker, the larger the share of the row")
 
 
@@ -218,8 +223,9 @@ def matrix(axes: Axes, shades: np.ndarray, texts: list[list[str]]) -> None:
     axes.imshow(shades, cmap=MAP, aspect="auto")
     low, high = np.nanmin(shades), np.nanmax(shades)
     for row, column in np.ndindex(shades.shape):
-        dark = high > low and shades[row, column] - low > 0.6 * (high - low)
-        axes.text(column, row, texts[row][column], ha="center", va="center", color="white" if dark else "black")
+        shade = (shades[row, column] - low) / max(high - low, 1e-9)
+        colour = INK if np.isnan(shade) else "white" if shade > 0.6 else "black"
+        axes.text(column, row, texts[row][column], ha="center", va="center", color=colour)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
 
@@ -233,6 +239,4 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as .svg or .png, equal figures as equal bytes."""
     # Without these, it carries the date, the library's version and random ids.
     with matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}):
-        figure.savefig(
-            path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None}, transparent=None
-        )
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})

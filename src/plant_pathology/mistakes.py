@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+OTHERS = "other sets"
 TINY = 1e-7  # a float32 sigmoid may say 0 or 1
 
 
@@ -37,19 +38,19 @@ def set_names(rows: np.ndarray, labels: list[str]) -> np.ndarray:
 
 def set_matrix(true: np.ndarray, predicted: np.ndarray, shown: int) -> pd.DataFrame:
     """How often each label set is taken for which: true sets down, predicted sets across, the most frequent first.
+    Sets that are never true have no row, those never predicted no column.
 
     Args:
         true, predicted: (n,) names of sets.
-        shown: sets with a row and column of their own; the others share one, "other sets".
+        shown: sets with a row and column of their own; the others share one, OTHERS.
     """
     counts = pd.concat([pd.Series(true), pd.Series(predicted)]).value_counts()
     # Names decide between equals, so that equal predictions draw equal pictures.
     order = sorted(counts.index, key=lambda name: (-counts[name], name))
-    names = order[:shown] + (["other sets"] if len(order) > shown else [])
-    sides = [pd.Series(side).where(pd.Series(side).isin(order[:shown]), "other sets") for side in (true, predicted)]
-    return pd.crosstab(*sides, rownames=["true"], colnames=["predicted"]).reindex(names, fill_value=0).reindex(
-        columns=names, fill_value=0
-    )
+    names = order[:shown] + ([OTHERS] if len(order) > shown else [])
+    sides = [pd.Series(side).where(pd.Series(side).isin(order[:shown]), OTHERS) for side in (true, predicted)]
+    table = pd.crosstab(*sides, rownames=["true"], colnames=["predicted"])
+    return table.loc[[name for name in names if name in table.index], [name for name in names if name in table]]
 
 
 def frequent_mistakes(true: np.ndarray, predicted: np.ndarray, count: int) -> pd.DataFrame:
@@ -75,9 +76,9 @@ def label_errors(probabilities: np.ndarray, true: np.ndarray) -> tuple[np.ndarra
     """Rows whose labels out-of-fold predictions contradict with confidence, the surest first.
 
     Confident learning (Northcutt, Jiang and Chuang 2021), one label against the rest as Thyagarajan et al. (2022) do
-    for several labels a row: a label is in doubt where the opposite of what the row says is at least as probable as it
-    is on average in rows that say the opposite. Rows are ranked by self-confidence, the probability that the model
-    leaves to what the row says.
+    for several labels a row: a label is in doubt where the opposite of what the row says is the likelier, and at least
+    as probable as it is on average in rows that say the opposite. Rows are ranked by self-confidence, the probability
+    that the model leaves to what the row says.
 
     Args:
         probabilities: (n, labels), by models that were not trained on the row; `true`: (n, labels) bool.
@@ -92,7 +93,7 @@ def label_errors(probabilities: np.ndarray, true: np.ndarray) -> tuple[np.ndarra
         others = true != stands  # rows that say the opposite
         usual = (said * others).sum(axis=0) / np.maximum(others.sum(axis=0), 1)
         # A label that no row has, or all have, has nothing to compare with.
-        doubtful |= (true == stands) & (opposite >= usual) & (others.sum(axis=0) > 0)
+        doubtful |= (true == stands) & (opposite >= np.maximum(usual, 0.5)) & (others.sum(axis=0) > 0)
     confidence = np.where(doubtful, said, np.inf)
     rows = np.flatnonzero(doubtful.any(axis=1))
     rows = rows[np.argsort(confidence[rows].min(axis=1), kind="stable")]

@@ -83,6 +83,7 @@ def main(cfg: DictConfig) -> None:
         ensemble=selection.ensemble.to_dict("records"),
         galleries=galleries(selection, competition, version, manifest),
         images=len(selection.predictions),
+        folds=selection.predictions["fold"].nunique(),
         rehearsal=rehearsal_of(reports, Path(cfg.paths.kernels), selection.metrics),
         version=version,
         manifest=manifest,
@@ -100,7 +101,9 @@ def read_selection(reports: Path, competition: Competition) -> Selection:
     """Raises: StageError where select has not run, or for other labels."""
     metrics = read_json(reports / "metrics.json", SELECT)
     if metrics["competition"] != competition.name:
-        raise StageError(f"{reports / 'metrics.json'} is for {metrics['competition']}, not {competition.name}: {SELECT}")
+        raise StageError(
+            f"{reports / 'metrics.json'} is for {metrics['competition']}, not {competition.name}: {SELECT}"
+        )
     if absent := sorted({"low", "high", "ensemble"} - set(metrics)):
         raise StageError(f"{reports / 'metrics.json'} lacks {', '.join(absent)}: {SELECT}")
     tables = {name: read_table(reports / f"{name}.csv") for name in ("leaderboard", "ensemble", "predictions")}

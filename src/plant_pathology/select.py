@@ -1,4 +1,4 @@
-"""Stage: the sweep's runs to a leaderboard, figures and the bundle that predicts. Reads no images, trains nothing."""
+"""Stage: the sweep's runs to a leaderboard and the bundle that predicts. Reads no images, trains nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ import torch
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 
-from plant_pathology import figures
 from plant_pathology.competition import Competition
 from plant_pathology.cost import dollars
 from plant_pathology.metrics import decide, sample_f1
@@ -29,10 +28,6 @@ def main(cfg: DictConfig) -> None:
     write_bundle(Path(cfg.paths.models) / "best", runs, best, predictions, competition)
     write_table(reports / "leaderboard.csv", board)
     write_table(reports / "labels.csv", scores)
-    with whole_folder(reports / "figures") as folder:
-        origin = competition.title
-        figures.grid(board, folder / "grid.svg", origin)
-        figures.curves(runs, board["run"], folder / "curves.svg", origin)
     write_json(
         reports / "metrics.json",
         {

@@ -1,0 +1,262 @@
+"""The report: one page that says what is in the files, whatever was swept."""
+
+import base64
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import run_module
+from plant_pathology.axes import map_axes, settings_of
+from plant_pathology.mistakes import label_counts, label_errors, set_matrix, set_names
+from plant_pathology.objects import FolderObjects
+from plant_pathology.versions import Store
+from prepared import leaves, picture, prepare
+
+LABELS = ["<script>alert(1)</script>", "scab"]
+IMAGES = 40
+REASON = "CUDA out of memory <b>"
+COMMAND = [
+    "competition=sample",
+    "competition.labels=['<script>alert(1)</script>',scab]",
+]
+
+
+def config(model="resnet18", lr=1e-3, **others):
+    data = {"fold": 0, "batch_size": 32, "augment": {"crop": 0.7}}
+    settings = {"seed": 1, "model": {"name": model, "lr": lr}, "trainer": {"max_epochs": 3}, "data": data}
+    for key, value in others.items():
+        (data["augment"] if key == "crop" else data)[key] = value
+    return settings
+
+
+def write_run(folder, settings, version, f1, stopped=None, failure=None):
+    folder.mkdir(parents=True)
+    identity = {"config": settings, "data": version.sha256, "code": "c0de"}
+    (folder / "run.json").write_text(json.dumps({"run": folder.name, "data_ref": version.ref, **identity}))
+    epochs = pd.DataFrame({"epoch": range(3), "val_f1": f1, "val_loss": 0.4, "train_loss": 0.5, "seconds": 60.0})
+    epochs.to_csv(folder / "metrics.csv", index=False)
+    if failure:
+        (folder / "failure.txt").write_text(f"Traceback\n{failure}\n")
+    else:
+        (folder / "result.json").write_text(json.dumps({"run": folder.name, **identity, "f1": f1, "stopped": stopped}))
+
+
+def predictions():
+    """Right about all but image 4, sure of itself, and images 5 to 9, ever less."""
+    true = np.array([[number % 2, 1 - number % 2] for number in range(IMAGES)])
+    probabilities = np.where(true == 1, 0.9, 0.1)
+    for row, confidence in zip(range(4, 10), (0.99, 0.45, 0.44, 0.43, 0.42, 0.41), strict=True):
+        probabilities[row] = np.where(true[row] == 1, 0.3, confidence)
+    table = pd.DataFrame({"image": [f"{number}.jpg" for number in range(IMAGES)], "fold": 0})
+    for column, label in enumerate(LABELS):
+        table[f"is_{label}"], table[f"p_{label}"] = true[:, column], probabilities[:, column]
+    return table
+
+
+def write_selection(reports, runs, version):
+    """What select leaves, for runs given as {name: (config, sample-F1, why it stopped)}."""
+    reports.mkdir()
+    board = pd.DataFrame(
+        {
+            "run": name, "sample_f1": f1, "low": f1 - 0.02, "high": f1 + 0.02, "model": settings["model"]["name"],
+            "lr": settings["model"]["lr"], "folds": 1, "best_epoch": 3, "epochs": 3, "threshold": 0.5,
+            "stopped": stopped, "seconds": 180.0, "dollars": 0.0, "images_per_second": 100.0, "data": version.ref,
+            "competition": "sample",
+        }
+        for name, (settings, f1, stopped) in runs.items()
+    )  # fmt: skip
+    board.to_csv(reports / "leaderboard.csv", index=False)
+    best = board["run"][0]
+    weights = {"configuration": [best], "weight": 1.0, "networks": 1, "sample_f1": 0.8}
+    pd.DataFrame(weights).to_csv(reports / "ensemble.csv", index=False)
+    thresholds = {"label": LABELS, "common": 0.4, "tuned": 0.3, "used": 0.4}
+    pd.DataFrame(thresholds).to_csv(reports / "thresholds.csv", index=False)
+    predictions().to_csv(reports / "predictions.csv", index=False)
+    ensemble = {"used": False, "configurations": 1, "gain": 0.001, "low": -0.01, "high": 0.012, "noise": True}
+    metrics = {"competition": "sample", "synthetic": True, "run": best, "run_f1": 0.8, "sample_f1": 0.8125, "low": 0.79}
+    (reports / "metrics.json").write_text(json.dumps(metrics | {"high": 0.83, "ensemble": ensemble}))
+
+
+def write_project(folder, runs, failed=()):
+    """A folder with data, runs and selection, without anything having been trained."""
+    twice = {"images": ["0.jpg", "1.jpg"], "labels": [["rust"], ["scab"]], "contradictory": True}
+    agreeing = {"images": ["2.jpg", "3.jpg"], "labels": [["rust"], ["rust"]], "contradictory": False}
+    folder.mkdir(exist_ok=True)
+    prepared = prepare(folder / "prepared", leaves(0, IMAGES), encoding="raw", duplicates=[twice, agreeing])
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    (prepared / "manifest.json").write_text(json.dumps(manifest | {"images": IMAGES}))
+    version, _ = Store(FolderObjects(folder / "store")).push("plant-pathology", prepared)
+    for name, (settings, f1, stopped) in runs.items():
+        write_run(folder / "runs" / name, settings, version, f1, stopped)
+    for name, settings in dict(failed).items():
+        write_run(folder / "runs" / name, settings, version, 0.2, failure=REASON)
+    (folder / "runs" / "sweep.json").write_text(json.dumps({"runs": [*runs, *dict(failed)]}))
+    write_selection(folder / "reports", runs, version)
+    return folder
+
+
+def report(folder):
+    done = run_module("report", *COMMAND, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return (folder / "reports" / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    runs = {
+        "resnet18-a": (config(), 0.8, ""),
+        "resnet34-b": (config("resnet34"), 0.7, "diverged & gone"),
+        "resnet18-c": (config(lr=1e-4), 0.6, ""),
+    }
+    folder = tmp_path_factory.mktemp("report")
+    return write_project(folder, runs, {"resnet34-d": config("resnet34", 1e-4)})
+
+
+@pytest.fixture(scope="module")
+def page(project):
+    return report(project)
+
+
+class Elements(HTMLParser):
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.links, self.ids = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attributes if name == "id"]
+        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
+
+
+def section(page, heading):
+    """The text between a heading and the next."""
+    return re.split(r"<h[23]", page.partition(f">{heading}</h")[2])[0]
+
+
+def shown(page, heading):
+    """Names of the images in a section, in order."""
+    return re.findall(r"<code>(\S+?\.jpg)</code>", section(page, heading))
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(page):
+    elements = Elements(page)
+    assert len(elements.links) > 10 and all(link.startswith(("#", "data:")) for link in elements.links)
+    assert not {"script", "iframe", "object", "embed"} & set(elements.tags)
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert len(elements.ids) == len(set(elements.ids))
+
+
+def test_names_from_the_data_are_text(page, project):
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<script" not in page
+    assert "CUDA out of memory &lt;b&gt;" in page and "diverged &amp; gone" in page
+
+
+def test_failed_and_stopped_runs_are_there_with_their_reason(page):
+    board, broken = section(page, "Leaderboard"), section(page, "Runs without a result")
+    assert "stopped: diverged &amp; gone" in board and "resnet34-d" not in board
+    assert "resnet34-d" in broken and "CUDA out of memory" in broken and "3/3" in broken
+    assert "1 stopped" in page and "1 failed" in page
+
+
+def test_a_confident_contradiction_is_the_likeliest_label_error(page):
+    assert shown(page, "Likely label errors") == ["4.jpg"]
+
+
+def test_the_worst_mistakes_come_first_and_no_right_answer_is_among_them(page):
+    assert shown(page, "Worst mistakes") == ["5.jpg", "6.jpg", "7.jpg", "8.jpg", "9.jpg"]
+
+
+def test_pictures_with_contradictory_labels_are_shown(page):
+    assert shown(page, "One picture, different labels") == ["0.jpg", "1.jpg"]
+
+
+def test_the_pixels_are_those_of_the_image(page):
+    found = re.findall(r'<img src="data:image/jpeg;base64,(\S+?)" alt="(\S+?)"', page)
+    assert len(found) == 8
+    for jpeg, name in found:
+        pixels = cv2.imdecode(np.frombuffer(base64.b64decode(jpeg), np.uint8), cv2.IMREAD_COLOR_RGB).astype(float)
+        apart = {number: np.abs(pixels - picture(f"{number}.jpg")).mean() for number in range(IMAGES)}
+        assert f"{min(apart, key=apart.get)}.jpg" == name
+
+
+def test_the_sample_says_that_it_is_one(page):
+    assert "Synthetic sample" in page
+
+
+def test_the_same_files_give_the_same_bytes(page, project):
+    figures = {path.name: path.read_bytes() for path in (project / "reports/figures").iterdir()}
+    assert set(figures) == {"grid.svg", "curves.svg", "labels.svg", "sets.svg"}
+    assert report(project) == page
+    assert {path.name: path.read_bytes() for path in (project / "reports/figures").iterdir()} == figures
+
+
+def test_other_axes_have_a_heatmap_and_the_rehearsal_of_this_bundle_is_shown(tmp_path):
+    grid = [(size, crop) for size in (16, 64) for crop in (0.5, 0.9)]
+    runs = {
+        f"run-{size}-{crop}": (config(batch_size=size, crop=crop), 0.51 + 0.1 * place, "")
+        for place, (size, crop) in enumerate(grid)
+    }
+    folder = write_project(tmp_path, dict(reversed(runs.items())))
+    kernel = folder / "kernels" / "submission"
+    kernel.mkdir(parents=True)
+    verdict = {"verdict": "failed", "checks": {"runs": "no space left"}, "images": 9, "seconds": 2.0, "score": None}
+    (folder / "reports/rehearsal.json").write_text(json.dumps(verdict | {"peak_memory_mb": 77}))
+    (kernel / "kernel-metadata.json").write_text(json.dumps({"provenance": {"score": {"validation": 0.8125}}}))
+    page = report(folder)
+    texts = re.findall(r"<text [^>]*>([^<]+)</text>", section(page, "Sweep"))
+    assert {"data.batch_size", "data.augment.crop", "0.510", "0.610", "0.710", "0.810"} <= set(texts)
+    assert "runs: no space left" in page and "77 MB" in page
+    (kernel / "kernel-metadata.json").write_text(json.dumps({"provenance": {"score": {"validation": 0.5}}}))
+    assert "no space left" not in report(folder)
+
+
+def test_without_a_selection_it_says_what_to_run(project, tmp_path):
+    shutil.copytree(project, tmp_path / "copy")
+    (tmp_path / "copy/reports/predictions.csv").unlink()
+    done = run_module("report", *COMMAND, cwd=tmp_path / "copy")
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "error: reports/predictions.csv does not exist: run `python -m plant_pathology.select`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("configs", "expected"),
+    [
+        ([config()], []),
+        ([config("a"), config("b")], ["model.name"]),
+        ([config("a", 1), config("b", 2)], ["model.name"]),  # they go together
+        ([config(m, lr, crop=c) for m in "ab" for lr in (1, 2) for c in (1, 2, 3)], ["model.name", "model.lr"]),
+        ([config(lr=lr, fold=f, seed=s) for lr in (1, 2) for f in (0, 1) for s in (1, 2)], ["model.lr", "data.seed"]),
+    ],
+)
+def test_the_map_is_over_what_varies(configs, expected):
+    assert map_axes(settings_of({str(number): each for number, each in enumerate(configs)})) == expected
+
+
+def test_counts_of_a_label_and_of_sets_add_up():
+    true = np.array([[1, 0], [1, 0], [1, 1], [0, 1]], bool)
+    predicted = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], bool)
+    first, second = label_counts(["a", "b"], true, predicted).to_dict("records")
+    assert (first["hits"], first["missed"], first["added"], first["precision"]) == (2, 1, 0, 1.0)
+    assert (second["hits"], second["missed"], second["added"], second["recall"]) == (1, 1, 1, 0.5)
+    sets = set_matrix(set_names(true, ["a", "b"]), set_names(predicted, ["a", "b"]), shown=2)
+    assert sets.loc["a"].to_dict() == {"a": 1, "b": 1}
+    assert sets.loc["other sets"].to_dict() == {"a": 1, "b": 0}
+
+
+def test_doubt_takes_what_is_usual_for_the_opposite_and_likelier_than_not():
+    true = np.array([[1], [1], [1], [0], [0], [0]], bool)
+    # 0.55 is likelier than not, but rows with the label have 0.573 on average.
+    rows, labels = label_errors(np.array([[0.9], [0.8], [0.02], [0.3], [0.55], [0.64]]), true)
+    assert rows.tolist() == [2, 5] and labels.tolist() == [0, 0]
+    # 0.28 is more than the 0.25 that is usual with the label, but not likelier than not.
+    rows, _ = label_errors(np.array([[0.3], [0.25], [0.2], [0.28], [0.2], [0.2]]), true)
+    assert rows.tolist() == [2]
