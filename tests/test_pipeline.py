@@ -9,7 +9,7 @@ import yaml
 
 from conftest import git, replace, run_in
 
-STAGES = ["prepare", "push", "sweep", "select", "package", "rehearse"]
+STAGES = ["prepare", "push", "sweep", "select", "package", "rehearse", "report"]
 
 
 @pytest.fixture
@@ -73,7 +73,8 @@ def test_dvc_s_own_tools_show_the_figures(project):
     assert metrics["reports/rehearsal.json"]["data"]["verdict"] == "passed"
     page = run_in(project, "dvc", "plots", "show", "--out", "plots").strip().removeprefix("file://")
     shown = Path(page).read_text()
-    assert "Leaderboard" in shown and "curves.svg" in shown and "grid.svg" in shown
+    assert "Leaderboard" in shown
+    assert all(f"{name}.svg" in shown for name in ("grid", "curves", "labels", "sets"))
 
 
 def test_an_experiment_with_another_value_is_one_command(checkout):
@@ -84,6 +85,7 @@ def test_an_experiment_with_another_value_is_one_command(checkout):
 
 def test_reports_of_the_sample_say_so(project):
     assert "embedded sample" in (project / "reports/figures/grid.svg").read_text()
+    assert "Synthetic sample" in (project / "reports/index.html").read_text()
     assert json.loads((project / "reports/metrics.json").read_text())["synthetic"] is True
     assert json.loads((project / "reports/rehearsal.json").read_text())["synthetic"] is True
     assert ",sample" in (project / "reports/leaderboard.csv").read_text()

@@ -29,6 +29,7 @@ def main() -> None:
         f"rehearsal  {rehearsal['verdict']}: {rehearsal['images']} test images in {rehearsal['seconds']:.0f} s,"
         f" {rehearsal['peak_memory_mb']} MB, network off by {rehearsal['isolation']}"
     )
+    console.print(f"report     {REPORTS / 'index.html'}: open it in a browser")
     console.print(next_steps(metrics, kernel), soft_wrap=True)
 
 
