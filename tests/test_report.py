@@ -255,8 +255,11 @@ def test_counts_of_a_label_and_of_sets_add_up():
 def test_doubt_takes_what_is_usual_for_the_opposite_and_likelier_than_not():
     true = np.array([[1], [1], [1], [0], [0], [0]], bool)
     # 0.55 is likelier than not, but rows with the label have 0.573 on average.
-    rows, labels = label_errors(np.array([[0.9], [0.8], [0.02], [0.3], [0.55], [0.64]]), true)
+    rows, labels = label_errors(np.array([[0.9], [0.8], [0.02], [0.3], [0.55], [0.64]]), true, ~true)
     assert rows.tolist() == [2, 5] and labels.tolist() == [0, 0]
     # 0.28 is more than the 0.25 that is usual with the label, but not likelier than not.
-    rows, _ = label_errors(np.array([[0.3], [0.25], [0.2], [0.28], [0.2], [0.2]]), true)
+    rows, _ = label_errors(np.array([[0.3], [0.25], [0.2], [0.28], [0.2], [0.2]]), true, ~true)
     assert rows.tolist() == [2]
+    # What the thresholds decide as the row says is not in doubt.
+    rows, _ = label_errors(np.array([[0.3], [0.25], [0.2], [0.28], [0.2], [0.2]]), true, true)
+    assert rows.tolist() == []

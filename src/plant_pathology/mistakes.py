@@ -72,16 +72,17 @@ def losses(probabilities: np.ndarray, true: np.ndarray, multilabel: bool) -> np.
     return -np.where(true, np.log(p), np.log1p(-p)).mean(axis=1)
 
 
-def label_errors(probabilities: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def label_errors(probabilities: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows whose labels out-of-fold predictions contradict with confidence, the surest first.
 
     Confident learning (Northcutt, Jiang and Chuang 2021), one label against the rest as Thyagarajan et al. (2022) do
-    for several labels a row: a label is in doubt where the opposite of what the row says is the likelier, and at least
-    as probable as it is on average in rows that say the opposite. Rows are ranked by self-confidence, the probability
-    that the model leaves to what the row says.
+    for several labels a row: a label is in doubt where the opposite of what the row says is predicted, is likelier than
+    not, and at least as probable as it is on average in rows that say it. Rows are ranked by self-confidence, the
+    probability that the model leaves to what the row says.
 
     Args:
-        probabilities: (n, labels), by models that were not trained on the row; `true`: (n, labels) bool.
+        probabilities: (n, labels), by models that were not trained on the row.
+        true, predicted: (n, labels) bool.
 
     Returns:
         Positions of the rows, and for each the label in doubt.
@@ -94,6 +95,7 @@ def label_errors(probabilities: np.ndarray, true: np.ndarray) -> tuple[np.ndarra
         usual = (said * others).sum(axis=0) / np.maximum(others.sum(axis=0), 1)
         # A label that no row has, or all have, has nothing to compare with.
         doubtful |= (true == stands) & (opposite >= np.maximum(usual, 0.5)) & (others.sum(axis=0) > 0)
+    doubtful &= predicted != true
     confidence = np.where(doubtful, said, np.inf)
     rows = np.flatnonzero(doubtful.any(axis=1))
     rows = rows[np.argsort(confidence[rows].min(axis=1), kind="stable")]

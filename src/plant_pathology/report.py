@@ -30,6 +30,7 @@ SELECT = "run `python -m plant_pathology.select`"
 SHOWN = 12  # images, or groups of them, in each gallery
 SETS = 12  # label sets with a row of their own
 LIKELY = 3  # labels of an image that are shown in any case
+READABLE = "46rem"  # width of a figure below which it is scrolled rather than shrunk
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,10 @@ def named_sets(selection: Selection, competition: Competition) -> tuple[np.ndarr
 
 
 def inline(path: Path) -> str:
-    """An SVG as a part of a page: in the page's own ink, with ids that no other figure has."""
+    """An SVG as a part of a page: in the page's own ink, with ids that no other figure has, shrinking to READABLE."""
     svg = path.read_text(encoding="utf-8")
     svg = svg[svg.index("<svg") :].replace(figures.INK, "currentColor")
+    svg = re.sub(r'<svg [^>]*?width="([\d.]+pt)"', rf'\g<0> style="min-width: min({READABLE}, \1)"', svg, count=1)
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\1{path.stem}-", svg)
 
 
@@ -209,7 +211,7 @@ def galleries(
     selection: Selection, competition: Competition, version: Version, manifest: dict[str, Any]
 ) -> dict[str, Any]:
     """Likely label errors, then the worst of the other mistakes, and pictures known with contradictory labels."""
-    doubtful, doubts = mistakes.label_errors(selection.probabilities, selection.true)
+    doubtful, doubts = mistakes.label_errors(selection.probabilities, selection.true, selection.predicted)
     loss = mistakes.losses(selection.probabilities, selection.true, competition.multilabel)
     wrong = np.flatnonzero((selection.predicted != selection.true).any(axis=1))
     others = wrong[~np.isin(wrong, doubtful[:SHOWN])]
