@@ -66,6 +66,7 @@ def test_nothing_happens_at_import(module):
     assert not acting, f"line {acting[0].lineno} acts at import"
 
 
-def test_a_finished_run_is_answered_without_torch():
-    program = "import sys, plant_pathology.train; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("module", ["train", "report"])
+def test_a_finished_run_is_answered_and_reported_without_torch(module):
+    program = f"import sys, plant_pathology.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -215,7 +215,7 @@ def sets(table: pd.DataFrame, path: Path, origin: str) -> None:
                 axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", lw=1.2))
         axes.set_xticks(range(across), table.columns, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(down), table.index)
-        axes.set(xlabel="predicted", ylabel="true", title="images; the darker, the larger the share of the row")
+        axes.set(xlabel="predicted", ylabel="true", title="images")
 
 
 def matrix(axes: Axes, shades: np.ndarray, texts: list[list[str]]) -> None:
