@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 
 from conftest import run_module
 from interruptions import interrupt, same_digits, start, wait_for_epochs, wait_for_training
+from plant_pathology.status import status_of
 
 SMALL = ["competition=sample", "machine=cpu", "model=test_resnet", "prepare.image_size=32"]
 SHORT = ["trainer.max_epochs=3", "data.batch_size=16", "threads=1", "name=short"]
@@ -66,10 +68,12 @@ def test_sigterm_saves_in_the_midst_of_an_epoch_and_another_machine_goes_on_from
     for machine in ("first", "second"):
         running = start(root, tmp_path / machine, *overrides)
         wait_for_epochs(running, tmp_path / machine, more=2)
+        assert "running, elsewhere, heard of 0:" in seen_by_a_teammate(root, tmp_path / "teammate")
         running.terminate()
         said, _ = running.communicate()
         assert running.returncode == 128 + 15 and "SIGTERM: saved after epoch" in said
         shutil.rmtree(tmp_path / machine)
+    assert "interrupted, elsewhere, heard of 1:00" in seen_by_a_teammate(root, tmp_path / "teammate", hours=1)
     running = start(root, tmp_path / "third", *overrides)
     said, _ = running.communicate()
     assert running.returncode == 0 and "continues after" in said, said
@@ -77,6 +81,17 @@ def test_sigterm_saves_in_the_midst_of_an_epoch_and_another_machine_goes_on_from
     elsewhere = start(root, tmp_path / "fourth", *overrides)
     said, _ = elsewhere.communicate()
     assert "finished before" in said and next((tmp_path / "fourth").glob("trial-*/result.json"))
+
+
+def seen_by_a_teammate(root, runs, hours=0):
+    done = run_module("sweep", "status", *SMALL, "store.runs=true", f"paths.runs={runs}", cwd=root)
+    assert done.returncode == 0, done.stderr
+    [folder] = runs.glob("trial-*")
+    if hours:
+        then = time.time() - 3600 * hours
+        os.utime(folder / "metrics.csv", (then, then))
+    status = status_of(folder)
+    return f"{status.state}, {status.note}"
 
 
 @pytest.mark.parametrize("damage", ["cut", "a bit", "code"])
