@@ -28,6 +28,7 @@ RANGES = {
     "data.augment.brightness": (0.0, 1.0),
     "data.augment.crop": (0.01, 1.0),
     "model.lr": (0.0, 100.0),
+    "model.layer_decay": (0.01, 1.0),
     "model.weight_decay": (0.0, 100.0),
     "model.warmup": (0.0, 0.99),
     "trainer.max_epochs": (1, 1_000_000),
@@ -36,6 +37,7 @@ RANGES = {
     "stop.siblings": (1, 1_000_000),
     "stop.after": (0.0, 1.0),
 }
+CHOICES = {"model.schedule": ("step", "epoch")}
 
 
 @stage
@@ -61,7 +63,7 @@ def sweep_member(cfg: DictConfig) -> float | None:
 
 def check(cfg: DictConfig) -> None:
     """Raises: StageError on values that cannot be, and on a password, which the run's config.yaml would show."""
-    check_values(cfg, ranges=RANGES)
+    check_values(cfg, CHOICES, RANGES)
     for key, value in cfg.logger.items():
         if isinstance(value, str) and urlsplit(value).password:
             raise StageError(f"logger.{key} holds a password: give it as conf/logger/{cfg.logger.name}.yaml says")
