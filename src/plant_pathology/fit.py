@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from plant_pathology.augment import Augment
+from plant_pathology.augment import Augment, Growth
 from plant_pathology.checkpoints import BestCheckpoint, ResumePoints, WholeCheckpoints, latest_sound, step_of
 from plant_pathology.data import StoredData
 from plant_pathology.history import DataWait, History
@@ -75,6 +75,7 @@ def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
         cfg.data.workers,
         Augment(**cfg.data.augment),
         cfg.seed,
+        Growth(**cfg.data.grow, epochs=cfg.trainer.max_epochs),
     )
     classifier = build(cfg, data.manifest)
     waiting = DataWait()

@@ -27,6 +27,8 @@ RANGES = {
     "data.augment.rotate": (0.0, 180.0),
     "data.augment.brightness": (0.0, 1.0),
     "data.augment.crop": (0.01, 1.0),
+    "data.grow.start": (0.1, 1.0),
+    "data.grow.until": (0.0, 1.0),
     "model.lr": (0.0, 100.0),
     "model.layer_decay": (0.01, 1.0),
     "model.weight_decay": (0.0, 100.0),
