@@ -26,6 +26,7 @@ def batches(count=12, multilabel=True):
 def trainer(epochs):
     return pl.Trainer(
         max_epochs=epochs,
+        gradient_clip_val=1.0,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -80,3 +81,17 @@ def test_the_schedule_goes_by_step_after_a_warm_up_or_by_epoch_without():
         [config] = model.trainer.lr_scheduler_configs
         assert config.interval == schedule
         assert model.trainer.optimizers[0].param_groups[0]["initial_lr"] == first
+
+
+def test_no_step_waits_for_the_device(monkeypatch):
+    """A GPU runs ahead of Python until Python asks for a number."""
+    asked = []
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
+        ask = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda self, ask=ask: asked.append(ask) or ask(self))
+    counts = []
+    for steps in (2, 6):
+        asked.clear()
+        trainer(1).fit(classifier(), DataLoader(batches().dataset * steps, batch_size=None), batches())
+        counts.append(len(asked))
+    assert counts[0] == counts[1] > 0
