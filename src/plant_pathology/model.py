@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
+from plant_pathology import symmetries
 from plant_pathology.metrics import best_threshold
 
 
@@ -47,6 +48,7 @@ class Classifier(pl.LightningModule):
         self.train_loss = MeanMetric(nan_strategy="disable")
         self.train_loss.persistent(True)
         self.validated: list[tuple[Tensor, Tensor]] = []
+        self.views = 1  # of each image, whose mean probabilities are validated
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, side, side) in [0, 1] to (n, outputs) logits."""
@@ -63,9 +65,9 @@ class Classifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        logits = self(batch["images"])
-        self.log("val_loss", self._loss(logits, batch["targets"]), batch_size=len(batch["targets"]))
-        self.validated.append((self.probabilities(logits), batch["targets"]))
+        logits = [self(images) for images in symmetries.views(batch["images"], self.views)]
+        self.log("val_loss", self._loss(logits[0], batch["targets"]), batch_size=len(batch["targets"]))
+        self.validated.append((sum(map(self.probabilities, logits)) / len(logits), batch["targets"]))
 
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()

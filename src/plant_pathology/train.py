@@ -18,6 +18,7 @@ from plant_pathology.mirror import everything, mirror_of
 from plant_pathology.runs import CHECKPOINTS, FAILURE, RESULT, RUN, Run, enter_sweep, fail, run_of, training
 from plant_pathology.stage import StageError, check_values, read_json, stage, whole_file, write_json
 
+CHOICES = {"data.views": (1, 2, 4, 8)}
 RANGES = {
     "seed": (0, 2**32 - 1),
     "threads": (1, 1024),
@@ -61,7 +62,7 @@ def sweep_member(cfg: DictConfig) -> float | None:
 
 def check(cfg: DictConfig) -> None:
     """Raises: StageError on values that cannot be, and on a password, which the run's config.yaml would show."""
-    check_values(cfg, ranges=RANGES)
+    check_values(cfg, CHOICES, RANGES)
     for key, value in cfg.logger.items():
         if isinstance(value, str) and urlsplit(value).password:
             raise StageError(f"logger.{key} holds a password: give it as conf/logger/{cfg.logger.name}.yaml says")
