@@ -44,7 +44,6 @@ def test_the_best_threshold_is_the_best_of_all_that_were_tried():
 def test_all_common_thresholds_are_scored_in_one_pass(seed):
     rng = np.random.default_rng(seed)
     true = rng.random((200, 5)) < 0.3
-    # Rounded, so that many lie on a threshold.
-    probabilities = rng.random((200, 5)).round(2).astype(np.float32)
+    probabilities = np.where(rng.random((200, 5)) < 0.5, rng.choice(THRESHOLDS, (200, 5)), rng.random((200, 5)))
     expected = [sample_f1(decide(probabilities, threshold), true) for threshold in THRESHOLDS]
     np.testing.assert_allclose(common_scores(probabilities, true), expected, atol=1e-12)
