@@ -5,12 +5,13 @@ selection is done over on four fifths of the rows, and scored on the other fifth
 other fifths where rows are few, since one division of them is luck.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
-from plant_pathology.ensemble import Budget, blend, select
+from plant_pathology.ensemble import Budget, blend, picks
 from plant_pathology.metrics import best_threshold, decide, row_f1
 from plant_pathology.thresholds import shrunk, tuned
 
@@ -20,39 +21,48 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the way from the common threshold to 
 
 
 @dataclass(frozen=True)
-class CrossFit:
-    """F1 of each row, by what was tuned on other rows; the mean where that was done several times.
+class Choice:
+    """A rule of `ensemble.picks` with a share of SHARES, and what they reach together.
 
     Args:
-        single, ensemble: (shares, n) of the best single candidate and of the ensemble, by share of SHARES.
+        f1: (n,) of each row, by what was tuned on other rows; `common`: likewise, by the common threshold.
     """
 
-    single: np.ndarray
-    ensemble: np.ndarray
-
-    @staticmethod
-    def best_share(scores: np.ndarray) -> int:
-        """Position in SHARES; of equals the one nearest to the common threshold."""
-        return int(scores.mean(axis=1).round(12).argmax())
+    rule: str
+    share: float
+    f1: np.ndarray
+    common: np.ndarray
 
 
-def crossfit(stack: np.ndarray, true: np.ndarray, budget: Budget, multilabel: bool, seed: int) -> CrossFit:
+def best_choice(scores: dict[str, np.ndarray]) -> Choice:
+    """The best mean; of equals the rule named first, and the share nearest to the common threshold.
+
+    Args:
+        scores: by rule, what `crossfit` gave.
+    """
+    rule = max(scores, key=lambda each: scores[each].mean(axis=1).max().round(12))
+    share = int(scores[rule].mean(axis=1).round(12).argmax())
+    return Choice(rule, SHARES[share], scores[rule][share], scores[rule][0])
+
+
+def crossfit(stack: np.ndarray, true: np.ndarray, budget: Budget, multilabel: bool, seed: int) -> dict[str, np.ndarray]:
     """Select on some rows, score on others.
 
     Args:
         stack: (candidates, n, labels) probabilities.
         true: (n, labels) bool.
+
+    Returns:
+        By rule, (shares, n) F1 of each row; the mean where that was done several times.
     """
-    single, ensemble = np.zeros((2, len(SHARES), len(true)))
     rng, repeats = np.random.default_rng(seed), min(max(1, ROWS // len(true)), REPEATS)
     parts = np.stack([rng.permutation(len(true)) % PARTS for _ in range(repeats)])
+    scores = defaultdict(lambda: np.zeros((len(SHARES), len(true))))
     for part, number in product(parts, range(min(PARTS, len(true)))):
         rest, held = part != number, part == number
-        alone = [best_threshold(each, true[rest], multilabel)[1] for each in stack[:, rest]]
-        counts = select(stack[:, rest], true[rest], budget, multilabel)
-        for scores, weights in ((single, np.eye(len(stack))[np.argmax(alone)]), (ensemble, counts)):
-            scores[:, held] += held_out(blend(stack, weights), true, rest, multilabel) / repeats
-    return CrossFit(single, ensemble)
+        for rule, counts in picks(stack[:, rest], true[rest], budget, multilabel).items():
+            scores[rule][:, held] += held_out(blend(stack, counts), true, rest, multilabel) / repeats
+    return dict(scores)
 
 
 def held_out(probabilities: np.ndarray, true: np.ndarray, rest: np.ndarray, multilabel: bool) -> np.ndarray:

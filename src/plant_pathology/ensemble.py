@@ -1,16 +1,21 @@
-"""Greedy ensemble selection: Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble Selection from Libraries of Models"
-(ICML 2004), with replacement and a sorted start, for sample-F1 at the best common threshold.
+"""Which networks to average: the best one, the few best alike, or weights picked greedily.
+
+The last is Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble Selection from Libraries of Models" (ICML 2004), with
+replacement and a sorted start, for sample-F1 at the best common threshold. It needs many rows: on few it fits their
+noise, and the plain mean of a few does better. So all are offered, and rows that were not selected on decide.
 
 Probabilities are averaged, as they are over views and folds: that mean is still a probability, and the metric's
 thresholds need nothing more. Log-odds would let one member that is sure and wrong outvote the others.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from plant_pathology.metrics import best_threshold
 
+FEW = (1, 2, 3, 5)  # best ones that are averaged alike
 PICKS = 20  # weights are multiples of a twentieth at the finest
 PATIENCE = 5  # picks that gain nothing before it ends
 GAIN = 0.001  # of sample-F1 that each further candidate must bring, since it costs the kernel time
@@ -34,34 +39,52 @@ class Budget:
         return bool((self.costs[counts > 0].sum(axis=0) <= self.limits).all())
 
 
-def select(stack: np.ndarray, true: np.ndarray, budget: Budget, multilabel: bool) -> np.ndarray:
-    """How often each candidate is picked. Each candidate alone must fit the budget.
+def picks(stack: np.ndarray, true: np.ndarray, budget: Budget, multilabel: bool) -> dict[str, np.ndarray]:
+    """How often each rule picks each candidate: best_1, best_2 and so on, greedy. Each candidate alone must fit.
 
     Args:
         stack: (candidates, n, labels) probabilities of the same rows.
         true: (n, labels) bool.
 
     Returns:
-        (candidates,) whole numbers, at least one of them above 0.
+        By rule, (candidates,) whole numbers, at least one of them above 0.
     """
 
     def score(counts: np.ndarray) -> float:
-        return best_threshold(blend(stack, counts), true, multilabel)[1] - GAIN * (counts > 0).sum()
+        return best_threshold(blend(stack, counts), true, multilabel)[1]
 
     singles = np.eye(len(stack), dtype=int)
     singles = singles[np.argsort([-score(each) for each in singles], kind="stable")[:CANDIDATES]]
-    # The best one, the two best, the three best, and so on.
-    starts = [start for start in singles.cumsum(axis=0) if budget.fits(start)]
-    counts = max(starts, key=score)
-    best = score(counts)
-    chosen, since = counts, 0
+    few = {f"best_{size}": best_few(singles, size, budget) for size in FEW}
+    return few | {"greedy": greedy(score, singles, list(few.values()), budget)}
+
+
+def best_few(singles: np.ndarray, size: int, budget: Budget) -> np.ndarray:
+    """The first ones that fit together."""
+    counts = singles[0]
+    for single in singles[1:]:
+        if counts.sum() < size and budget.fits(counts + single):
+            counts = counts + single
+    return counts
+
+
+def greedy(
+    score: Callable[[np.ndarray], float], singles: np.ndarray, starts: list[np.ndarray], budget: Budget
+) -> np.ndarray:
+    """From the best of the starts, pick what gains most, again and again."""
+
+    def worth(counts: np.ndarray) -> float:
+        return score(counts) - GAIN * (counts > 0).sum()
+
+    counts = chosen = max(starts, key=worth)
+    best, since = worth(chosen), 0
     while counts.sum() < PICKS and since < PATIENCE:
         trials = [counts + single for single in singles if budget.fits(counts + single)]
-        scores = list(map(score, trials))
-        counts = trials[int(np.argmax(scores))]
+        values = list(map(worth, trials))
+        counts = trials[int(np.argmax(values))]
         since += 1
-        if max(scores) > best + 1e-12:
-            chosen, best, since = counts, max(scores), 0
+        if max(values) > best + 1e-12:
+            chosen, best, since = counts, max(values), 0
     return chosen
 
 

@@ -15,7 +15,7 @@ from plant_pathology.bootstrap import interval
 from plant_pathology.bundle import write_bundle
 from plant_pathology.competition import Competition
 from plant_pathology.configurations import Configuration, comparable, leaderboard, read_configurations
-from plant_pathology.crossfit import SHARES, CrossFit, both_thresholds, crossfit
+from plant_pathology.crossfit import best_choice, both_thresholds, crossfit
 from plant_pathology.ensemble import Budget, blend
 from plant_pathology.metrics import decide
 from plant_pathology.stage import StageError, check_values, stage, whole_file, whole_folder, write_json
@@ -41,20 +41,19 @@ def main(cfg: DictConfig) -> None:
     candidates, budget = affordable(comparable(configurations), cfg)
     best = candidates[0]
     stack = np.stack([each.probabilities for each in candidates])
-    fit = crossfit(stack, best.true, budget, competition.multilabel, cfg.seed)
-    counts = ensemble.select(stack, best.true, budget, competition.multilabel)
-    single_f1, ensemble_f1 = (scores[CrossFit.best_share(scores)] for scores in (fit.single, fit.ensemble))
-    accepted = bool(ensemble_f1.mean() > single_f1.mean() and (counts > 0).sum() > 1)
+    scores = crossfit(stack, best.true, budget, competition.multilabel, cfg.seed)
+    single = best_choice({"best_1": scores.pop("best_1")})
+    together = best_choice(scores)
+    counts = ensemble.picks(stack, best.true, budget, competition.multilabel)[together.rule]
+    accepted = bool(together.f1.mean() > single.f1.mean() and (counts > 0).sum() > 1)
     if not accepted:
         counts = np.eye(len(candidates), dtype=int)[0]
-    scores = fit.ensemble if accepted else fit.single
-    share = SHARES[CrossFit.best_share(scores)]
+    choice = together if accepted else single
     probabilities = blend(stack, counts)
     common, own = both_thresholds(probabilities, best.true, competition.multilabel)
-    used = shrunk(common, own, share)
+    used = shrunk(common, own, choice.share)
 
-    expected = scores[SHARES.index(share)]
-    score = {"metric": "sample_f1", "validation": expected.mean(), **bounds(expected)}
+    score = {"metric": "sample_f1", "validation": float(choice.f1.mean()), **bounds(choice.f1)}
     weights = counts / counts.sum()
     members = {each.name: (each, weight) for each, weight in zip(candidates, weights, strict=True) if weight}
     write_bundle(Path(cfg.paths.models) / "best", members, used, score, competition)
@@ -67,8 +66,8 @@ def main(cfg: DictConfig) -> None:
         figures.grid(board, folder / "grid.svg", competition.title)
         figures.curves(runs, board["run"], folder / "curves.svg", competition.title)
     gains = {
-        "ensemble": difference(ensemble_f1, single_f1),
-        "thresholds": difference(expected, scores[0]),
+        "ensemble": difference(together.f1, single.f1),
+        "thresholds": difference(choice.f1, choice.common),
     }
     write_json(
         reports / "metrics.json",
@@ -80,8 +79,8 @@ def main(cfg: DictConfig) -> None:
             "sample_f1": score["validation"],
             "low": score["low"],
             "high": score["high"],
-            "ensemble": {"used": accepted, "configurations": len(members), **gains["ensemble"]},
-            "thresholds": {"share": share, **gains["thresholds"]},
+            "ensemble": {"used": accepted, "rule": together.rule, "configurations": len(members), **gains["ensemble"]},
+            "thresholds": {"share": choice.share, **gains["thresholds"]},
             "kernel": dict(zip(RESOURCES, np.round(budget.costs[counts > 0].sum(axis=0), 4).tolist(), strict=True)),
             "configurations": len(configurations),
             "runs": len(results),
@@ -92,8 +91,12 @@ def main(cfg: DictConfig) -> None:
         f"{best.name} is the best of {len(configurations)} configurations, sample-F1 {best.sample_f1:.4f}"
         f" on {competition.title}"
     )
-    print(f"ensemble against the best single: {worth(gains['ensemble'])}; {'used' if accepted else 'not used'}")
-    print(f"thresholds of their own, {share:.0%} of the way from the common {common:.2f}: {worth(gains['thresholds'])}")
+    print(
+        f"ensemble ({together.rule}) against the best single: {worth(gains['ensemble'])}; {'used' if accepted else 'not used'}"
+    )
+    print(
+        f"thresholds of their own, {choice.share:.0%} of the way from the common {common:.2f}: {worth(gains['thresholds'])}"
+    )
     print(f"the bundle: sample-F1 {score['validation']:.4f} on rows that it was not selected on")
 
 
