@@ -91,12 +91,10 @@ def main(cfg: DictConfig) -> None:
         f"{best.name} is the best of {len(configurations)} configurations, sample-F1 {best.sample_f1:.4f}"
         f" on {competition.title}"
     )
-    print(
-        f"ensemble ({together.rule}) against the best single: {worth(gains['ensemble'])}; {'used' if accepted else 'not used'}"
-    )
-    print(
-        f"thresholds of their own, {choice.share:.0%} of the way from the common {common:.2f}: {worth(gains['thresholds'])}"
-    )
+    use = "used" if accepted else "not used"
+    print(f"ensemble ({together.rule}) against the best single: {worth(gains['ensemble'])}; {use}")
+    way = f"{choice.share:.0%} of the way from the common {common:.2f}"
+    print(f"thresholds of their own, {way}: {worth(gains['thresholds'])}")
     print(f"the bundle: sample-F1 {score['validation']:.4f} on rows that it was not selected on")
 
 
