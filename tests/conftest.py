@@ -94,6 +94,7 @@ SMALL = {
     "  lr: 1e-4,5e-4,1e-3": "  lr: 1e-3,1e-2",
     "  owner: KAGGLE_USERNAME": "  owner: tester",
     "  batch_size: 32": "  batch_size: 16",
+    "  folds: 1 ": "  folds: 2 ",
 }
 
 

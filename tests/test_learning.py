@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 
 from plant_pathology.metrics import best_threshold, decide, sample_f1
 from plant_pathology.model import Classifier
+from plant_pathology.symmetries import views
 
 
 def classifier(multilabel=True, **changed):
@@ -46,6 +47,17 @@ def test_it_learns_a_dozen_images_by_heart():
         threshold, f1 = best_threshold(probabilities, targets, multilabel)
         assert f1 == 1.0
         assert sample_f1(decide(probabilities, threshold, multilabel), targets) == 1.0
+
+
+def test_views_are_as_many_different_images_of_the_same_square_as_is_first():
+    images = torch.rand(2, 3, 5, 5)
+    for count in (1, 2, 4, 8):
+        seen = list(views(images, count))
+        assert torch.equal(seen[0], images) and len({view.numpy().tobytes() for view in seen}) == len(seen) == count
+        assert all(torch.equal(view[0].flatten(1).sort().values, images[0].flatten(1).sort().values) for view in seen)
+    # A group: the views of a view are the same eight.
+    group, again = ({view.numpy().tobytes() for view in views(each, 8)} for each in (images, images.rot90(1, (-2, -1))))
+    assert group == again
 
 
 def test_probabilities_come_from_logits_once():

@@ -87,6 +87,17 @@ def test_a_run_that_fails_is_named_and_left_open_and_the_search_goes_on(root):
     }
 
 
+def test_a_trial_with_folds_trains_them_all_and_is_told_their_mean(root):
+    train(
+        root, *SEARCH, "name=folds", INTERVAL, "hydra.sweeper.n_trials=1", "train.folds=2", "hydra.sweeper.study_name=f"
+    )
+    first, second = sorted(runs(root, "folds"), key=lambda folder: "-fold1-" in folder.name)
+    assert second.name.startswith("folds-fold1-")
+    [trial] = study(root, "f").trials
+    assert set(trial.params) >= {"model.lr"} and "data.fold" not in trial.params
+    assert trial.value == pytest.approx((f1(first) + f1(second)) / 2)
+
+
 def test_a_search_that_was_killed_trains_what_it_had_begun(root):
     search = [*TINY, *SEARCH[1:], "name=cut_${model.lr}", INTERVAL, "hydra.sweeper.n_trials=2"]
     search += ["hydra.sweeper.study_name=cut", "trainer.max_epochs=30"]

@@ -34,7 +34,6 @@ def test_the_result_is_the_f1_of_the_stored_predictions(run):
     chosen = probabilities >= result["threshold"]
     chosen[~chosen.any(axis=1), probabilities[~chosen.any(axis=1)].argmax(axis=1)] = True
     assert sample_f1(chosen, table.filter(regex="^is_").to_numpy()) == pytest.approx(result["f1"])
-    assert result["f1"] == pytest.approx(pd.read_csv(run / "metrics.csv")["val_f1"].max())
 
 
 def test_a_full_disk_is_one_error_and_leaves_no_half_checkpoint(root):
@@ -62,6 +61,21 @@ def test_a_finished_run_answers_at_once_and_trains_nothing(root, run):
 
 def test_more_workers_are_no_other_run(root, run):
     assert "finished before" in train(root, "name=single", "data.workers=2").stdout
+
+
+def test_the_epochs_are_measured_without_views_and_the_result_with_them(root, run):
+    assert train(root, "name=one_view", "data.views=1").returncode == 0
+    [plain] = runs(root, "one_view")
+    epochs = [pd.read_csv(folder / "metrics.csv")["val_f1"] for folder in (run, plain)]
+    assert epochs[0].tolist() == epochs[1].tolist()
+    assert json.loads((plain / "result.json").read_text())["f1"] == pytest.approx(epochs[1].max())
+    stored = [pd.read_csv(folder / "validation.csv").filter(regex="^p_") for folder in (run, plain)]
+    assert not stored[0].equals(stored[1])
+
+
+def test_more_folds_than_were_prepared_are_refused_once(root):
+    done = train(root, "-m", "train.folds=6", expect=1)
+    assert done.stderr.strip() == "error: train.folds=6: choose a whole number from 1 to prepare.folds=5"
 
 
 def test_another_config_is_another_run(root, run):
@@ -106,6 +120,7 @@ def test_a_run_that_fails_is_named_with_its_cause_and_does_not_stop_the_others(r
         ("data.batch_size=500", "data.batch_size=500"),
         ("data.batch_size=0", "data.batch_size=0: choose a whole number from 1"),
         ("model.lr=fast", "model.lr=fast: choose a number from 0"),
+        ("data.views=3", "data.views=3: choose one of 1, 2, 4, 8"),
         ("data.augment.crop=3", "data.augment.crop=3: choose a number from 0.01 to 1"),
         ("trainer.precision=foo", "trainer: Precision 'foo' is invalid"),
     ],

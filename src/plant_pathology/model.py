@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torchmetrics import MeanMetric
 
+from plant_pathology import symmetries
 from plant_pathology.metrics import best_threshold
 
 
@@ -55,6 +56,7 @@ class Classifier(pl.LightningModule):
         self.train_loss = MeanMetric(nan_strategy="disable")
         self.train_loss.persistent(True)
         self.validated: list[tuple[Tensor, Tensor]] = []
+        self.views = 1  # of each image, whose mean probabilities are validated
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, side, side) in [0, 1] to (n, outputs) logits."""
@@ -71,9 +73,9 @@ class Classifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        logits = self(batch["images"])
-        self.log("val_loss", self._loss(logits, batch["targets"]), batch_size=len(batch["targets"]))
-        self.validated.append((self.probabilities(logits), batch["targets"]))
+        logits = [self(images) for images in symmetries.views(batch["images"], self.views)]
+        self.log("val_loss", self._loss(logits[0], batch["targets"]), batch_size=len(batch["targets"]))
+        self.validated.append((sum(map(self.probabilities, logits)) / len(logits), batch["targets"]))
 
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()
