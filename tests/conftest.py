@@ -72,6 +72,7 @@ TINY = [
     "model=test_resnet",
     "trainer.max_epochs=2",
     "data.batch_size=16",
+    "threads=1",
 ]
 
 

@@ -21,7 +21,7 @@ def interrupted(root, logger, number, meanwhile=lambda folder: None):
     """A run that a signal ended after an epoch or more; `meanwhile` is given its folder while it trains."""
     command = [sys.executable, "-m", "plant_pathology.train", *TINY, f"trainer.max_epochs={EPOCHS}"]
     process = subprocess.Popen([*command, f"name={logger}", f"logger={logger}"], cwd=root)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(list((root / "runs").glob(f"{logger}-*/checkpoints/*.ckpt"))) < 2:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)

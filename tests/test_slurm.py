@@ -21,7 +21,7 @@ def started(root):
     """A sweep of two jobs, of which one was preempted and the other fails: the former's run, and what was said."""
     command = [sys.executable, "-m", "plant_pathology.train", *SWEEP, *TINY, "data.fold=0,9"]
     launcher = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list((root / "runs").glob("job_0-*/checkpoints/*.ckpt")):
         assert launcher.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)

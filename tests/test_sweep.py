@@ -15,7 +15,7 @@ import pytest
 
 from conftest import run_module
 
-SMALL = ["competition=sample", "machine=cpu", "prepare.image_size=32", "data.batch_size=8"]
+SMALL = ["competition=sample", "machine=cpu", "prepare.image_size=32", "data.batch_size=8", "threads=1"]
 
 
 def sweep(root, runs, *overrides, lr, epochs):
@@ -29,7 +29,7 @@ def started(root, runs, *overrides, epochs=120):
     return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def wait_for_epochs(runs, count, patience=90):
+def wait_for_epochs(runs, count, patience=300):
     deadline = time.monotonic() + patience
     while sum(len(pd.read_csv(path)) for path in runs.glob("*/metrics.csv")) < count:
         assert time.monotonic() < deadline, "nothing trains"
