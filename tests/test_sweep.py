@@ -95,7 +95,7 @@ def survivor(root, tmp_path_factory):
     sweep, children = begin(epochs=24)
     sweep.kill()
     sweep.wait()
-    _, known.alive = psutil.wait_procs(children, timeout=30)
+    _, known.alive = psutil.wait_procs(children, timeout=120)
     ended(sweep)
     sweep, _ = begin(epochs=36)
     sweep.terminate()
