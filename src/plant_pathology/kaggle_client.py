@@ -32,8 +32,8 @@ ABSENT = (403, 404)
 class SaidRetry(Retry):
     """Tells that it waits, and why."""
 
-    def increment(self, method=None, url=None, response=None, error=None, *rest):
-        after = super().increment(method, url, response, error, *rest)
+    def increment(self, method=None, url=None, response=None, error=None, **rest):
+        after = super().increment(method, url, response, error, **rest)
         reason = f"answers {response.status}" if response else f"cannot be reached ({type(error).__name__})"
         seconds = response.headers.get("Retry-After") if response else None
         print(f"  Kaggle {reason}; asking again" + (f" in {seconds} s" if seconds else ""), file=sys.stderr)

@@ -21,6 +21,10 @@ class Journal:
     def get(self, key: str) -> Any | None:
         return self.noted.get(key)
 
+    def of_all(self, key: str) -> list[Any]:
+        """What is noted under the key of these and of other bytes."""
+        return [noted[key] for noted in self.all.values() if key in noted]
+
     def note(self, **done: Any) -> None:
         self.noted |= done
         write_json(self.path, self.all)

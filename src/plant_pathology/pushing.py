@@ -60,7 +60,10 @@ class Push:
         if missing := self.pushable.data_files - self.kaggle.dataset_files(ref):
             self.journal.forget("dataset_before")
             raise StageError(f"the dataset {ref} on Kaggle lacks {', '.join(sorted(missing))}: {AGAIN}, and uploads it")
-        self.journal.note(dataset=reached)
+        self.journal.note(dataset=self.dataset_noted(reached))
+
+    def dataset_noted(self, version: int) -> dict[str, Any]:
+        return {"version": version, "sha256": self.pushable.hashes["dataset"]}
 
     @property
     def dataset_note(self) -> str:
@@ -74,7 +77,8 @@ class Push:
         if "sha256:" in notes.get(current, ""):
             return self.dataset_note in notes[current]
         before = self.journal.get("dataset_before")
-        return before is not None and current == before + 1
+        interrupted = before is not None and current == before + 1
+        return interrupted or self.dataset_noted(current) in self.journal.of_all("dataset")
 
     def push_kernel(self) -> None:
         """Our kernel is the latest version on Kaggle, as we wrote it."""

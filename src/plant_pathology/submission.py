@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from plant_pathology.competition import Competition
 from plant_pathology.kaggle_client import Kaggle, Uncertain
-from plant_pathology.progress import AGAIN, Journal, follow, say
+from plant_pathology.progress import Journal, follow, say
 from plant_pathology.pushable import Pushable
 from plant_pathology.pushing import OUTPUT
 from plant_pathology.stage import StageError
@@ -101,7 +101,7 @@ class Submission:
         return found
 
     def await_score(self) -> Any:
-        """The submission with its score."""
+        """The submission with its score, or its error."""
         found = None
 
         def look() -> tuple[str, bool]:
@@ -112,10 +112,6 @@ class Submission:
             return found.status.name.lower(), found.status.name != "PENDING"
 
         follow("score", look, self.settings.score_timeout_s, self.settings.poll_s)
-        if found.status.name == "ERROR":
-            raise StageError(
-                f"submission {found.ref} failed on Kaggle: {found.error_description or 'it does not say why'}."
-                f" The same bytes are not submitted twice: change the kernel and `make repro`, or submit it by hand (docs/submit.md)"
-            )
-        say("score", f"public {found.public_score or '-'}, private {found.private_score or '-'}")
+        state = found.error_description or found.status.name.lower()
+        say("score", f"{state}: public {found.public_score or '-'}, private {found.private_score or '-'}")
         return found

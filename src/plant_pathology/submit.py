@@ -86,8 +86,14 @@ def carry(submission: Submission, form: pd.DataFrame, reports: Path) -> None:
         push.fetch_output(form, submission.competition, reports / f"kaggle-{OUTPUT}")
         found = submission.submit()
         say("submission", f"{found.ref}: Kaggle has it")
-    write_row(reports / "submissions.csv", row_of(submission, submission.await_score()))
+    scored = submission.await_score()
+    write_row(reports / "submissions.csv", row_of(submission, scored))
     say("written", f"{reports}/submissions.csv")
+    if scored.status.name == "ERROR":
+        raise StageError(
+            f"submission {scored.ref} failed on Kaggle: {scored.error_description or 'it does not say why'}. The same"
+            " bytes are not submitted twice: change the kernel and `make repro`, or submit it by hand (docs/submit.md)"
+        )
 
 
 def look_at_competition(submission: Submission) -> None:
@@ -110,6 +116,7 @@ def row_of(submission: Submission, scored: Any) -> dict[str, Any]:
         "validation": origin["score"]["validation"],
         "kernel_version": journal.get("kernel") or (scored.description or "").rpartition(" ")[2],
         "submission": scored.ref,
+        "status": scored.status.name.lower(),
         "public": scored.public_score or "",
         "private": scored.private_score or "",
     }
