@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from plant_pathology.sandbox import run_kernel
 
 SECRET = "never-to-be-printed"
 
@@ -245,6 +249,8 @@ class LocalKaggle:
     def ListSubmissions(self, asked):
         self.only_competition(asked)
         for each in self.submissions:
+            if "run" not in each:
+                continue
             each["unlisted"] -= 1
             if each["unlisted"] < 0:
                 each["polls"] -= 1
@@ -253,7 +259,7 @@ class LocalKaggle:
                 failed = {"status": "ERROR", "errorDescription": "Submission Scoring Error"}
                 scored = failed if error else {"status": "COMPLETE", "publicScore": self.score(files["submission.csv"])}
                 each.update(scored)
-        listed = [each for each in reversed(self.submissions) if each["unlisted"] < 0]
+        listed = [each for each in reversed(self.submissions) if each.get("unlisted", -1) < 0]
         return {"submissions": [{k: v for k, v in e.items() if k not in ("run", "polls", "unlisted")} for e in listed]}
 
     def CreateCodeSubmission(self, asked):
@@ -409,6 +415,29 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
+
+
+def in_sandbox(competition: str, public: Path, hidden: Path) -> Callable:
+    """Runs a pushed notebook with the datasets that it got, on one of two competition folders, as the rehearsal does."""
+
+    def run(version: Run, on_hidden: bool) -> tuple[dict[str, bytes], str, str | None]:
+        with tempfile.TemporaryDirectory() as scratch:
+            kernel, working = Path(scratch) / "kernel", Path(scratch) / "working"
+            inputs = {competition: hidden if on_hidden else public}
+            for ref, files in version.datasets.items():
+                inputs[ref.split("/")[1]] = folder = Path(scratch) / ref
+                folder.mkdir(parents=True)
+                for name, content in files.items():
+                    (folder / name).write_bytes(content)
+            kernel.mkdir()
+            working.mkdir()
+            (kernel / "kernel-metadata.json").write_text('{"code_file": "notebook.ipynb"}')
+            (kernel / "notebook.ipynb").write_text(version.saved["text"])
+            outcome = run_kernel(kernel, inputs, working, timeout_s=120)
+            written = {path.name: path.read_bytes() for path in working.iterdir() if path.is_file()}
+        return written, outcome.log, outcome.error
+
+    return run
 
 
 @contextmanager

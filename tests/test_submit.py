@@ -7,21 +7,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from filelock import FileLock
 
-from conftest import run_module
-from local_kaggle import SECRET, LocalKaggle, environment, local_kaggle
+from conftest import config, run_module
+from local_kaggle import SECRET, LocalKaggle, environment, in_sandbox, local_kaggle
+from plant_pathology.competition import Competition
 from plant_pathology.hashes import folder_hash
 from plant_pathology.pushable import Pushable
+from plant_pathology.sample import draw
 from plant_pathology.stage import StageError
 
 NAME = "plant-pathology-2021-fgvc8"
 DATASET, KERNEL = "tester/leaf-bundle", "tester/leaf-submission"
-FAST = ["poll_s=0.01", "backoff_s=0.01", "settle_s=1", "retries=3", "request_timeout_s=20", "kernel_timeout_s=20"]
+FAST = ["poll_s=0.01", "backoff_s=0.01", "settle_s=1", "retries=3", "request_timeout_s=60", "kernel_timeout_s=60"]
 SUBMITTED = b"image,labels\na.jpg,scab\nb.jpg,rust complex\n"
 ORIGIN = {
     "commit": "0123456789abcdef",
@@ -110,7 +113,9 @@ def succeeds(root, kaggle, *overrides, **changed):
 
 def fails(root, kaggle, *overrides, **changed):
     done = submit(root, kaggle, *overrides, **changed)
-    assert done.returncode == 1 and done.stderr.count("error: ") == 1, done.stdout + done.stderr
+    assert done.returncode == 1 and done.stderr.count("\nerror: ") + done.stderr.startswith("error: ") == 1, (
+        done.stdout + done.stderr
+    )
     return done.stderr
 
 
@@ -209,20 +214,17 @@ def test_a_dry_run_names_all_steps_and_obstacles_and_asks_nothing(kaggle, root):
     assert kaggle.requests == [] and sorted(root.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    "method, status, remedy",
-    [
+def test_a_refusal_is_one_error_with_the_remedy_and_the_next_start_continues(kaggle, root):
+    for method, status, remedy in (
         ("GetCompetition", 401, "make a new one"),
-        ("CreateDataset", 403, "verify your phone number"),
         ("GetCompetition", 404, "check the names"),
+        ("CreateDataset", 403, "verify your phone number"),
         ("SaveKernel", 409, "the name is taken"),
-        ("CreateCodeSubmission", 400, "refused"),
-    ],
-)
-def test_a_refusal_is_one_error_with_the_remedy_and_the_next_start_continues(kaggle, root, method, status, remedy):
-    kaggle.fail(method, status)
-    error = fails(root, kaggle)
-    assert remedy in error and f"({status}: refused)" in error
+        ("CreateCodeSubmission", 400, "see what it says"),
+    ):
+        kaggle.fail(method, status)
+        error = fails(root, kaggle)
+        assert remedy in error and f"({status}: refused)" in error
     assert kaggle.submissions == []
     succeeds(root, kaggle)
     assert len(kaggle.submissions) == 1 and len(kaggle.datasets[DATASET]) == 1 and len(kaggle.kernels[KERNEL]) == 1
@@ -308,6 +310,8 @@ def test_an_upload_that_breaks_off_goes_on_and_one_that_is_refused_makes_no_data
 def test_a_dataset_that_says_error_with_status_200_is_no_dataset(kaggle, root):
     kaggle.fail("CreateDataset", {"status": "error", "error": "The license is not valid"})
     assert "The license is not valid" in fails(root, kaggle)
+    # The client asks once before it creates one.
+    kaggle.fail("GetDatasetStatus", 403)
     kaggle.fail("GetDatasetStatus", {"status": "FAILED"})
     assert "could not process the dataset" in fails(root, kaggle)
     kaggle.dataset_polls = 10**6
@@ -315,16 +319,18 @@ def test_a_dataset_that_says_error_with_status_200_is_no_dataset(kaggle, root):
 
 
 def test_the_daily_limit_is_respected_and_the_next_day_continues(kaggle, root):
-    kaggle.daily_limit = 0
-    error = fails(root, kaggle)
-    assert "start again after midnight UTC" in error and "CreateCodeSubmission" not in kaggle.requests
-    kaggle.tells_limits, kaggle.daily_limit = False, 1
+    kaggle.daily_limit = 1
+    now = datetime.now(UTC).isoformat()
+    kaggle.submissions.append({"ref": 1, "date": now, "description": "a teammate's", "status": "PENDING"})
+    assert "start again after midnight UTC" in fails(root, kaggle)
+    kaggle.tells_limits = False
     kaggle.requests.clear()
-    assert "0 used today, 1 left" in succeeds(root, kaggle)
+    assert "start again after midnight UTC" in fails(root, kaggle), "counted from the list of submissions"
+    kaggle.submissions[0]["date"] = "2021-03-01T00:00:00Z"
+    kaggle.requests.clear()
+    kaggle.daily_limit = 2
+    assert "0 used today, 2 left" in succeeds(root, kaggle)
     assert not {"SaveKernel", "CreateDataset"} & set(kaggle.requests)
-    write_notebook(root, "print(2)\n")
-    rehearsed(root)
-    assert "no submissions left" in fails(root, kaggle) and len(kaggle.submissions) == 1
 
 
 @pytest.mark.parametrize("kind", ["drop", 500, {}])
@@ -412,6 +418,42 @@ def test_the_client_by_hand_pushes_the_same(kaggle, root):
     assert "Kernel version 1 successfully pushed" in done.stdout
     succeeds(root, kaggle)
     by_hand, by_submit = (asked for method, asked in kaggle.asked if method == "SaveKernel")
-    assert by_hand == by_submit and "enableInternet" not in by_hand and by_hand["datasetDataSources"] == [DATASET]
+    assert by_hand == by_submit and by_hand["enableInternet"] is False and by_hand["datasetDataSources"] == [DATASET]
     created, versioned = kaggle.datasets[DATASET]
     assert created["files"] == versioned["files"]
+
+
+def test_the_packaged_kernel_scores_on_a_hidden_test_set(project, tmp_path):
+    """From the bundle to a score: the notebook that was pushed really runs, with the dataset that was uploaded."""
+    from plant_pathology.predict import submission_of
+    from plant_pathology.rehearse import score_of, test_set
+
+    competition = Competition.from_config(config())
+    for name in ("kernels", "reports"):
+        shutil.copytree(project / name, tmp_path / name)
+    draw(tmp_path / "unseen", competition, seed=7, train=12, test=1)
+    hidden, solution = tmp_path / "hidden", tmp_path / "unseen/train.csv"
+    test_set(tmp_path / "unseen/train_images", hidden, competition)
+    public = project / "data/raw/sample"
+    scored = tmp_path / "scored.csv"
+
+    def score(output: bytes) -> str:
+        scored.write_bytes(output)
+        return f"{score_of(scored, solution, competition):.5f}"
+
+    with local_kaggle(competition="sample", run=in_sandbox("sample", public, hidden), score=score) as kaggle:
+        done = run_module(
+            "submit",
+            *(f"submit.{setting}" for setting in FAST),
+            *("competition=sample", "competition.synthetic=false", f"paths.raw={public}"),
+            cwd=tmp_path,
+            **environment(tmp_path, kaggle),
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected, _ = submission_of(project / "models/best", hidden / "test_images", hidden / "sample_submission.csv")
+    assert scored.read_text() == expected.to_csv(index=False)
+    (row,) = rows(tmp_path)
+    metadata = json.loads((project / "kernels/submission/kernel-metadata.json").read_text())
+    assert float(row["public"]) == pytest.approx(score_of(scored, solution, competition), abs=1e-5)
+    assert row["commit"] == metadata["provenance"]["commit"] and row["data"] == metadata["provenance"]["data"]["ref"]
+    assert (tmp_path / "reports/kaggle-submission.csv").read_text() == (project / "reports/submission.csv").read_text()
