@@ -418,7 +418,7 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
 
 
 def in_sandbox(competition: str, public: Path, hidden: Path) -> Callable:
-    """Runs a pushed notebook with the datasets that it got, on one of two competition folders, as the rehearsal does."""
+    """Runs a pushed notebook with its datasets on one of two competition folders, as the rehearsal does."""
 
     def run(version: Run, on_hidden: bool) -> tuple[dict[str, bytes], str, str | None]:
         with tempfile.TemporaryDirectory() as scratch:

@@ -251,7 +251,7 @@ def test_what_passes_is_waited_for(kaggle, root):
 def test_a_kaggle_that_is_silent_or_talks_nonsense_is_given_up(kaggle, root):
     kaggle.fail("GetCompetition", "stall")
     error = fails(root, kaggle, "submit.request_timeout_s=0.3", "submit.retries=0")
-    assert "cannot be reached to look up the competition" in error and "start again" in error
+    assert "cannot be reached to look up" in error and "(ReadTimeout): start again" in error
     kaggle.fail("GetCompetition", b"<html>maintenance</html>")
     assert "is not understood" in fails(root, kaggle)
 
@@ -331,6 +331,15 @@ def test_the_daily_limit_is_respected_and_the_next_day_continues(kaggle, root):
     kaggle.daily_limit = 2
     assert "0 used today, 2 left" in succeeds(root, kaggle)
     assert not {"SaveKernel", "CreateDataset"} & set(kaggle.requests)
+
+
+def test_a_dataset_or_kernel_that_was_made_though_the_answer_is_lost_is_not_made_again(kaggle, root):
+    kaggle.fail("CreateDataset", "drop", after=True)
+    assert "cannot be reached to upload the dataset" in fails(root, kaggle)
+    kaggle.fail("SaveKernel", 502, after=True)
+    assert "does not push the kernel (502" in fails(root, kaggle)
+    succeeds(root, kaggle)
+    assert [kaggle.requests.count(act) for act in ("CreateDataset", "CreateDatasetVersion", "SaveKernel")] == [1, 0, 1]
 
 
 @pytest.mark.parametrize("kind", ["drop", 500, {}])
