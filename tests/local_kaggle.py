@@ -43,7 +43,10 @@ class Refused(Exception):
 
 @dataclass
 class Fault:
-    """What goes wrong with a method: `kind` is a status, a whole answer, "drop", "stall" or "kill"."""
+    """What goes wrong with a method: `kind` is a status, a whole answer, "drop", "stall" or "kill".
+
+    The method of an upload is "PUT <file>", that of a download of an output "GET".
+    """
 
     method: str
     kind: Any
@@ -347,12 +350,15 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
             blob = kaggle.blobs[token]
             kaggle.requests.append("PUT")
             length = int(self.headers.get("Content-Length") or 0)
-            if (fault := kaggle.take_fault("PUT", after=False)) and self.fails(fault):
+            if (fault := kaggle.take_fault(f"PUT {blob['name']}", after=False)) and self.fails(fault):
                 return
             span = re.fullmatch(r"bytes (\*|(\d+)-\d+)/\d+", self.headers.get("Content-Range", ""))
-            if span and span[1] == "*":
+            if span and span[1] == "*" and len(blob["content"]) < blob["size"]:
                 known = {"Range": f"bytes=0-{len(blob['content']) - 1}"} if blob["content"] else {}
                 self.reply(308, b"", **known)
+                return
+            if span and span[1] == "*":
+                self.reply(200, b"")
                 return
             if kaggle.upload_cut:
                 blob["content"] = self.rfile.read(kaggle.upload_cut)
@@ -361,7 +367,7 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             blob["content"] = blob["content"][: int(span[2]) if span else 0] + self.body(length)
-            if (fault := kaggle.take_fault("PUT", after=True)) and self.fails(fault):
+            if (fault := kaggle.take_fault(f"PUT {blob['name']}", after=True)) and self.fails(fault):
                 return
             self.reply(200 if len(blob["content"]) == blob["size"] else 400, b"")
 

@@ -251,7 +251,7 @@ def test_what_passes_is_waited_for(kaggle, root):
 def test_a_kaggle_that_is_silent_or_talks_nonsense_is_given_up(kaggle, root):
     kaggle.fail("GetCompetition", "stall")
     error = fails(root, kaggle, "submit.request_timeout_s=0.3", "submit.retries=0")
-    assert "cannot be reached to look up" in error and "(ReadTimeout): start again" in error
+    assert "cannot be reached to look up" in error and "(ReadTimeoutError): start again" in error
     kaggle.fail("GetCompetition", b"<html>maintenance</html>")
     assert "is not understood" in fails(root, kaggle)
 
@@ -293,7 +293,7 @@ def test_a_kernel_that_fails_shows_its_log_and_is_not_submitted(kaggle, root):
 
 
 def test_an_upload_that_breaks_off_goes_on_and_one_that_is_refused_makes_no_dataset(kaggle, root):
-    kaggle.fail("PUT", 403)
+    kaggle.fail("PUT bundle.json", 403)
     assert "2 of 3 files" in fails(root, kaggle) and kaggle.datasets == {}
     model = root / "kernels/dataset/model.safetensors"
     # The same size and time as before: the client alone would go on with what it has of the old bytes.
@@ -363,7 +363,7 @@ def test_a_submission_that_fails_is_written_down_and_not_repeated(kaggle, root):
 
 
 MOMENTS = [
-    *[("GetCompetition", False), ("StartBlobUpload", False), ("PUT", True), ("CreateDataset", True)],
+    *[("GetCompetition", False), ("StartBlobUpload", False), ("PUT model.safetensors", True), ("CreateDataset", True)],
     *[("GetDatasetStatus", True), ("ListDatasetFiles", True), ("SaveKernel", False), ("SaveKernel", True)],
     *[("GetKernelSessionStatus", True), ("ListKernelSessionOutput", True), ("GET", False)],
     *[("CreateCodeSubmission", False), ("CreateCodeSubmission", True), ("ListSubmissions", True)],
@@ -371,7 +371,7 @@ MOMENTS = [
 
 
 def test_killed_at_every_step_it_continues_and_submits_once(kaggle, root):
-    kaggle.listing_polls = 2
+    kaggle.listing_polls = 8
     for method, after in MOMENTS:
         kaggle.fail(method, "kill", after)
         process = subprocess.Popen(

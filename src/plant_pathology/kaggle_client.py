@@ -290,7 +290,8 @@ class Kaggle:
             raise kind(f"Kaggle does not {what} ({status}{said}): {remedy}") from None
         except requests.RequestException as error:
             kind = Uncertain if acts and not isinstance(error, requests.ConnectTimeout) else StageError
-            raise kind(f"Kaggle cannot be reached to {what} ({type(error).__name__}): {AGAIN}") from None
+            reason = getattr(error.args[0] if error.args else error, "reason", error)
+            raise kind(f"Kaggle cannot be reached to {what} ({type(reason).__name__}): {AGAIN}") from None
         except (ValueError, KeyError, TypeError) as error:
             kind = Uncertain if acts else StageError
             said = self._without_secrets(f"{type(error).__name__}: {error}")
