@@ -75,6 +75,7 @@ class LocalKaggle:
         run: how a kernel runs: (its version, whether on the hidden test set) to (files, log, error or None).
         score: a submission.csv to its score.
         *_polls: how often a thing is looked at until it is ready, has run, is listed, is scored.
+        tells_limits, tells_kernel_numbers: whether Kaggle fills these fields.
         renamed, dropped: the slug that a pushed kernel gets instead; whether it silently loses its datasets.
         victim: the process that a "kill" ends.
         requests: the methods asked, in order.
@@ -89,6 +90,7 @@ class LocalKaggle:
     score_polls: int = 2
     daily_limit: int = 5
     tells_limits: bool = True
+    tells_kernel_numbers: bool = True
     joined: bool = True
     renamed: str | None = None
     dropped: bool = False
@@ -208,7 +210,7 @@ class LocalKaggle:
         return {
             "metadata": {
                 "ref": ref_of(asked),
-                "currentVersionNumber": len(runs),
+                "currentVersionNumber": len(runs) if self.tells_kernel_numbers else None,
                 "datasetDataSources": list(runs[-1].datasets),
                 **{key: saved[key] for key in same if key in saved},
             },

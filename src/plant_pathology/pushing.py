@@ -38,7 +38,7 @@ class Push:
         ref = self.pushable.dataset
         found = self.kaggle.dataset(ref)
         if not self.is_ours(found):
-            before = found.current_version_number if found else 0
+            before = number_of(found)
             # A version note may be missing; that it is the very next version tells it as well.
             self.journal.note(dataset_before=before)
             say("dataset", f"{ref}: {'a new version' if found else 'created'}, {len(self.pushable.data_files)} files")
@@ -46,7 +46,7 @@ class Push:
             self.kaggle.upload_dataset(folder, self.pushable.data_files, note=self.dataset_note if found else None)
             reached = before + 1
         else:
-            reached = found.current_version_number
+            reached = number_of(found)
             say("dataset", f"{ref}: version {reached} has these bytes already")
 
         def look() -> tuple[str, bool]:
@@ -54,7 +54,7 @@ class Push:
             if state in ("FAILED", "DELETED"):
                 self.journal.forget("dataset_before")
                 raise StageError(f"Kaggle could not process the dataset {ref} ({state}): {AGAIN} with a new version")
-            return state.lower(), state == "READY" and now is not None and now.current_version_number >= reached
+            return state.lower(), state == "READY" and number_of(now) >= reached
 
         follow("dataset", look, self.settings.dataset_timeout_s, self.settings.poll_s)
         if missing := self.pushable.data_files - self.kaggle.dataset_files(ref):
@@ -72,7 +72,7 @@ class Push:
     def is_ours(self, found: Any | None) -> bool:
         if found is None:
             return False
-        current = found.current_version_number
+        current = number_of(found)
         notes = {version.version_number: version.version_notes or "" for version in found.versions or []}
         if "sha256:" in notes.get(current, ""):
             return self.dataset_note in notes[current]
@@ -84,7 +84,7 @@ class Push:
         """Our kernel is the latest version on Kaggle, as we wrote it."""
         ref, folder = self.pushable.kernel, self.pushable.folder / "submission"
         found = self.kaggle.kernel(ref)
-        latest = found.metadata.current_version_number if found else 0
+        latest = number_of(found and found.metadata)
         before = self.journal.get("kernel_before")
         if before is not None and latest == before + 1 and self.is_our_source(found.blob.source):
             version = latest
@@ -95,7 +95,9 @@ class Push:
 
         def look() -> tuple[str, bool]:
             now = self.kaggle.kernel(ref)
-            return "waiting for Kaggle to show it", now is not None and now.metadata.current_version_number >= version
+            # Where Kaggle does not tell the number, it is 0.
+            shown = now is not None and now.metadata.current_version_number in (0, version)
+            return "waiting for Kaggle to show it", shown
 
         try:
             follow("kernel", look, self.settings.settle_s, self.settings.poll_s)
@@ -165,7 +167,7 @@ class Push:
 
         follow("kernel", look, self.settings.kernel_timeout_s, self.settings.poll_s)
         latest = self.kaggle.kernel(ref).metadata.current_version_number
-        if latest != version:
+        if latest not in (0, version):
             self.journal.forget("kernel", "kernel_before")
             raise StageError(
                 f"version {latest} of {ref} was pushed while version {version} ran, and Kaggle only tells of the"
@@ -185,6 +187,11 @@ class Push:
             raise StageError(f"{path}, which the kernel wrote on Kaggle, would not be scored: {check.detail}")
         say("output", f"{path}: {check.detail}")
         self.journal.note(output=str(path))
+
+
+def number_of(thing: Any | None) -> int:
+    """The latest version's number, 0 where there is none."""
+    return thing.current_version_number if thing else 0
 
 
 def cells(source: str) -> Any:
