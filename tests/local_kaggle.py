@@ -336,7 +336,7 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
             if fault.kind == "kill":
                 os.kill(kaggle.victim, signal.SIGKILL)
             if fault.kind == "stall":
-                time.sleep(5)
+                time.sleep(1)
             if fault.kind in ("kill", "drop", "stall"):
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True

@@ -226,6 +226,8 @@ def test_a_refusal_is_one_error_with_the_remedy_and_the_next_start_continues(kag
         kaggle.fail(method, status)
         error = fails(root, kaggle)
         assert remedy in error and f"({status}: refused)" in error
+    kaggle.fail("CreateCodeSubmission", {"code": 403, "message": "refused with status 200"})
+    assert "(403: refused with status 200): join the competition" in fails(root, kaggle)
     assert kaggle.submissions == []
     succeeds(root, kaggle)
     assert len(kaggle.submissions) == 1 and len(kaggle.datasets[DATASET]) == 1 and len(kaggle.kernels[KERNEL]) == 1
