@@ -83,10 +83,10 @@ def test_reports_of_the_sample_say_so(project):
     assert "embedded sample, not real images" in run_in(project, "python", "-m", "plant_pathology.summary")
 
 
-def test_the_summary_ends_with_the_commands_that_push(project):
+def test_the_summary_ends_with_the_command_that_submits(project):
     summary = run_in(project, "python", "-m", "plant_pathology.summary")
     assert "rehearsal  passed" in summary
-    assert "kaggle kernels push -p kernels/submission" in summary
+    assert "python -m plant_pathology.submit" in summary
 
 
 def test_the_raw_images_are_not_copied(project):

@@ -3,27 +3,20 @@
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
 
 from plant_pathology.competition import Competition
+from plant_pathology.form import Check, check_submission
+from plant_pathology.hashes import folder_hash
 from plant_pathology.metrics import sample_f1
 from plant_pathology.sandbox import Outcome, run_kernel
 from plant_pathology.stage import StageError, read_json, stage, whole_file, write_json
 
 # Belongs to training; a kernel that imports it would fail or crawl on Kaggle.
 FORBIDDEN = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "dvc"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that must hold before the kernel is worth a submission."""
-
-    passed: bool
-    detail: str
 
 
 @stage
@@ -60,6 +53,7 @@ def main(cfg: DictConfig) -> None:
             "competition": competition.name,
             "synthetic": competition.synthetic,
             "isolation": outcome.isolation,
+            "sha256": {part: folder_hash(kernels / part) for part in ("dataset", "submission")},
             "images": len(form),
             "seconds": round(outcome.seconds, 2),
             "peak_memory_mb": outcome.peak_memory // 2**20,
@@ -113,23 +107,6 @@ def check(outcome: Outcome, submitted: Path, form: pd.DataFrame, competition: Co
 def last_line(error: str | None) -> str:
     """A traceback's message; the whole of it stands in the kernel's log."""
     return (error or "").strip().rpartition("\n")[2]
-
-
-def check_submission(path: Path, form: pd.DataFrame, competition: Competition) -> Check:
-    """Columns, images and their order as sample_submission.csv has them; labels of the vocabulary in every row."""
-    if not path.exists():
-        return Check(False, "the kernel wrote no submission.csv")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if list(table.columns) != list(form.columns):
-        return Check(False, f"columns are {list(table.columns)}, not {list(form.columns)}")
-    images = table[competition.image_column]
-    if list(images) != list(form[competition.image_column]):
-        return Check(False, "the images are not those of sample_submission.csv in its order")
-    rows = competition.label_lists(table[competition.label_column])
-    wrong = [image for image, row in zip(images, rows, strict=True) if not set(row) <= set(competition.labels)]
-    if wrong:
-        return Check(False, f"{len(wrong)} rows have empty or unknown labels, {wrong[0]} first")
-    return Check(True, f"{len(table)} rows")
 
 
 def check_equal(path: Path, bundle: Path, raw: Path, competition: Competition) -> Check:

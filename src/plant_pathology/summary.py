@@ -58,7 +58,7 @@ def bundle(metrics: dict) -> str:
 
 
 def next_steps(metrics: dict, kernel: dict) -> str:
-    steps = ["kaggle datasets create -p kernels/dataset", "kaggle kernels push -p kernels/submission"]
+    steps = ["python -m plant_pathology.submit"]
     if kernel["id"].startswith("KAGGLE_USERNAME/"):
         steps.insert(0, "set package.owner in conf/params.yaml to your Kaggle user name, then make repro")
     if metrics["synthetic"]:
