@@ -3,6 +3,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,16 @@ from stores import BucketPlace, FolderPlace, S3Server, credentials
 os.environ["OMP_NUM_THREADS"] = "1"
 
 PROJECT = Path(__file__).parents[1]
+ABSENT = Path(__file__).with_name("absent")
 REAL = PROJECT.parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share something costly run in one process."""
-    for item in items:
-        group = "project" if "project" in item.fixturenames else item.path.stem
+    """Tests that share something costly run in one process. What trains comes first, so that it does not end alone."""
+    groups = {item: "project" if "project" in item.fixturenames else item.path.stem for item in items}
+    training = {group for item, group in groups.items() if {"project", "root"} & set(item.fixturenames)}
+    items.sort(key=lambda item: (groups[item] != "project", groups[item] not in training))
+    for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
 
 
@@ -68,7 +72,22 @@ TINY = [
     "model=test_resnet",
     "trainer.max_epochs=2",
     "data.batch_size=16",
+    "threads=1",
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_loggers() -> Iterator[None]:
+    """Processes find no MLflow and no W&B, as where no extra is installed: timm imports the latter wherever it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ABSENT), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture
+def with_loggers(monkeypatch) -> None:
+    """Processes find what is installed."""
+    monkeypatch.setenv("PYTHONPATH", os.environ["PYTHONPATH"].removeprefix(str(ABSENT)).removeprefix(os.pathsep))
 
 
 @pytest.fixture(scope="session")
@@ -79,14 +98,20 @@ def raw(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def root(raw, tmp_path_factory) -> Path:
-    """A folder whose data is prepared and pushed."""
-    folder = tmp_path_factory.mktemp("root")
+@pytest.fixture(scope="session")
+def pushed(raw, tmp_path_factory) -> Path:
+    """A folder whose data is prepared and pushed; read-only by agreement."""
+    folder = tmp_path_factory.mktemp("pushed")
     for module, *verb in (["prepare"], ["datastore", "push"]):
         done = run_module(module, *verb, *TINY, f"paths.raw={raw}", cwd=folder)
         assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def root(pushed, tmp_path_factory) -> Path:
+    """A copy of it for one module's runs."""
+    return Path(shutil.copytree(pushed, tmp_path_factory.mktemp("root"), dirs_exist_ok=True))
 
 
 SMALL = {
@@ -94,6 +119,7 @@ SMALL = {
     "  lr: 1e-4,5e-4,1e-3": "  lr: 1e-3,1e-2",
     "  owner: KAGGLE_USERNAME": "  owner: tester",
     "  batch_size: 32": "  batch_size: 16",
+    "  folds: 1 ": "  folds: 2 ",
 }
 
 
@@ -105,7 +131,8 @@ def replace(path: Path, old: str, new: str) -> None:
 
 def run_in(project: Path, *command: str, expect: int = 0) -> str:
     """Run a command as a user of that checkout would; its output."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": "src"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": f"src:{ABSENT}"}
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr

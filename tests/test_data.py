@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from conftest import config, run_module
-from plant_pathology.augment import Augment, augment_batch, augment_images
+from plant_pathology.augment import WHOLE, Augment, Growth, augment_batch, augment_images
 from plant_pathology.cache import Cache
 from plant_pathology.data import Batch, OrderedBatches, ShuffledBatches, StoredData
 from plant_pathology.datastore import open_version
@@ -59,13 +59,15 @@ def leaves(count=8, side=48):
     return (smooth.clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def on_device(pixels, maps, light):
+def on_device(pixels, maps, light, side=48):
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    return augment_batch(images, torch.from_numpy(maps), torch.from_numpy(light)).permute(0, 2, 3, 1).numpy() * 255
+    return (
+        augment_batch(images, torch.from_numpy(maps), torch.from_numpy(light), side).permute(0, 2, 3, 1).numpy() * 255
+    )
 
 
-def on_cpu(pixels, maps, light):
-    return np.stack(list(augment_images(pixels, maps, light)))
+def on_cpu(pixels, maps, light, side=48):
+    return np.stack(list(augment_images(pixels, maps, light, side)))
 
 
 def test_the_cpu_and_a_device_augment_alike():
@@ -82,6 +84,22 @@ def test_an_image_is_augmented_alike_in_whichever_batch_it_comes(augment):
 
 
 @pytest.mark.parametrize("augment", [on_cpu, on_device])
+def test_a_smaller_image_is_the_same_view_with_fewer_pixels(augment):
+    pixels, drawn = leaves(), AUGMENT.draw(0, 0, 8)
+    halves = augment(pixels, *drawn, side=24)
+    averaged = augment(pixels, *drawn).reshape(8, 24, 2, 24, 2, 3).mean(axis=(2, 4))
+    assert halves.shape == (8, 24, 24, 3)
+    assert np.abs(halves - averaged).mean() < 3 and np.abs(halves - averaged[:, ::-1]).mean() > 10
+
+
+def test_images_grow_in_steps_to_their_whole_side():
+    growth = Growth(start=0.5, until=0.5, epochs=8)
+    assert [growth.side(epoch, 96) for epoch in range(8)] == [48, 64, 64, 80, 96, 96, 96, 96]
+    assert growth.side(0, 100) == 48 and growth.side(7, 100) == 100
+    assert WHOLE.side(0, 100) == 100
+
+
+@pytest.mark.parametrize("augment", [on_cpu, on_device])
 def test_augmentation_of_nothing_changes_nothing(augment):
     pixels = leaves()
     np.testing.assert_allclose(augment(pixels, *NOTHING.draw(0, 0, 8)), pixels, atol=0.01)
@@ -92,7 +110,7 @@ def test_mirrored_and_turned_leaves_keep_their_shape():
     y, x = np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64), indexing="ij")
     disc = np.broadcast_to(255 * ((x**2 + y**2) < 0.25)[..., None], (16, 64, 64, 3)).astype(np.uint8)
     turning = Augment(flip=True, rotate=90, crop=1.0, brightness=0)
-    turned = on_device(disc, *turning.draw(0, 0, 16))
+    turned = on_device(disc, *turning.draw(0, 0, 16), side=64)
     np.testing.assert_allclose(turned.sum(), disc.sum(), rtol=0.01)
     assert np.abs(turned - disc).mean() < 255 * 0.02
 

@@ -106,7 +106,9 @@ def test_the_same_bundle_gives_the_same_bytes(project, root):
 def test_the_code_that_travels_is_only_what_predicts(project):
     wheel = next((project / "kernels/dataset").glob("plant_pathology-*.whl"))
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info" not in name}
-    assert names == {f"plant_pathology/{name}.py" for name in ("__init__", "images", "metrics", "predict")}
+    assert names == {
+        f"plant_pathology/{name}.py" for name in ("__init__", "images", "metrics", "predict", "symmetries")
+    }
 
 
 @pytest.mark.parametrize("override", ["package.kernel=Has_Capitals", "package.dataset=tiny", "package.owner=no/slash"])
@@ -232,10 +234,34 @@ def test_an_unreadable_test_image_costs_its_own_row_only(project, tmp_path):
     assert partial.drop(2).equals(whole.drop(2))
 
 
-def test_the_bundle_predicts_what_the_run_measured(project):
-    """Through the kernel's own code, the validation images give the probabilities that the run stored."""
+def alone(bundle, member, folder):
+    """A bundle of one member of another bundle."""
+    shutil.copytree(bundle, folder)
+    spec = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(spec | {"members": [member | {"weight": 1.0}]}))
+    return Bundle(folder)
+
+
+def test_each_network_of_the_bundle_predicts_what_its_run_measured(project, tmp_path):
+    """Through the kernel's own code, views included, the validation images give the probabilities that were stored."""
     spec = json.loads((project / "models/best/bundle.json").read_text())
-    stored = pd.read_csv(project / "runs" / spec["members"][0]["run"] / "validation.csv")
-    paths = [project / "data/raw/sample/train_images" / name for name in stored["image"]]
-    probabilities, _ = Bundle(project / "models/best").probabilities(paths)
-    np.testing.assert_allclose(probabilities, stored.filter(regex="^p_"), atol=1e-4)
+    assert sum(member["weight"] for member in spec["members"]) == pytest.approx(1)
+    for member in spec["members"]:
+        stored = pd.read_csv(project / "runs" / member["run"] / "validation.csv")
+        paths = [project / "data/raw/sample/train_images" / name for name in stored["image"]]
+        probabilities, _ = alone(project / "models/best", member, tmp_path / member["run"]).probabilities(paths)
+        np.testing.assert_allclose(probabilities, stored.filter(regex="^p_"), atol=1e-4)
+
+
+def test_members_are_averaged_by_weight_each_at_its_own_size(project, tmp_path):
+    bundle = project / "models/best"
+    member = json.loads((bundle / "bundle.json").read_text())["members"][0]
+    small = member | {"image_size": 16, "views": 1}
+    paths = sorted((project / "data/raw/sample/test_images").iterdir())
+    one, other = (alone(bundle, each, tmp_path / str(each["image_size"])) for each in (member, small))
+    both = alone(bundle, member, tmp_path / "both")
+    both.spec["members"] = [member | {"weight": 0.75}, small | {"weight": 0.25}]
+    both.networks, both.sides = one.networks + other.networks, [16, 32]
+    (first, _), (second, _), (mean, _) = (each.probabilities(paths) for each in (one, other, both))
+    assert abs(first - second).max() > 0.001
+    np.testing.assert_allclose(mean, 0.75 * first + 0.25 * second, atol=1e-6)

@@ -6,6 +6,12 @@ from torch.utils.data import DataLoader
 
 from plant_pathology.metrics import best_threshold, decide, sample_f1
 from plant_pathology.model import Classifier
+from plant_pathology.symmetries import views
+
+
+def classifier(multilabel=True, **changed):
+    settings = {"lr": 1e-3, "layer_decay": 1.0, "weight_decay": 0.0, "warmup": 0.1, "schedule": "step"}
+    return Classifier("test_resnet", False, 4, multilabel, **settings | {"double_sigmoid": False} | changed)
 
 
 def batches(count=12, multilabel=True):
@@ -18,29 +24,86 @@ def batches(count=12, multilabel=True):
     return DataLoader([{"images": images, "targets": targets}], batch_size=None)
 
 
+def trainer(epochs):
+    return pl.Trainer(
+        max_epochs=epochs,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        accelerator="cpu",
+    )
+
+
 def test_it_learns_a_dozen_images_by_heart():
     for multilabel in (True, False):
         pl.seed_everything(0, verbose=False)
         data = batches(multilabel=multilabel)
-        model = Classifier("test_resnet", False, 4, multilabel, lr=5e-3, weight_decay=0.0, warmup=0.1)
-        trainer = pl.Trainer(
-            max_epochs=60,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            accelerator="cpu",
-        )
-        trainer.fit(model, data, data)
+        model = classifier(multilabel, lr=5e-3)
+        trainer(60).fit(model, data, data)
         probabilities, targets = model.validation_results()
         threshold, f1 = best_threshold(probabilities, targets, multilabel)
         assert f1 == 1.0
         assert sample_f1(decide(probabilities, threshold, multilabel), targets) == 1.0
 
 
+def test_views_are_as_many_different_images_of_the_same_square_as_is_first():
+    images = torch.rand(2, 3, 5, 5)
+    for count in (1, 2, 4, 8):
+        seen = list(views(images, count))
+        assert torch.equal(seen[0], images) and len({view.numpy().tobytes() for view in seen}) == len(seen) == count
+        assert all(torch.equal(view[0].flatten(1).sort().values, images[0].flatten(1).sort().values) for view in seen)
+    # A group: the views of a view are the same eight.
+    group, again = ({view.numpy().tobytes() for view in views(each, 8)} for each in (images, images.rot90(1, (-2, -1))))
+    assert group == again
+
+
 def test_probabilities_come_from_logits_once():
-    model = Classifier("test_resnet", False, 4, True, lr=1e-3, weight_decay=0.0, warmup=0.1)
+    model = classifier()
     logits = torch.tensor([[-6.0, 0.0, 6.0, 2.0]])
     torch.testing.assert_close(model.probabilities(logits), torch.sigmoid(logits))
     assert model(torch.rand(2, 3, 32, 32)).min() < 0, "forward gives logits, not probabilities"
+
+
+def test_a_second_sigmoid_keeps_the_loss_from_what_is_right():
+    targets = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
+    logits = 20 * (targets - 0.5)
+    right, twice = (classifier(double_sigmoid=double)._loss(logits, targets) for double in (False, True))
+    assert right < 0.01 and twice > 0.5
+
+
+def test_layers_learn_the_slower_the_farther_they_are_from_the_head():
+    model = classifier(lr=0.1, layer_decay=0.5)
+    trainer(2).fit(model, batches(), batches())
+    rates = {}
+    for group in model.trainer.optimizers[0].param_groups:
+        for parameter in group["params"]:
+            rates[parameter] = group["max_lr"]
+    assert rates[model.network.get_classifier().weight] == 0.1
+    assert rates[model.network.conv1[0].weight] < 0.1 / 2**3
+    assert set(rates) == set(model.network.parameters())
+
+
+def test_the_schedule_goes_by_step_after_a_warm_up_or_by_epoch_without():
+    for schedule, first in (("step", 1e-3 / 25), ("epoch", 1e-3)):
+        model = classifier(schedule=schedule)
+        trainer(2).fit(model, batches(), batches())
+        [config] = model.trainer.lr_scheduler_configs
+        assert config.interval == schedule
+        assert model.trainer.optimizers[0].param_groups[0]["initial_lr"] == first
+
+
+def test_no_step_waits_for_the_device(monkeypatch):
+    """A GPU runs ahead of Python until Python asks for a number."""
+    asked = []
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
+        ask = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda self, ask=ask: asked.append(ask) or ask(self))
+    counts = []
+    for steps in (2, 6):
+        asked.clear()
+        trainer(1).fit(classifier(), DataLoader(batches().dataset * steps, batch_size=None), batches())
+        counts.append(len(asked))
+    assert counts[0] == counts[1] > 0

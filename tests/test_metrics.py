@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from plant_pathology.metrics import best_threshold, decide, sample_f1
+from plant_pathology.metrics import THRESHOLDS, best_threshold, common_scores, decide, sample_f1
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -38,3 +38,12 @@ def test_the_best_threshold_is_the_best_of_all_that_were_tried():
     threshold, f1 = best_threshold(probabilities, true)
     assert f1 == sample_f1(decide(probabilities, threshold), true)
     assert all(f1 >= sample_f1(decide(probabilities, other), true) for other in np.linspace(0.05, 0.95, 91))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_all_common_thresholds_are_scored_in_one_pass(seed):
+    rng = np.random.default_rng(seed)
+    true = rng.random((200, 5)) < 0.3
+    probabilities = np.where(rng.random((200, 5)) < 0.5, rng.choice(THRESHOLDS, (200, 5)), rng.random((200, 5)))
+    expected = [sample_f1(decide(probabilities, threshold), true) for threshold in THRESHOLDS]
+    np.testing.assert_allclose(common_scores(probabilities, true), expected, atol=1e-12)

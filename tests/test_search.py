@@ -16,7 +16,7 @@ from conftest import TINY
 from hydra_plugins.optuna_search import distribution
 from small_runs import runs, train
 
-SEARCH = ["-m", "hydra/sweeper=optuna", "trainer.max_epochs=1"]
+SEARCH = ["-m", "hydra/sweeper=optuna"]
 INTERVAL = "model.lr=tag(log, interval(1e-4, 1e-2))"
 
 
@@ -63,11 +63,19 @@ def test_choices_and_ranges_make_a_grid(root):
     assert indexed(root) == grid
 
 
-def test_a_search_maximizes_f1_and_started_again_goes_on_where_it_was(root):
-    train(root, *SEARCH, "name=line_${model.lr}", INTERVAL, "hydra.sweeper.n_trials=3")
-    assert len(indexed(root)) == 3
-    again = train(root, *SEARCH, "name=line_${model.lr}", INTERVAL, "hydra.sweeper.n_trials=4").stdout
-    assert again.count("finished before") == 3 and len(indexed(root)) == 4
+def test_a_search_maximizes_f1_and_after_it_was_killed_goes_on_where_it_was(root):
+    search = ["name=line_${model.lr}", INTERVAL, "trainer.max_epochs=20"]
+    command = [sys.executable, "-m", "plant_pathology.train", *SEARCH, *TINY, *search, "hydra.sweeper.n_trials=3"]
+    process = subprocess.Popen(command, cwd=root)
+    deadline = time.monotonic() + 300
+    while not (begun := beyond_the_first(root)):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = train(root, *SEARCH, *search, "hydra.sweeper.n_trials=4").stdout
+    assert again.count("finished before") == 1 and "continues after" in (begun / "log.txt").read_text()
+    assert len(indexed(root)) == 4 and indexed(root) == [run.name for run in runs(root, "line_")]
     [summary] = optuna.get_all_study_summaries(f"sqlite:///{root}/runs/search.db")
     found = study(root, summary.study_name)
     assert [trial.state for trial in found.trials] == [TrialState.COMPLETE] * 4
@@ -76,9 +84,17 @@ def test_a_search_maximizes_f1_and_started_again_goes_on_where_it_was(root):
     assert len(rates) == 4 and all(1e-4 <= rate <= 1e-2 for rate in rates)
 
 
+def beyond_the_first(root):
+    """The run in training, once another one is finished."""
+    training = [path.parents[1] for path in (root / "runs").glob("line_*/checkpoints/*.ckpt")]
+    finished = list((root / "runs").glob("line_*/result.json"))
+    return next((run for run in training if finished and not (run / "result.json").exists()), None)
+
+
 def test_a_run_that_fails_is_named_and_left_open_and_the_search_goes_on(root):
     search = [*SEARCH, "name=part_${data.fold}", "hydra/sweeper/sampler=random", "hydra.sweeper.n_jobs=2"]
     search += ["data.fold=choice(0,9)", "model.lr=1e-3", "hydra.sweeper.n_trials=6", "hydra.sweeper.study_name=failing"]
+    search += ["trainer.max_epochs=1"]
     done = train(root, *search, expect=1)
     assert "1 of 2 runs failed" in done.stderr and "data.fold=9" in done.stderr
     assert {(trial.params["data.fold"], trial.state) for trial in study(root, "failing").trials} == {
@@ -87,17 +103,11 @@ def test_a_run_that_fails_is_named_and_left_open_and_the_search_goes_on(root):
     }
 
 
-def test_a_search_that_was_killed_trains_what_it_had_begun(root):
-    search = [*TINY, *SEARCH[1:], "name=cut_${model.lr}", INTERVAL, "hydra.sweeper.n_trials=2"]
-    search += ["hydra.sweeper.study_name=cut", "trainer.max_epochs=30"]
-    process = subprocess.Popen([sys.executable, "-m", "plant_pathology.train", "-m", *search], cwd=root)
-    deadline = time.monotonic() + 120
-    while not list((root / "runs").glob("cut_*/checkpoints/*.ckpt")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    [begun] = runs(root, "cut_")
-    train(root, "-m", *search[len(TINY) :])
-    assert "continues after" in (begun / "log.txt").read_text()
-    assert begun in runs(root, "cut_") and len(runs(root, "cut_")) == 2 == len(study(root, "cut").trials)
+def test_a_trial_with_folds_trains_them_all_and_is_told_their_mean(root):
+    search = ["name=folds", INTERVAL, "train.folds=2", "trainer.max_epochs=1", "hydra.sweeper.n_trials=1"]
+    train(root, *SEARCH, *search, "hydra.sweeper.study_name=folds")
+    first, second = sorted(runs(root, "folds"), key=lambda folder: "-fold1-" in folder.name)
+    assert second.name.startswith("folds-fold1-")
+    [trial] = study(root, "folds").trials
+    assert set(trial.params) >= {"model.lr"} and "data.fold" not in trial.params
+    assert trial.value == pytest.approx((f1(first) + f1(second)) / 2)

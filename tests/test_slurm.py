@@ -13,32 +13,37 @@ from conftest import TINY
 from small_runs import runs, train
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs pip install .[submitit]")
-JOBS = ["-m", "hydra/launcher=submitit_local", "model.lr=1e-3"]
+SWEEP = ["hydra/launcher=submitit_local", "model.lr=1e-3", "name=job_${data.fold}", "trainer.max_epochs=20"]
 
 
-def test_a_job_that_fails_is_named_and_the_second_start_does_only_what_is_missing(root):
-    sweep = [*JOBS, "name=job_${data.fold}", "trainer.max_epochs=1"]
-    first = train(root, *sweep, "data.fold=0,9", expect=1)
-    assert "1 of 2 runs failed" in first.stderr and "data.fold=9" in first.stderr
-    [done] = runs(root, "job_0")
+@pytest.fixture(scope="module")
+def started(root):
+    """A sweep of two jobs, of which one was preempted and the other fails: the former's run, and what was said."""
+    command = [sys.executable, "-m", "plant_pathology.train", "-m", *TINY, *SWEEP, "data.fold=0,9"]
+    launcher = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not list((root / "runs").glob("job_0-*/checkpoints/*.ckpt")):
+        assert launcher.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    [folder] = runs(root, "job_0")
+    processes = psutil.Process(launcher.pid).children(recursive=True)
+    [task] = [each for each in processes if str(folder) in str([file.path for file in each.open_files()])]
+    task.send_signal(signal.SIGUSR2)
+    _, said = launcher.communicate()
+    assert launcher.returncode == 1
+    return folder, said
+
+
+def test_a_job_that_slurm_preempts_goes_on_where_it_was(root, started):
+    log = "".join(path.read_text() for path in (root / ".hydra" / ".submitit").glob("*/*.out"))
+    assert "continues after" in log and (started[0] / "result.json").exists()
+
+
+def test_a_job_that_fails_is_named_and_the_second_start_does_only_what_is_missing(root, started):
+    done, said = started
+    assert "1 of 2 runs failed" in said and "data.fold=9" in said
     before = (done / "result.json").stat().st_mtime_ns
-    train(root, *sweep, "data.fold=0,1")
+    train(root, "-m", *SWEEP, "data.fold=0,1")
     assert (done / "result.json").stat().st_mtime_ns == before
     index = json.loads((root / "runs" / "sweep.json").read_text())["runs"]
     assert index == [done.name, runs(root, "job_1")[0].name]
-
-
-def test_a_job_that_slurm_preempts_goes_on_where_it_was(root):
-    sweep = [*JOBS, *TINY, "name=preempted", "trainer.max_epochs=30", "data.fold=0"]
-    launcher = subprocess.Popen([sys.executable, "-m", "plant_pathology.train", *sweep], cwd=root)
-    deadline = time.monotonic() + 120
-    while not list((root / "runs").glob("preempted-*/checkpoints/*.ckpt")):
-        assert launcher.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    job = max(int(path.name) for path in (root / ".hydra" / ".submitit").glob("[0-9]*"))
-    [task] = psutil.Process(job).children()
-    task.send_signal(signal.SIGUSR2)
-    assert launcher.wait() == 0
-    [folder] = runs(root, "preempted")
-    log = "".join(path.read_text() for path in (root / ".hydra" / ".submitit" / str(job)).glob("*.out"))
-    assert "continues after" in log and (folder / "result.json").exists()

@@ -21,6 +21,8 @@ class OptunaSearch(Sweeper):
     A search is restartable as its runs are: started again, it launches all trials of the study once more, and finished
     runs answer at once; then it asks for new ones. A run that failed leaves its trial open until it succeeds.
 
+    Folds are not searched: where data.fold is swept, as by train.folds, a trial is a run of each, told their mean.
+
     Args:
         n_trials: in all.
         n_jobs: the size of a batch.
@@ -52,35 +54,39 @@ class OptunaSearch(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = [f"{key}={value}" for key, value in self.params.items()] + arguments
         overrides = {override.get_key_element(): override for override in parser.parse_overrides(given)}
+        folds = [()]
+        if "data.fold" in overrides and overrides["data.fold"].is_sweep_override():
+            folds = [(f"data.fold={fold}",) for fold in overrides.pop("data.fold").sweep_string_iterator()]
         space = {key: distribution(each) for key, each in overrides.items() if each.is_sweep_override()}
         fixed = [
             f"{key}={each.get_value_element_as_str()}"
             for key, each in overrides.items()
             if not each.is_sweep_override()
         ]
-        study = self.study(space)
+        study = self.study(space, folds)
         returns = []
         for start in range(0, self.n_trials, self.n_jobs):
             end = min(start + self.n_jobs, self.n_trials)
             while len(study.trials) < end:
                 study.ask(space)
             trials = study.trials[start:end]
-            jobs = [(*fixed, *(f"{key}={value}" for key, value in trial.params.items())) for trial in trials]
+            configs = [(*fixed, *(f"{key}={value}" for key, value in trial.params.items())) for trial in trials]
             # A run once, though the sampler may ask for it twice.
-            batch = [list(job) for job in dict.fromkeys(jobs)]
+            batch = [[*config, *fold] for config in dict.fromkeys(configs) for fold in folds]
             self.validate_batch_is_legal(batch)
             returns.append(self.launcher.launch(batch, initial_job_idx=start))
             reached = dict(zip(map(tuple, batch), map(value, returns[-1]), strict=True))
-            for trial, job in zip(trials, jobs, strict=True):
-                if not trial.state.is_finished() and reached[job] is not None:
-                    study.tell(trial.number, reached[job])
+            for trial, config in zip(trials, configs, strict=True):
+                scores = [reached[(*config, *fold)] for fold in folds]
+                if not trial.state.is_finished() and None not in scores:
+                    study.tell(trial.number, sum(scores) / len(scores))
         done = [trial for trial in study.trials if trial.state.is_finished()]
         if done:
             best = ", ".join(f"{key}={value}" for key, value in study.best_params.items())
             print(f"{study.study_name}: best of {len(done)}: {study.best_value:.4f} by {best}", flush=True)
         return returns
 
-    def study(self, space: dict[str, Any]) -> Any:
+    def study(self, space: dict[str, Any], folds: list[tuple[str, ...]]) -> Any:
         # Imported here: Hydra imports its plugins on every command.
         import optuna
 
@@ -88,7 +94,7 @@ class OptunaSearch(Sweeper):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         Path(self.config.paths.runs).mkdir(parents=True, exist_ok=True)
-        decisive = [run_of(self.config).identity, {key: repr(space[key]) for key in space}]
+        decisive = [run_of(self.config).identity, {key: repr(space[key]) for key in space}, *filter(None, folds)]
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
         study = optuna.create_study(
             storage=self.storage,

@@ -88,6 +88,10 @@ class Competition:
         """The label column's cells as lists of names."""
         return [cell.split(self.separator) if self.multilabel else [cell] for cell in cells]
 
+    def one_hot(self, labels: Iterable[list[str]]) -> pd.DataFrame:
+        """Lists of names to a column is_<label> of 0 and 1 a label, in the vocabulary's order."""
+        return pd.DataFrame({f"is_{name}": [int(name in row) for row in labels] for name in self.labels})
+
     def read_sample_submission(self, raw: Path) -> pd.DataFrame:
         """The submission's form: the image and label columns, one row a test image.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from plant_pathology.augment import Augment, augment_batch, augment_images
+from plant_pathology.augment import WHOLE, Augment, Growth, augment_batch, augment_images
 from plant_pathology.datastore import Version
 from plant_pathology.index import ARRAY, open_array
 from plant_pathology.shards import Shards, shard_name
@@ -90,14 +90,23 @@ class LabelledImages(Dataset):
 
     Args:
         index: all images, memory-mapped; `places`: which of them are samples here.
+        image_size: side of the stored images, in pixels.
         on_cpu: augment here; otherwise the batch brings what to do on the device.
     """
 
     def __init__(
-        self, index: np.ndarray, places: np.ndarray, shards: Shards, encoding: str, augment: Augment, seed: int
+        self,
+        index: np.ndarray,
+        places: np.ndarray,
+        shards: Shards,
+        encoding: str,
+        image_size: int,
+        augment: Augment,
+        growth: Growth,
+        seed: int,
     ):
         self.index, self.places, self.shards, self.encoding = index, places, shards, encoding
-        self.augment, self.seed, self.on_cpu = augment, seed, True
+        self.image_size, self.augment, self.growth, self.seed, self.on_cpu = image_size, augment, growth, seed, True
         self._drawn: tuple[int, tuple[np.ndarray, np.ndarray]] | None = None
 
     def __len__(self) -> int:
@@ -114,10 +123,11 @@ class LabelledImages(Dataset):
         item = {"targets": torch.from_numpy(rows["targets"].astype(np.float32))}
         if batch.epoch is not None:
             maps, light = (drawn[batch.samples] for drawn in self._draw(batch.epoch))
+            side = self.growth.side(batch.epoch, self.image_size)
             if self.on_cpu:
-                images = augment_images(images, maps, light)
+                images = augment_images(images, maps, light, side)
             else:
-                item |= {"maps": torch.from_numpy(maps), "light": torch.from_numpy(light)}
+                item |= {"maps": torch.from_numpy(maps), "light": torch.from_numpy(light), "side": side}
         return item | {"images": torch.from_numpy(np.stack(list(images)))}
 
     def _draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,10 +145,19 @@ class StoredData(pl.LightningDataModule):
         window: shards that are mixed with each other.
         workers: processes that decode; 0 decodes where it trains.
         seed: of shuffling and augmentation.
+        growth: of training images, epoch by epoch.
     """
 
     def __init__(
-        self, version: Version, fold: int, batch_size: int, window: int, workers: int, augment: Augment, seed: int
+        self,
+        version: Version,
+        fold: int,
+        batch_size: int,
+        window: int,
+        workers: int,
+        augment: Augment,
+        seed: int,
+        growth: Growth = WHOLE,
     ):
         super().__init__()
         self.version, self.batch_size, self.window, self.workers, self.seed = version, batch_size, window, workers, seed
@@ -147,8 +166,9 @@ class StoredData(pl.LightningDataModule):
         if fold not in (folds := np.unique(index["fold"]).tolist()):
             raise StageError(f"data.fold={fold}: {version.ref} has the folds {', '.join(map(str, folds))}")
         held_out = index["fold"] == fold
+        stored = self.manifest["encoding"], self.manifest["image_size"]
         self.training, self.validation = (
-            LabelledImages(index, np.flatnonzero(rows), Shards(version.open), self.manifest["encoding"], augment, seed)
+            LabelledImages(index, np.flatnonzero(rows), Shards(version.open), *stored, augment, growth, seed)
             for rows in (~held_out, held_out)
         )
         if len(self.training) < batch_size:
@@ -178,7 +198,9 @@ class StoredData(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """(n, side, side, 3) uint8 to (n, 3, side, side) in [0, 1], augmented where the batch brings draws."""
         images = batch["images"].permute(0, 3, 1, 2).float() / 255
-        return batch | {"images": augment_batch(images, batch["maps"], batch["light"]) if "maps" in batch else images}
+        if "maps" in batch:
+            images = augment_batch(images, batch["maps"], batch["light"], batch["side"])
+        return batch | {"images": images}
 
     def _loader(self, dataset: LabelledImages, sampler: Sampler) -> DataLoader:
         return DataLoader(

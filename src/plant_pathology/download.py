@@ -48,7 +48,8 @@ def main(cfg: DictConfig) -> None:
 def has_credentials() -> bool:
     """Whether the client will find a token where it looks for one."""
     home = Path.home() / ".kaggle"
-    legacy = Path(os.environ.get("KAGGLE_CONFIG_DIR", home)) / "kaggle.json"
+    elsewhere = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "kaggle"
+    legacy = Path(os.environ.get("KAGGLE_CONFIG_DIR") or (home if home.exists() else elsewhere)) / "kaggle.json"
     files = [home / "access_token", home / "access_token.txt", home / "credentials.json", legacy]
     named = os.environ.get("KAGGLE_API_TOKEN") or (os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY"))
     return bool(named) or any(path.exists() for path in files)

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from plant_pathology.augment import Augment
+from plant_pathology.augment import Augment, Growth
 from plant_pathology.checkpoints import BestCheckpoint, ResumePoints, WholeCheckpoints, latest_sound, step_of
 from plant_pathology.data import StoredData
 from plant_pathology.history import DataWait, History
@@ -53,8 +53,8 @@ def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
         mirror: where checkpoints and metrics go as they are written.
 
     Returns:
-        f1 (sample-F1 on the validation fold), threshold, epoch (from 0), epochs, seconds, images_per_second, data_wait,
-        network, and stopped: why the run ended before its time, or None.
+        f1 (sample-F1 on the validation fold, each image seen in data.views views), threshold, epoch (from 0), epochs,
+        seconds, images_per_second, data_wait, network, and stopped: why the run ended before its time, or None.
 
     Raises:
         StageError: the config describes no training.
@@ -75,6 +75,7 @@ def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
         cfg.data.workers,
         Augment(**cfg.data.augment),
         cfg.seed,
+        Growth(**cfg.data.grow, epochs=cfg.trainer.max_epochs),
     )
     classifier = build(cfg, data.manifest)
     waiting = DataWait()
@@ -86,12 +87,14 @@ def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
     with logger_of(run, step_of(checkpoint) if checkpoint else 0) as logger:
         trainer = trainer_of(cfg, folder, logger, waiting, [history, *ends, BestCheckpoint(folder), points])
         trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        classifier.views = cfg.data.views
         trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
     probabilities, targets = classifier.validation_results()
     threshold, f1 = best_threshold(probabilities, targets, data.manifest["multilabel"])
     names = [name.decode() for name in data.validation.column("image")]
     write_predictions(folder / "validation.csv", names, targets, probabilities, data.manifest["labels"])
     network = {"name": cfg.model.name, "image_size": data.manifest["image_size"], **classifier.normalization}
+    network |= {"views": cfg.data.views}
     stopped = next((rule.reason for rule in ends if rule.reason), None)
     return {"f1": f1, "threshold": threshold, **history.summary(), "stopped": stopped, "network": network}
 

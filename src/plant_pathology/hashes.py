@@ -20,6 +20,12 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_hash(folder: Path) -> str:
+    """One hash for the names and bytes of all files in the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return content_hash({path.relative_to(folder).as_posix(): file_hash(path) for path in files})
+
+
 def sealed(content: dict[str, Any]) -> bytes:
     """A manifest as JSON that tells when a byte of it is not what was written."""
     return (json.dumps(content | {"seal": content_hash(content)}, indent=1) + "\n").encode()

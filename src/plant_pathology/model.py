@@ -4,11 +4,13 @@ import numpy as np
 import pytorch_lightning as pl
 import timm
 import torch
-from timm.optim import param_groups_weight_decay
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor
 from torch.nn import functional
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torchmetrics import MeanMetric
 
+from plant_pathology import symmetries
 from plant_pathology.metrics import best_threshold
 
 
@@ -21,7 +23,11 @@ class Classifier(pl.LightningModule):
         outputs: number of labels.
         multilabel: a sigmoid a label; otherwise one softmax.
         lr: peak learning rate, reached after the share `warmup` of all steps; cosine to zero from there.
+        layer_decay: each layer's learning rate as a share of that of the layer above it; the head has all of `lr`
+            (Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT).
         weight_decay: of matrices and kernels; none on biases and norms.
+        schedule: by "step"; by "epoch" it is a plain cosine without warm-up.
+        double_sigmoid: the loss takes probabilities for logits, a mistake to be measured.
     """
 
     def __init__(
@@ -31,8 +37,11 @@ class Classifier(pl.LightningModule):
         outputs: int,
         multilabel: bool,
         lr: float,
+        layer_decay: float,
         weight_decay: float,
         warmup: float,
+        schedule: str,
+        double_sigmoid: bool,
     ):
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -47,6 +56,7 @@ class Classifier(pl.LightningModule):
         self.train_loss = MeanMetric(nan_strategy="disable")
         self.train_loss.persistent(True)
         self.validated: list[tuple[Tensor, Tensor]] = []
+        self.views = 1  # of each image, whose mean probabilities are validated
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, side, side) in [0, 1] to (n, outputs) logits."""
@@ -63,9 +73,9 @@ class Classifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        logits = self(batch["images"])
-        self.log("val_loss", self._loss(logits, batch["targets"]), batch_size=len(batch["targets"]))
-        self.validated.append((self.probabilities(logits), batch["targets"]))
+        logits = [self(images) for images in symmetries.views(batch["images"], self.views)]
+        self.log("val_loss", self._loss(logits[0], batch["targets"]), batch_size=len(batch["targets"]))
+        self.validated.append((sum(map(self.probabilities, logits)) / len(logits), batch["targets"]))
 
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()
@@ -76,7 +86,7 @@ class Classifier(pl.LightningModule):
         self.log("val_threshold", threshold)
         if self.trainer.optimizers:
             # Not by Lightning's monitor, which has none of an epoch that is continued.
-            self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+            self.log("lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
 
     def validation_results(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the validation that ran last: (n, outputs) probabilities and (n, outputs) targets, in order."""
@@ -87,18 +97,30 @@ class Classifier(pl.LightningModule):
         return logits.float().sigmoid() if self.hparams.multilabel else logits.float().softmax(dim=1)
 
     def configure_optimizers(self) -> dict:
-        parameters = param_groups_weight_decay(self.network, self.hparams.weight_decay)
-        optimizer = torch.optim.AdamW(parameters, lr=self.hparams.lr)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
+        groups = self._parameter_groups()
+        # Not on a GPU: Lightning clips no gradients that the optimizer itself unscales.
+        optimizer = torch.optim.AdamW(groups, lr=self.hparams.lr, fused=self.device.type == "cpu")
+        if self.hparams.schedule == "epoch":
+            return {"optimizer": optimizer, "lr_scheduler": CosineAnnealingLR(optimizer, self.trainer.max_epochs)}
+        schedule = OneCycleLR(
             optimizer,
-            max_lr=self.hparams.lr,
+            max_lr=[self.hparams.lr * group.get("lr_scale", 1.0) for group in groups],
             total_steps=int(self.trainer.estimated_stepping_batches),
             pct_start=float(self.hparams.warmup),
             cycle_momentum=False,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _parameter_groups(self) -> list[dict]:
+        """From the input to the head; those of one layer share a learning rate."""
+        decay = self.hparams.weight_decay
+        if self.hparams.layer_decay == 1:
+            return param_groups_weight_decay(self.network, decay)
+        return param_groups_layer_decay(self.network, decay, layer_decay=self.hparams.layer_decay)
+
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.hparams.double_sigmoid:
+            logits = logits.sigmoid()
         if self.hparams.multilabel:
             return functional.binary_cross_entropy_with_logits(logits, targets)
         return functional.cross_entropy(logits, targets)

@@ -17,7 +17,7 @@ from plant_pathology.competition import Competition
 from plant_pathology.stage import StageError, checkout, read_json, stage, whole_folder, write_json
 from plant_pathology.wheels import wheel_of_installed, wheel_of_modules
 
-KERNEL_MODULES = ("__init__", "images", "metrics", "predict")
+KERNEL_MODULES = ("__init__", "images", "metrics", "predict", "symmetries")
 STAGES_BEFORE = ("prepare", "push", "sweep", "select")
 NOTEBOOK = Path("notebooks/submission.ipynb")
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from plant_pathology.images import ImageError, decode
 from plant_pathology.metrics import decide
+from plant_pathology.symmetries import views
 
 BATCH = 32
 
@@ -41,6 +42,7 @@ class Bundle:
         self.thresholds = np.array([self.spec["thresholds"][label] for label in self.labels])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.networks = [self._load(folder, member) for member in self.spec["members"]]
+        self.sides = sorted({member["image_size"] for member in self.spec["members"]})
 
     def probabilities(self, paths: Sequence[Path]) -> tuple[np.ndarray, list[str]]:
         """Predict every image; memory does not grow with their number.
@@ -50,13 +52,14 @@ class Bundle:
         """
         rows, problems = [], []
         batches = (len(paths) + BATCH - 1) // BATCH
-        bar = tqdm(decoded_batches(paths, self.spec["image_size"]), "predict", batches, unit="batch", disable=None)
+        bar = tqdm(decoded_batches(paths, self.sides), "predict", batches, unit="batch", disable=None)
         for batch in bar:
             readable = np.array([not isinstance(image, ImageError) for image in batch])
             problems += [str(image) for image in batch if isinstance(image, ImageError)]
             row = np.zeros((len(batch), len(self.labels)), np.float32)
             if readable.any():
-                row[readable] = self._forward(np.stack([batch[i] for i in np.flatnonzero(readable)]))
+                squares = zip(*(batch[i] for i in np.flatnonzero(readable)), strict=True)
+                row[readable] = self._forward(dict(zip(self.sides, map(np.stack, squares), strict=True)))
             rows.append(row)
         return np.concatenate(rows) if rows else np.zeros((0, len(self.labels)), np.float32), problems
 
@@ -75,24 +78,31 @@ class Bundle:
         return network.eval().to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def _forward(self, images: np.ndarray) -> np.ndarray:
-        """(n, side, side, 3) uint8 to (n, labels) probabilities, averaged over the members by weight."""
-        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
+    def _forward(self, images: dict[int, np.ndarray]) -> np.ndarray:
+        """(n, side, side, 3) uint8 by side to (n, labels) probabilities, averaged over views, and members by weight.
+
+        Probabilities are averaged, not log-odds, which a single member that is sure and wrong would decide.
+        """
+        pixels = {
+            side: torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2).float() / 255
+            for side, squares in images.items()
+        }
         total = 0.0
         for member, network in zip(self.spec["members"], self.networks, strict=True):
             mean, std = (torch.tensor(member[key], device=self.device).view(3, 1, 1) for key in ("mean", "std"))
-            logits = network(((pixels - mean) / std).contiguous(memory_format=torch.channels_last)).float()
-            each = logits.sigmoid() if self.spec["multilabel"] else logits.softmax(dim=1)
-            total = total + member["weight"] * each
+            for view in views((pixels[member["image_size"]] - mean) / std, member["views"]):
+                logits = network(view.contiguous(memory_format=torch.channels_last)).float()
+                each = logits.sigmoid() if self.spec["multilabel"] else logits.softmax(dim=1)
+                total = total + member["weight"] / member["views"] * each
         return total.cpu().numpy()
 
 
-def decoded_batches(paths: Sequence[Path], side: int) -> Iterator[list[np.ndarray | ImageError]]:
-    """Decode in threads, one batch ahead of whoever takes them."""
+def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[list[list[np.ndarray] | ImageError]]:
+    """Decode in threads, one batch ahead of whoever takes them: each image once for every side."""
 
-    def decode_or_error(path: Path) -> np.ndarray | ImageError:
+    def decode_or_error(path: Path) -> list[np.ndarray] | ImageError:
         try:
-            return decode(path, side)
+            return [decode(path, side) for side in sides]
         except ImageError as error:
             return error
 

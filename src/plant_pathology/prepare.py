@@ -5,12 +5,10 @@ new images cost only themselves. Every bad line and file is named in one list.
 """
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from omegaconf import DictConfig
 
 from plant_pathology import duplicates, eda
@@ -59,7 +57,7 @@ def main(cfg: DictConfig) -> None:
         good = good.join(decoded.facts(good["image"]))
         good["group"], repeated = duplicates.find(good, prepare.near_bits)
         kept = duplicates.resolve(good, prepare.duplicates)
-        targets = one_hot(kept["labels"], competition.labels)
+        targets = competition.one_hot(kept["labels"])
         kept["fold"] = folds(targets.to_numpy(), kept["group"], prepare.folds, cfg.seed)
         with whole_folder(reports) as folder:
             eda.draw(good, repeated, images, competition, folder)
@@ -152,11 +150,6 @@ def write_shards(names: list[str], decoded: Decoded, folder: Path, prepare: Dict
     return pd.DataFrame(places, columns=["shard", "row"])
 
 
-def one_hot(labels: Iterable[list[str]], vocabulary: list[str]) -> pd.DataFrame:
-    """Lists of names to a column is_<label> of 0 and 1 a label, in the vocabulary's order."""
-    return pd.DataFrame({f"is_{name}": [int(name in row) for row in labels] for name in vocabulary})
-
-
 def folds(targets: np.ndarray, groups: pd.Series, count: int, seed: int) -> np.ndarray:
     """Deal images to folds with about equal label counts, a group never to two.
 
@@ -170,6 +163,9 @@ def folds(targets: np.ndarray, groups: pd.Series, count: int, seed: int) -> np.n
     Raises:
         StageError: there are fewer groups than folds.
     """
+    # Imported here, so that bad input is told of without waiting for scikit-learn.
+    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
+
     merged = pd.DataFrame(targets).groupby(groups.to_numpy()).max()
     if not 2 <= count <= len(merged):
         raise StageError(f"prepare.folds={count}: {len(merged)} different images allow 2 to {len(merged)} folds")

@@ -3,29 +3,20 @@
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
 
 from plant_pathology.competition import Competition
+from plant_pathology.form import Check, check_submission
+from plant_pathology.hashes import folder_hash
 from plant_pathology.metrics import sample_f1
-from plant_pathology.predict import submission_of
-from plant_pathology.prepare import one_hot
 from plant_pathology.sandbox import Outcome, run_kernel
 from plant_pathology.stage import StageError, read_json, stage, whole_file, write_json
 
 # Belongs to training; a kernel that imports it would fail or crawl on Kaggle.
 FORBIDDEN = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "dvc"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that must hold before the kernel is worth a submission."""
-
-    passed: bool
-    detail: str
 
 
 @stage
@@ -46,10 +37,10 @@ def main(cfg: DictConfig) -> None:
         outcome = run_kernel(kernels / "submission", inputs, working, timeout_s=cfg.rehearse.timeout_s)
         print(outcome.log, end="")
         submitted = working / "submission.csv"
-        expected, _ = submission_of(bundle, raw / competition.test_images, raw / competition.sample_submission)
-        checks = check(outcome, submitted, expected, form, competition)
+        checks = check(outcome, submitted, form, competition)
         score = None
         if checks["submission"].passed:
+            checks["equal"] = check_equal(submitted, bundle, raw, competition)
             with whole_file(reports / "submission.csv") as work:
                 shutil.copyfile(submitted, work)
             if cfg.rehearse.solution:
@@ -62,6 +53,7 @@ def main(cfg: DictConfig) -> None:
             "competition": competition.name,
             "synthetic": competition.synthetic,
             "isolation": outcome.isolation,
+            "sha256": {part: folder_hash(kernels / part) for part in ("dataset", "submission")},
             "images": len(form),
             "seconds": round(outcome.seconds, 2),
             "peak_memory_mb": outcome.peak_memory // 2**20,
@@ -99,12 +91,10 @@ def place_file(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def check(
-    outcome: Outcome, submitted: Path, expected: pd.DataFrame, form: pd.DataFrame, competition: Competition
-) -> dict[str, Check]:
+def check(outcome: Outcome, submitted: Path, form: pd.DataFrame, competition: Competition) -> dict[str, Check]:
     """Everything that is known to fail a submission, named as the check that finds it."""
     brought = sorted(FORBIDDEN & set(outcome.modules))
-    checks = {
+    return {
         "runs": Check(outcome.error is None, last_line(outcome.error) or f"{outcome.seconds:.1f} s"),
         "offline": Check(not outcome.network, f"network off by {outcome.isolation}"),
         "imports": Check(
@@ -112,13 +102,6 @@ def check(
         ),
         "submission": check_submission(submitted, form, competition),
     }
-    if checks["submission"].passed:
-        theirs = pd.read_csv(submitted, dtype=str, keep_default_na=False)
-        differing = int((expected != theirs).any(axis=1).sum())
-        checks["equal"] = Check(
-            not differing, f"{differing} of {len(expected)} rows differ from the repository's predictions"
-        )
-    return checks
 
 
 def last_line(error: str | None) -> str:
@@ -126,21 +109,15 @@ def last_line(error: str | None) -> str:
     return (error or "").strip().rpartition("\n")[2]
 
 
-def check_submission(path: Path, form: pd.DataFrame, competition: Competition) -> Check:
-    """Columns, images and their order as sample_submission.csv has them; labels of the vocabulary in every row."""
-    if not path.exists():
-        return Check(False, "the kernel wrote no submission.csv")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if list(table.columns) != list(form.columns):
-        return Check(False, f"columns are {list(table.columns)}, not {list(form.columns)}")
-    images = table[competition.image_column]
-    if list(images) != list(form[competition.image_column]):
-        return Check(False, "the images are not those of sample_submission.csv in its order")
-    rows = competition.label_lists(table[competition.label_column])
-    wrong = [image for image, row in zip(images, rows, strict=True) if not set(row) <= set(competition.labels)]
-    if wrong:
-        return Check(False, f"{len(wrong)} rows have empty or unknown labels, {wrong[0]} first")
-    return Check(True, f"{len(table)} rows")
+def check_equal(path: Path, bundle: Path, raw: Path, competition: Competition) -> Check:
+    """Row by row what the repository itself predicts."""
+    # Imported here, so that a kernel that fails is told of without waiting for torch.
+    from plant_pathology.predict import submission_of
+
+    expected, _ = submission_of(bundle, raw / competition.test_images, raw / competition.sample_submission)
+    theirs = pd.read_csv(path, dtype=str, keep_default_na=False)
+    differing = int((expected != theirs).any(axis=1).sum())
+    return Check(not differing, f"{differing} of {len(expected)} rows differ from the repository's predictions")
 
 
 def score_of(submitted: Path, solution: Path, competition: Competition) -> float:
@@ -156,7 +133,7 @@ def score_of(submitted: Path, solution: Path, competition: Competition) -> float
         missing = both[both.isna().any(axis=1)][competition.image_column]
         raise StageError(f"rehearse.solution={solution} has no row for {len(missing)} images, {missing.iloc[0]} first")
     predicted, true = (
-        one_hot(competition.label_lists(both[f"{competition.label_column}_{side}"]), competition.labels)
+        competition.one_hot(competition.label_lists(both[f"{competition.label_column}_{side}"]))
         for side in ("ours", "true")
     )
     return sample_f1(predicted, true)

@@ -20,7 +20,7 @@ from plant_pathology.datastore import Version, open_version
 from plant_pathology.stage import StageError, read_json, whole_file
 
 IDENTITY = ("seed", "competition", "data", "model", "trainer")
-CODE = ("augment", "checkpoints", "data", "fit", "index", "metrics", "model", "shards")
+CODE = ("augment", "checkpoints", "data", "fit", "index", "metrics", "model", "shards", "symmetries")
 RUN, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.csv", "checkpoints", "result.json"
 FAILURE, STOP, CONTINUE, JOB = "failure.txt", "stop", "continue", "job.json"
 SWEEP = ".sweep"  # an empty file for every run of the sweep under way
@@ -66,7 +66,9 @@ def run_of(cfg: DictConfig) -> Run:
         code.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     identity = {"config": config, "data": version.sha256, "code": code.hexdigest()}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{cfg.name}-{digest}")
+    # Fold 0 is called as it would be without folds, so that training more of them keeps it.
+    fold = f"-fold{cfg.data.fold}" if cfg.data.fold else ""
+    return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{cfg.name}{fold}-{digest}")
 
 
 @contextmanager

@@ -1,73 +1,140 @@
-"""Stage: the sweep's runs to a leaderboard and the bundle that predicts. Reads no images, trains nothing."""
+"""Stage: the sweep's runs to a leaderboard, an ensemble with its thresholds, and the bundle that predicts.
+
+Reads predictions, no images; trains nothing.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from omegaconf import DictConfig
-from safetensors.torch import save_file
 
+from plant_pathology import ensemble
+from plant_pathology.bootstrap import interval
+from plant_pathology.bundle import write_bundle
 from plant_pathology.competition import Competition
-from plant_pathology.cost import dollars
-from plant_pathology.metrics import decide, sample_f1
-from plant_pathology.stage import StageError, stage, whole_file, whole_folder, write_json
+from plant_pathology.configurations import Configuration, comparable, leaderboard, read_configurations
+from plant_pathology.crossfit import best_choice, both_thresholds, crossfit
+from plant_pathology.ensemble import Budget, blend
+from plant_pathology.metrics import decide
+from plant_pathology.stage import StageError, check_values, stage, whole_file, write_json
 from plant_pathology.sweep import sweep_results
+from plant_pathology.thresholds import shrunk
+
+RESOURCES = ("networks", "megabytes", "seconds")
+RANGES = {
+    "select.networks": (1, 1000),
+    "select.megabytes": (0.0, 1e6),
+    "select.seconds": (0.0, 1e6),
+}
 
 
 @stage
 def main(cfg: DictConfig) -> None:
+    check_values(cfg, ranges=RANGES)
     competition = Competition.from_config(cfg)
     runs, reports = Path(cfg.paths.runs), Path(cfg.paths.reports)
     results = sweep_results(runs)
-    board = leaderboard(results, runs, competition)
-    best = results[0]
-    predictions = pd.read_csv(runs / best["run"] / "validation.csv", dtype={"image": str})
-    scores = label_scores(predictions, best["threshold"], competition)
-    write_bundle(Path(cfg.paths.models) / "best", runs, best, predictions, competition)
+    configurations = read_configurations(results, runs, competition)
+    board = leaderboard(configurations, competition)
+    candidates, budget = affordable(comparable(configurations), cfg)
+    best = candidates[0]
+    stack = np.stack([each.probabilities for each in candidates])
+    scores = crossfit(stack, best.true, budget, competition.multilabel, cfg.seed)
+    single = best_choice({"best_1": scores.pop("best_1")})
+    together = best_choice(scores)
+    counts = ensemble.picks(stack, best.true, budget, competition.multilabel)[together.rule]
+    accepted = bool(together.f1.mean() > single.f1.mean() and (counts > 0).sum() > 1)
+    if not accepted:
+        counts = np.eye(len(candidates), dtype=int)[0]
+    choice = together if accepted else single
+    probabilities = blend(stack, counts)
+    common, own = both_thresholds(probabilities, best.true, competition.multilabel)
+    used = shrunk(common, own, choice.share)
+
+    score = {"metric": "sample_f1", "validation": float(choice.f1.mean()), **bounds(choice.f1)}
+    weights = counts / counts.sum()
+    members = {each.name: (each, weight) for each, weight in zip(candidates, weights, strict=True) if weight}
+    write_bundle(Path(cfg.paths.models) / "best", members, used, score, competition)
     write_table(reports / "leaderboard.csv", board)
-    write_table(reports / "labels.csv", scores)
+    write_table(reports / "labels.csv", label_scores(probabilities, best.true, used, competition))
+    write_table(reports / "ensemble.csv", ensemble_table(members))
+    write_table(reports / "thresholds.csv", thresholds_table(common, own, used, competition))
+    write_table(reports / "predictions.csv", predictions_table(best, probabilities, competition))
+    gains = {
+        "ensemble": difference(together.f1, single.f1),
+        "thresholds": difference(choice.f1, choice.common),
+    }
     write_json(
         reports / "metrics.json",
         {
             "competition": competition.name,
             "synthetic": competition.synthetic,
-            "run": best["run"],
-            "sample_f1": best["f1"],
+            "run": best.name,
+            "run_f1": best.sample_f1,
+            "sample_f1": score["validation"],
+            "low": score["low"],
+            "high": score["high"],
+            "ensemble": {"used": accepted, "rule": together.rule, "configurations": len(members), **gains["ensemble"]},
+            "thresholds": {"share": choice.share, **gains["thresholds"]},
+            "kernel": dict(zip(RESOURCES, np.round(budget.costs[counts > 0].sum(axis=0), 4).tolist(), strict=True)),
+            "configurations": len(configurations),
             "runs": len(results),
             "train_seconds": sum(result["seconds"] for result in results),
         },
     )
-    print(f"{best['run']} is the best of {len(results)} runs, sample-F1 {best['f1']:.4f} on {competition.title}")
-
-
-def leaderboard(results: list[dict[str, Any]], runs: Path, competition: Competition) -> pd.DataFrame:
-    """A row a run, best first."""
-    return pd.DataFrame(
-        {
-            "run": result["run"],
-            "sample_f1": round(result["f1"], 6),
-            "model": result["config"]["model"]["name"],
-            "lr": result["config"]["model"]["lr"],
-            "best_epoch": result["epoch"] + 1,
-            "epochs": result["epochs"],
-            "threshold": round(result["threshold"], 3),
-            "stopped": result["stopped"] or "",
-            "seconds": result["seconds"],
-            "dollars": round(dollars(runs / result["run"]), 4),
-            "images_per_second": result["images_per_second"],
-            "data": result["data_ref"],
-            "competition": competition.name,
-        }
-        for result in results
+    print(
+        f"{best.name} is the best of {len(configurations)} configurations, sample-F1 {best.sample_f1:.4f}"
+        f" on {competition.title}"
     )
+    use = "used" if accepted else "not used"
+    print(f"ensemble ({together.rule}) against the best single: {worth(gains['ensemble'])}; {use}")
+    way = f"{choice.share:.0%} of the way from the common {common:.2f}"
+    print(f"thresholds of their own, {way}: {worth(gains['thresholds'])}")
+    print(f"the bundle: sample-F1 {score['validation']:.4f} on rows that it was not selected on")
 
 
-def label_scores(predictions: pd.DataFrame, threshold: float, competition: Competition) -> pd.DataFrame:
-    """Precision, recall and F1 of each label on the validation fold."""
-    probabilities, true = probabilities_and_truth(predictions, competition)
-    chosen = decide(probabilities, threshold, competition.multilabel)
+def affordable(configurations: list[Configuration], cfg: DictConfig) -> tuple[list[Configuration], Budget]:
+    """Those that fit the kernel alone, and what all of them may cost together.
+
+    Raises:
+        StageError: none does.
+    """
+    limits = np.array([cfg.select[key] for key in RESOURCES], float)
+    costs = np.array([each.cost for each in configurations], float)
+    fitting = (costs <= limits).all(axis=1)
+    if not fitting.any():
+        keys = [key for key, least, limit in zip(RESOURCES, costs.min(axis=0), limits, strict=True) if least > limit]
+        raise StageError(
+            f"no configuration fits the kernel: raise {', '.join(f'select.{key}' for key in keys or RESOURCES)}; the"
+            f" best one takes {', '.join(f'{key}={cost:.4g}' for key, cost in zip(RESOURCES, costs[0], strict=True))}"
+        )
+    return [each for each, fits in zip(configurations, fitting, strict=True) if fits], Budget(costs[fitting], limits)
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    """Mean of the paired differences of rows, with its interval; noise where that holds 0."""
+    limits = bounds(ours - theirs)
+    noise = limits["low"] <= 0 <= limits["high"]
+    return {"gain": float((ours - theirs).mean()), **limits, "noise": bool(noise)}
+
+
+def bounds(scores: np.ndarray) -> dict[str, float]:
+    return dict(zip(("low", "high"), interval(scores), strict=True))
+
+
+def worth(gain: dict[str, Any]) -> str:
+    """As a person reads it: +0.012 (0.003 to 0.021)."""
+    noise = ", noise: the interval holds 0" if gain["noise"] else ""
+    return f"{gain['gain']:+.4f} ({gain['low']:.4f} to {gain['high']:.4f}){noise}"
+
+
+def label_scores(
+    probabilities: np.ndarray, true: np.ndarray, thresholds: np.ndarray, competition: Competition
+) -> pd.DataFrame:
+    """Precision, recall and F1 of each label, as the bundle decides."""
+    chosen = decide(probabilities, thresholds, competition.multilabel)
     hits = (chosen & true).sum(axis=0)
     predicted, actual = chosen.sum(axis=0), true.sum(axis=0)
     return pd.DataFrame(
@@ -81,70 +148,30 @@ def label_scores(predictions: pd.DataFrame, threshold: float, competition: Compe
     ).round(4)
 
 
-def probabilities_and_truth(predictions: pd.DataFrame, competition: Competition) -> tuple[np.ndarray, np.ndarray]:
-    """A run's validation.csv as (n, labels) probabilities and (n, labels) bool truth."""
-    probabilities, true = (predictions[[prefix + label for label in competition.labels]] for prefix in ("p_", "is_"))
-    return probabilities.to_numpy(np.float32), true.to_numpy(bool)
+def ensemble_table(members: dict[str, tuple[Configuration, float]]) -> pd.DataFrame:
+    """A row a configuration that the bundle carries, heaviest first."""
+    table = pd.DataFrame(
+        {
+            "configuration": name,
+            "weight": round(weight, 4),
+            "networks": len(configuration.results),
+            "sample_f1": round(configuration.sample_f1, 6),
+        }
+        for name, (configuration, weight) in members.items()
+    )
+    return table.sort_values("weight", ascending=False, kind="stable")
 
 
-def write_bundle(
-    folder: Path, runs: Path, best: dict[str, Any], predictions: pd.DataFrame, competition: Competition
-) -> None:
-    """Weights as safetensors, and bundle.json with all else that predicting takes."""
-    probabilities, true = probabilities_and_truth(predictions, competition)
-    reached = sample_f1(decide(probabilities, best["threshold"], competition.multilabel), true)
-    if not np.isclose(reached, best["f1"]):
-        raise StageError(
-            f"{runs / best['run']}: validation.csv gives sample-F1 {reached:.6f}, result.json says {best['f1']:.6f};"
-            f" delete the folder and start the sweep again"
-        )
-    checkpoint = torch.load(runs / best["run"] / "best.ckpt", map_location="cpu", weights_only=True)
-    prefix = "network."
-    weights = {
-        key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
-    }
-    network = best["network"]
-    with whole_folder(folder) as work:
-        name = f"{best['run']}.safetensors"
-        save_file({key: value.contiguous() for key, value in weights.items()}, work / name)
-        (work / name).chmod(0o644)
-        write_json(
-            work / "bundle.json",
-            {
-                "competition": competition.name,
-                "title": competition.title,
-                "synthetic": competition.synthetic,
-                "test_images": competition.test_images,
-                "sample_submission": competition.sample_submission,
-                "image_column": competition.image_column,
-                "label_column": competition.label_column,
-                "separator": competition.separator,
-                "multilabel": competition.multilabel,
-                "labels": competition.labels,
-                "image_size": network["image_size"],
-                "thresholds": dict.fromkeys(competition.labels, best["threshold"]),
-                "fallback": most_frequent(true, competition),
-                "members": [
-                    {
-                        "run": best["run"],
-                        "architecture": network["name"],
-                        "weights": name,
-                        "weight": 1.0,
-                        "mean": network["mean"],
-                        "std": network["std"],
-                    }
-                ],
-                "score": {"metric": "sample_f1", "validation": best["f1"]},
-                "data": {"ref": best["data_ref"], "sha256": best["data"]},
-                "runs": [{key: best[key] for key in ("run", "f1", "epoch", "config", "code")}],
-            },
-        )
+def thresholds_table(common: float, own: np.ndarray, used: np.ndarray, competition: Competition) -> pd.DataFrame:
+    table = pd.DataFrame({"label": competition.labels, "common": common, "tuned": own, "used": used})
+    return table.round(4)
 
 
-def most_frequent(true: np.ndarray, competition: Competition) -> str:
-    """The label set that stands in most rows, as a submission spells it."""
-    sets, counts = np.unique(true, axis=0, return_counts=True)
-    return competition.separator.join(np.array(competition.labels)[sets[counts.argmax()]])
+def predictions_table(best: Configuration, probabilities: np.ndarray, competition: Competition) -> pd.DataFrame:
+    """What the bundle's networks say of images that they have not seen: image, fold, is_<label>…, p_<label>…"""
+    true = pd.DataFrame(best.true.astype(int), columns=[f"is_{label}" for label in competition.labels])
+    predicted = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in competition.labels])
+    return pd.concat([pd.Series(best.images, name="image"), pd.Series(best.fold, name="fold"), true, predicted], axis=1)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

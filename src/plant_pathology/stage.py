@@ -71,7 +71,7 @@ def run_verb(verbs: Mapping[str, Callable[[DictConfig], None]], usage: str) -> N
 
 def check_values(
     cfg: DictConfig,
-    choices: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    choices: Mapping[str, Sequence[Any]] = MappingProxyType({}),
     ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> None:
     """Refuse values that cannot be, before anything is done with them.
@@ -86,7 +86,7 @@ def check_values(
     """
     for key, options in choices.items():
         if (value := OmegaConf.select(cfg, key)) not in options:
-            raise StageError(f"{key}={value}: choose one of {', '.join(options)}")
+            raise StageError(f"{key}={value}: choose one of {', '.join(map(str, options))}")
     for key, (low, high) in ranges.items():
         value = OmegaConf.select(cfg, key)
         whole = isinstance(low, int) and isinstance(high, int)

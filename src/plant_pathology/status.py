@@ -12,11 +12,12 @@ from rich.live import Live
 from rich.table import Table
 
 from plant_pathology.cost import Machine, hours, machine_of
-from plant_pathology.runs import FAILURE, METRICS, RESULT, RUN, STOP, epochs, in_training, job_of
+from plant_pathology.runs import CHECKPOINTS, FAILURE, METRICS, RESULT, RUN, STOP, epochs, in_training, job_of
 from plant_pathology.stage import read_json
 
 WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+PATIENCE = 300  # seconds, and three epochs: a run elsewhere that told nothing for so long was interrupted
 COLOURS = {RUNNING: "green", FINISHED: "bold", STOPPED: "yellow", FAILED: "red", INTERRUPTED: "red"}
 
 
@@ -57,16 +58,20 @@ def status_of(folder: Path) -> Status:
     """What a run's folder tells, also while it is written."""
     rows = epochs(folder)
     planned, left = None, None
-    state, note = _state(folder)
+    state, note = _state(folder, rows)
     if (folder / RUN).exists():
         planned = read_json(folder / RUN, f"delete {folder}")["config"]["trainer"]["max_epochs"]
     if state == RUNNING and rows:
-        since = time.time() - (folder / METRICS).stat().st_mtime
-        left = max(0.0, (planned - len(rows)) * rows[-1]["seconds"] - since)
+        left = max(0.0, (planned - len(rows)) * rows[-1]["seconds"] - silence(folder))
     return Status(folder.name, state, rows, planned, left, machine_of(folder), note)
 
 
-def _state(folder: Path) -> tuple[str, str]:
+def silence(folder: Path) -> float:
+    """Seconds since a run's last epoch was over."""
+    return time.time() - (folder / METRICS).stat().st_mtime
+
+
+def _state(folder: Path, rows: list[dict[str, float]]) -> tuple[str, str]:
     if (folder / RESULT).exists():
         stopped = read_json(folder / RESULT, f"delete {folder}")["stopped"]
         return (STOPPED, stopped) if stopped else (FINISHED, "")
@@ -76,6 +81,11 @@ def _state(folder: Path) -> tuple[str, str]:
         return FAILED, failure_cause(folder)
     if "state" in (job := job_of(folder)):
         return job["state"], f"job {job['job']}"
+    if rows and not (folder / CHECKPOINTS).exists():
+        # Brought here to be looked at; where it trains, nobody can see its lock from here.
+        silent = silence(folder)
+        state = RUNNING if silent < PATIENCE + 3 * rows[-1]["seconds"] else INTERRUPTED
+        return state, f"elsewhere, heard of {duration(max(0, silent))} ago"
     return (INTERRUPTED if (folder / RUN).exists() else WAITING), ""
 
 

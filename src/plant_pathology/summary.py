@@ -24,7 +24,8 @@ def main() -> None:
         sys.exit(f"error: {error.filename} does not exist: run `make repro`")
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(leaderboard(board, metrics))
-    console.print(f"best       {metrics['run']}, sample-F1 {metrics['sample_f1']:.4f} on the validation fold")
+    console.print(f"best       {metrics['run']}, sample-F1 {metrics['run_f1']:.4f} out of fold")
+    console.print(f"bundle     {bundle(metrics)}")
     console.print(
         f"rehearsal  {rehearsal['verdict']}: {rehearsal['images']} test images in {rehearsal['seconds']:.0f} s,"
         f" {rehearsal['peak_memory_mb']} MB, network off by {rehearsal['isolation']}"
@@ -36,16 +37,29 @@ def main() -> None:
 def leaderboard(board: list[dict[str, str]], metrics: dict) -> Table:
     origin = "embedded sample, not real images" if metrics["synthetic"] else metrics["competition"]
     table = Table(title=f"Leaderboard ({origin})", title_justify="left")
-    for column, justify in (("run", "left"), ("sample-F1", "right"), ("best epoch", "right"), ("seconds", "right")):
-        table.add_column(column, justify=justify)
+    for column in ("run", "sample-F1", "95 %", "best epoch", "seconds"):
+        table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
     for row in board[:12]:
         epoch = f"{row['best_epoch']}/{row['epochs']}" + (" stopped" if row["stopped"] else "")
-        table.add_row(row["run"], f"{float(row['sample_f1']):.4f}", epoch, f"{float(row['seconds']):.0f}")
+        name = row["run"] + (f" x{row['folds']}" if row["folds"] != "1" else "")
+        interval = f"{float(row['low']):.3f}-{float(row['high']):.3f}"
+        table.add_row(name, f"{float(row['sample_f1']):.4f}", interval, epoch, f"{float(row['seconds']):.0f}")
     return table
 
 
+def bundle(metrics: dict) -> str:
+    """What select made of the leaderboard, and whether that was worth it."""
+    gain, used = metrics["ensemble"], metrics["ensemble"]["used"]
+    size = f"an ensemble of {gain['configurations']}" if used else "the best alone"
+    noise = ", noise" if gain["noise"] else ""
+    return (
+        f"{size}, sample-F1 {metrics['sample_f1']:.4f} on images that it was not tuned on;"
+        f"\n           ensemble against best {gain['gain']:+.4f} ({gain['low']:.4f} to {gain['high']:.4f}){noise}"
+    )
+
+
 def next_steps(metrics: dict, kernel: dict) -> str:
-    steps = ["kaggle datasets create -p kernels/dataset", "kaggle kernels push -p kernels/submission"]
+    steps = ["python -m plant_pathology.submit"]
     if kernel["id"].startswith("KAGGLE_USERNAME/"):
         steps.insert(0, "set package.owner in conf/params.yaml to your Kaggle user name, then make repro")
     if metrics["synthetic"]:

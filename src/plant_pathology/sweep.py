@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -25,9 +25,11 @@ INDEX = "sweep.json"
 
 
 class SweepIndex(Callback):
-    """Hydra's callback around a multirun: forgets the last sweep's index, and writes this one's."""
+    """Hydra's callback around a multirun: adds the folds to what is swept, forgets the last sweep's index, and writes
+    this one's."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        add_folds(config)
         runs = Path(config.paths.runs)
         (runs / INDEX).unlink(missing_ok=True)
         shutil.rmtree(runs / SWEEP, ignore_errors=True)
@@ -46,17 +48,34 @@ class SweepIndex(Callback):
         shutil.rmtree(runs / SWEEP, ignore_errors=True)
 
 
+def add_folds(config: DictConfig) -> None:
+    """With train.folds above 1 the sweep has an axis more, unless the command line gives data.fold."""
+    folds, prepared = config.train.folds, config.prepare.folds
+    if not isinstance(folds, int) or not 1 <= folds <= prepared:
+        # Hydra makes a warning of a callback's exception.
+        sys.exit(f"error: train.folds={folds}: choose a whole number from 1 to prepare.folds={prepared}")
+    if folds > 1:
+        OmegaConf.update(config, "hydra.sweeper.params", {"data.fold": f"range(0,{folds})"}, force_add=True)
+
+
 def sweep_results(runs: Path) -> list[dict[str, Any]]:
     """The results of the last sweep's runs, best sample-F1 first, equals by name.
 
+    Of a sweep that is not done, or in which runs failed, those that are over; the others are named.
+
     Raises:
-        StageError: there is no finished sweep.
+        StageError: no run of a sweep is over.
     """
     remedy = "run `python -m plant_pathology.train -m`; it does only what is missing"
-    names = read_json(runs / INDEX, remedy)["runs"]
+    if entered := sorted(entry.name for entry in (runs / SWEEP).glob("*")):
+        names = [name for name in entered if (runs / name / RESULT).exists()]
+        missing = ", ".join(sorted(set(entered) - set(names)))
+        print(f"left out of {len(entered)} runs, since they failed or are not over: {missing or 'none'}")
+    else:
+        names = read_json(runs / INDEX, remedy)["runs"]
     results = [read_json(runs / name / RESULT, remedy) for name in names]
     if not results:
-        raise StageError(f"{runs / INDEX} names no runs: {remedy}")
+        raise StageError(f"{runs} holds no run of a sweep that is over: {remedy}")
     return sorted(results, key=lambda result: (-result["f1"], result["run"]))
 
 

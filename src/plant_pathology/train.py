@@ -18,6 +18,7 @@ from plant_pathology.mirror import everything, mirror_of
 from plant_pathology.runs import CHECKPOINTS, FAILURE, RESULT, RUN, Run, enter_sweep, fail, run_of, training
 from plant_pathology.stage import StageError, check_values, read_json, stage, whole_file, write_json
 
+CHOICES = {"data.views": (1, 2, 4, 8)}
 RANGES = {
     "seed": (0, 2**32 - 1),
     "threads": (1, 1024),
@@ -27,7 +28,10 @@ RANGES = {
     "data.augment.rotate": (0.0, 180.0),
     "data.augment.brightness": (0.0, 1.0),
     "data.augment.crop": (0.01, 1.0),
+    "data.grow.start": (0.1, 1.0),
+    "data.grow.until": (0.0, 1.0),
     "model.lr": (0.0, 100.0),
+    "model.layer_decay": (0.01, 1.0),
     "model.weight_decay": (0.0, 100.0),
     "model.warmup": (0.0, 0.99),
     "trainer.max_epochs": (1, 1_000_000),
@@ -36,6 +40,7 @@ RANGES = {
     "stop.siblings": (1, 1_000_000),
     "stop.after": (0.0, 1.0),
 }
+CHOICES = {"model.schedule": ("step", "epoch")}
 
 
 @stage
@@ -61,7 +66,7 @@ def sweep_member(cfg: DictConfig) -> float | None:
 
 def check(cfg: DictConfig) -> None:
     """Raises: StageError on values that cannot be, and on a password, which the run's config.yaml would show."""
-    check_values(cfg, ranges=RANGES)
+    check_values(cfg, CHOICES, RANGES)
     for key, value in cfg.logger.items():
         if isinstance(value, str) and urlsplit(value).password:
             raise StageError(f"logger.{key} holds a password: give it as conf/logger/{cfg.logger.name}.yaml says")

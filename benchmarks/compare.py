@@ -1,0 +1,61 @@
+"""Does a change pay? Trains every value of one key over several seeds, and shows the scores with their spread.
+
+    python benchmarks/compare.py recipe=original,ours
+    python benchmarks/compare.py data.augment.rotate=20,180 seeds=5 trainer.max_epochs=30
+
+Other arguments go to the runs. It works on what datastore.json points to, beside the sweep, in runs-compared/. Values
+of equal cost an epoch compare at equal compute; the table tells the seconds. Started again, it does what is missing.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+
+from rich.console import Console
+from rich.table import Table
+
+from plant_pathology.sweep import sweep_results
+
+RUNS = "runs-compared"
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if not arguments or "=" not in arguments[0]:
+        sys.exit(__doc__)
+    key, values = arguments[0].split("=", 1)
+    seeds = int(next((each.removeprefix("seeds=") for each in arguments if each.startswith("seeds=")), 3))
+    others = [each for each in arguments[1:] if not each.startswith("seeds=")]
+    name = f"name=${{{key}}}-seed${{seed}}"
+    command = [sys.executable, "-m", "plant_pathology.train", "-m", f"{key}={values}", f"seed=range({seeds})"]
+    # Without the sweep's own axes.
+    done = subprocess.run([*command, *others, "hydra.sweeper.params=null", f"paths.runs={RUNS}", name])
+    if done.returncode:
+        sys.exit(done.returncode)
+    show(scores_by_value())
+
+
+def scores_by_value() -> dict[str, list[dict]]:
+    """Results of the sweep that ran last, by value of the key and seed."""
+    grouped: dict[str, list[dict]] = {}
+    for result in sorted(sweep_results(Path(RUNS)), key=lambda result: result["run"]):
+        grouped.setdefault(result["run"].rpartition("-seed")[0], []).append(result)
+    return grouped
+
+
+def show(grouped: dict[str, list[dict]]) -> None:
+    table = Table()
+    for column in ("", "mean", "sd", "sample-F1 of each seed", "seconds a run"):
+        table.add_column(column, justify="left" if not column else "right")
+    for value, results in sorted(grouped.items(), key=lambda item: -mean(each["f1"] for each in item[1])):
+        scores = [result["f1"] for result in results]
+        spread = f"{stdev(scores):.4f}" if len(scores) > 1 else ""
+        each = " ".join(f"{score:.4f}" for score in scores)
+        seconds = f"{mean(result['seconds'] for result in results):.0f}"
+        table.add_row(value, f"{mean(scores):.4f}", spread, each, seconds)
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    main()

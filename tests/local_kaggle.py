@@ -1,0 +1,456 @@
+"""A Kaggle on this machine, which the real client reaches over HTTP; docs/submit.md lists what it takes for granted.
+
+It is the client's http proxy as well, so that nothing the client asks leaves the machine.
+"""
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from plant_pathology.sandbox import run_kernel
+
+SECRET = "never-to-be-printed"
+
+
+def environment(root, kaggle: "LocalKaggle | None" = None, **changed: str) -> dict[str, str]:
+    """Makes the client ask that Kaggle, or none; its files lie in `root`."""
+    proxy = f"http://127.0.0.1:{kaggle.server.server_port if kaggle else 9}"
+    return {
+        **{"HOME": str(root), "TMPDIR": str(root), "KAGGLE_API_ENVIRONMENT": "LOCALHOST"},
+        **{name: proxy for name in ("http_proxy", "https_proxy")},
+        **{name: "" for name in ("no_proxy", "NO_PROXY", "KAGGLE_CONFIG_DIR", "KAGGLE_API_TOKEN")},
+        **{"KAGGLE_USERNAME": "tester", "KAGGLE_KEY": SECRET, **changed},
+    }
+
+
+class Refused(Exception):
+    def __init__(self, status: int, message: str):
+        self.status, self.message = status, message
+
+
+@dataclass
+class Fault:
+    """What goes wrong with a method: `kind` is a status, a whole answer, "drop", "stall" or "kill".
+
+    The method of an upload is "PUT <file>", that of a download of an output "GET".
+    """
+
+    method: str
+    kind: Any
+    after: bool
+    times: int
+    headers: dict[str, str]
+
+
+@dataclass
+class Run:
+    """A version of a kernel: what was saved, the datasets that it got, and how it ended."""
+
+    saved: dict[str, Any]
+    datasets: dict[str, dict[str, bytes]]
+    polls: int
+    output: dict[str, bytes] | None = None
+    log: str = ""
+    error: str | None = None
+
+
+@dataclass
+class LocalKaggle:
+    """
+    Args:
+        competition: the one there is; others are 404.
+        run: how a kernel runs: (its version, whether on the hidden test set) to (files, log, error or None).
+        score: a submission.csv to its score.
+        *_polls: how often a thing is looked at until it is ready, has run, is listed, is scored.
+        tells_limits, tells_kernel_numbers: whether Kaggle fills these fields.
+        renamed, dropped: the slug that a pushed kernel gets instead; whether it silently loses its datasets.
+        victim: the process that a "kill" ends.
+        requests: the methods asked, in order.
+    """
+
+    competition: str = "plant-pathology-2021-fgvc8"
+    run: Callable[[Run, bool], tuple[dict[str, bytes], str, str | None]] = lambda version, hidden: ({}, "", None)
+    score: Callable[[bytes], str] = lambda output: "0.5"
+    dataset_polls: int = 2
+    kernel_polls: int = 2
+    listing_polls: int = 0
+    score_polls: int = 2
+    daily_limit: int = 5
+    tells_limits: bool = True
+    tells_kernel_numbers: bool = True
+    joined: bool = True
+    renamed: str | None = None
+    dropped: bool = False
+    upload_cut: int | None = None
+    archive: bytes = b""
+    stall_after: int | None = None
+    victim: int | None = None
+    requests: list[str] = field(default_factory=list)
+    asked: list[tuple[str, dict]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    datasets: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    kernels: dict[str, list[Run]] = field(default_factory=dict)
+    submissions: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.stalled = threading.Event()
+        self.lock = threading.RLock()
+        self.blobs: dict[str, dict[str, Any]] = {}
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self))
+        self.server.daemon_threads = True
+        self.server.block_on_close = False
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def fail(self, method: str, kind: Any, after: bool = False, times: int = 1, **headers: str) -> None:
+        self.faults.append(Fault(method, kind, after, times, headers))
+
+    def take_fault(self, method: str, after: bool) -> Fault | None:
+        for fault in self.faults:
+            if fault.method == method and fault.after == after and fault.times > 0:
+                fault.times -= 1
+                return fault
+        return None
+
+    def IntrospectToken(self, asked):
+        return {"active": asked["token"] == SECRET, "username": "tester"}
+
+    # Datasets
+
+    def GetDataset(self, asked):
+        versions = self.dataset_of(asked)
+        return {
+            "ref": ref_of(asked),
+            "currentVersionNumber": len(versions),
+            "versions": [{"versionNumber": n, "versionNotes": v["notes"]} for n, v in enumerate(versions, 1)],
+        }
+
+    def GetDatasetStatus(self, asked):
+        latest = self.dataset_of(asked)[-1]
+        latest["polls"] -= 1
+        return {"status": "READY" if latest["polls"] < 0 else "BLOBS_RECEIVED"}
+
+    def ListDatasetFiles(self, asked):
+        names = sorted(self.dataset_of(asked)[-1]["files"])
+        start = int(asked.get("pageToken") or 0)
+        page = {"datasetFiles": [{"name": name} for name in names[start : start + 2]]}
+        return page | ({"nextPageToken": str(start + 2)} if start + 2 < len(names) else {})
+
+    def StartBlobUpload(self, asked):
+        token = f"blob-{len(self.blobs)}"
+        self.blobs[token] = {"name": asked["name"], "size": asked.get("contentLength", 0), "content": b""}
+        return {"token": token, "createUrl": f"http://localhost/upload/{token}"}
+
+    def CreateDataset(self, asked):
+        ref = f"{asked['ownerSlug']}/{asked['slug']}"
+        self.own(asked["ownerSlug"])
+        if ref in self.datasets:
+            return {"status": "error", "error": f"The requested title {asked['title']!r} is already in use"}
+        self.datasets[ref] = [self.dataset_version(asked["files"], "Initial release")]
+        return {"status": "ok", "ref": ref, "url": f"http://localhost/datasets/{ref}"}
+
+    def CreateDatasetVersion(self, asked):
+        self.own(asked["ownerSlug"])
+        body = asked["body"]
+        self.dataset_of(asked).append(self.dataset_version(body["files"], body["versionNotes"]))
+        return {"status": "ok", "url": f"http://localhost/datasets/{ref_of(asked)}"}
+
+    def dataset_version(self, files, notes):
+        blobs = [self.blobs[file["token"]] for file in files]
+        return {"notes": notes, "polls": self.dataset_polls, "files": {b["name"]: b["content"] for b in blobs}}
+
+    def dataset_of(self, asked):
+        if ref_of(asked) not in self.datasets:
+            raise Refused(403, "Permission 'datasets.get' was denied")
+        return self.datasets[ref_of(asked)]
+
+    def own(self, owner):
+        if owner != "tester":
+            raise Refused(403, "Permission was denied")
+
+    # Kernels
+
+    def SaveKernel(self, asked):
+        owner, slug = asked["slug"].split("/")
+        self.own(owner)
+        ref = f"{owner}/{self.renamed or slug}"
+        sources = asked.get("datasetDataSources", [])
+        attached = {} if self.dropped else {s: self.datasets[s][-1]["files"] for s in sources if s in self.datasets}
+        self.kernels.setdefault(ref, []).append(Run(asked, attached, self.kernel_polls))
+        answer = {"ref": f"/code/{ref}", "url": f"http://localhost/code/{ref}"}
+        answer["versionNumber"] = len(self.kernels[ref])
+        answer["invalidDatasetSources"] = [source for source in sources if source not in self.datasets]
+        answer["invalidCompetitionSources"] = [s for s in asked["competitionDataSources"] if s != self.competition]
+        return answer
+
+    def GetKernel(self, asked):
+        runs = self.kernel_of(asked)
+        saved = runs[-1].saved
+        same = (
+            "isPrivate",
+            "enableGpu",
+            "enableTpu",
+            "enableInternet",
+            "competitionDataSources",
+            "language",
+            "kernelType",
+        )
+        return {
+            "metadata": {
+                "ref": ref_of(asked),
+                "currentVersionNumber": len(runs) if self.tells_kernel_numbers else None,
+                "datasetDataSources": list(runs[-1].datasets),
+                **{key: saved[key] for key in same if key in saved},
+            },
+            # Kaggle may write the notebook's JSON in its own way.
+            "blob": {"source": json.dumps(json.loads(saved["text"]), indent=3), "slug": ref_of(asked)},
+        }
+
+    def GetKernelSessionStatus(self, asked):
+        run = self.kernel_of(asked)[-1]
+        run.polls -= 1
+        if run.polls >= 0:
+            return {"status": "RUNNING" if run.polls < self.kernel_polls - 1 else "QUEUED"}
+        self.finish(run)
+        return {"status": "ERROR", "failureMessage": run.error} if run.error else {"status": "COMPLETE"}
+
+    def ListKernelSessionOutput(self, asked):
+        run, ref = self.kernel_of(asked)[-1], ref_of(asked)
+        files = [{"fileName": n, "url": f"http://localhost/output/{ref}/{n}"} for n in run.output or {}]
+        return {"files": files, "log": json.dumps([{"stream_name": "stdout", "time": 1, "data": run.log}])}
+
+    def finish(self, run):
+        if run.output is None:
+            run.output, run.log, run.error = self.run(run, False)
+
+    def kernel_of(self, asked):
+        if ref_of(asked) not in self.kernels:
+            raise Refused(403, "Permission 'kernels.get' was denied")
+        return self.kernels[ref_of(asked)]
+
+    # Competition
+
+    def GetCompetition(self, asked):
+        self.only_competition(asked)
+        return {"ref": self.competition, "userHasEntered": self.joined, "maxDailySubmissions": self.daily_limit}
+
+    def GetSubmissionLimits(self, asked):
+        self.only_competition(asked)
+        used = len(self.submissions)
+        return {"numToday": used, "numAllowedNow": max(0, self.daily_limit - used)} if self.tells_limits else {}
+
+    def ListSubmissions(self, asked):
+        self.only_competition(asked)
+        for each in self.submissions:
+            if "run" not in each:
+                continue
+            each["unlisted"] -= 1
+            if each["unlisted"] < 0:
+                each["polls"] -= 1
+            if each["polls"] < 0 and each["status"] == "PENDING":
+                files, _, error = self.run(each["run"], True)
+                failed = {"status": "ERROR", "errorDescription": "Submission Scoring Error"}
+                scored = failed if error else {"status": "COMPLETE", "publicScore": self.score(files["submission.csv"])}
+                each.update(scored)
+        listed = [each for each in reversed(self.submissions) if each.get("unlisted", -1) < 0]
+        return {"submissions": [{k: v for k, v in e.items() if k not in ("run", "polls", "unlisted")} for e in listed]}
+
+    def CreateCodeSubmission(self, asked):
+        self.only_competition(asked)
+        runs = self.kernels[f"{asked['kernelOwner']}/{asked['kernelSlug']}"]
+        run = runs[asked["kernelVersion"] - 1]
+        if len(self.submissions) >= self.daily_limit:
+            raise Refused(400, "You have reached your daily submission limit")
+        if run.saved.get("enableInternet") or self.competition not in run.saved["competitionDataSources"]:
+            raise Refused(400, "Your Notebook cannot use internet access in this competition")
+        if asked["fileName"] not in (run.output or {}):
+            raise Refused(400, "Could not find the output file")
+        submission = {
+            "ref": 1000 + len(self.submissions),
+            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "fileName": asked["fileName"],
+            "description": asked.get("submissionDescription", ""),
+            "status": "PENDING",
+        }
+        hidden = {"run": run, "polls": self.score_polls, "unlisted": self.listing_polls}
+        self.submissions.append(submission | hidden)
+        return {"message": "Successfully submitted to Local Kaggle", "ref": submission["ref"]}
+
+    def only_competition(self, asked):
+        if asked["competitionName"] != self.competition:
+            raise Refused(404, "Not found")
+
+    def DownloadDataFiles(self, asked):
+        self.only_competition(asked)
+        return None
+
+
+def ref_of(asked: dict[str, Any]) -> str:
+    owner = asked.get("ownerSlug") or asked.get("userName")
+    return f"{owner}/{asked.get('datasetSlug') or asked.get('kernelSlug')}"
+
+
+def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
+    basic = "Basic " + base64.b64encode(f"tester:{SECRET}".encode()).decode()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            asked = json.loads(self.body())
+            method = self.path.rpartition("/")[2]
+            with kaggle.lock:
+                kaggle.requests.append(method)
+                kaggle.asked.append((method, asked))
+                if (fault := kaggle.take_fault(method, after=False)) and self.fails(fault):
+                    return
+                try:
+                    allowed = (basic, f"Bearer {SECRET}")
+                    if method != "IntrospectToken" and self.headers["Authorization"] not in allowed:
+                        raise Refused(401, "Unauthenticated")
+                    answer = getattr(kaggle, method)(asked)
+                except Refused as refused:
+                    self.reply(refused.status, {"code": refused.status, "message": refused.message})
+                    return
+                if (fault := kaggle.take_fault(method, after=True)) and self.fails(fault):
+                    return
+            if method == "DownloadDataFiles":
+                self.reply(302, b"", Location="http://localhost/archive.zip")
+            else:
+                self.reply(200, answer)
+
+        def fails(self, fault: Fault) -> bool:
+            """Whether the request ends here."""
+            if fault.kind == "kill":
+                os.kill(kaggle.victim, signal.SIGKILL)
+            if fault.kind == "stall":
+                time.sleep(1)
+            if fault.kind in ("kill", "drop", "stall"):
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+            elif isinstance(fault.kind, int):
+                self.reply(fault.kind, {"message": "refused"}, **fault.headers)
+            else:
+                self.reply(200, fault.kind)
+            return True
+
+        def do_PUT(self):
+            """A resumable upload: the whole, the rest after what is there, or the question how much is there."""
+            token = self.path.rpartition("/")[2]
+            blob = kaggle.blobs[token]
+            kaggle.requests.append("PUT")
+            length = int(self.headers.get("Content-Length") or 0)
+            if (fault := kaggle.take_fault(f"PUT {blob['name']}", after=False)) and self.fails(fault):
+                return
+            span = re.fullmatch(r"bytes (\*|(\d+)-\d+)/\d+", self.headers.get("Content-Range", ""))
+            if span and span[1] == "*" and len(blob["content"]) < blob["size"]:
+                known = {"Range": f"bytes=0-{len(blob['content']) - 1}"} if blob["content"] else {}
+                self.reply(308, b"", **known)
+                return
+            if span and span[1] == "*":
+                self.reply(200, b"")
+                return
+            if kaggle.upload_cut:
+                blob["content"] = self.rfile.read(kaggle.upload_cut)
+                kaggle.upload_cut = None
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
+            blob["content"] = blob["content"][: int(span[2]) if span else 0] + self.body(length)
+            if (fault := kaggle.take_fault(f"PUT {blob['name']}", after=True)) and self.fails(fault):
+                return
+            self.reply(200 if len(blob["content"]) == blob["size"] else 400, b"")
+
+        def do_GET(self):
+            path = self.path.partition("http://localhost/")[2]
+            if path == "archive.zip":
+                self.send_archive()
+                return
+            _, owner, slug, name = path.split("/", 3)
+            kaggle.requests.append("GET")
+            if (fault := kaggle.take_fault("GET", after=False)) and self.fails(fault):
+                return
+            self.reply(200, kaggle.kernels[f"{owner}/{slug}"][-1].output[name])
+
+        def send_archive(self):
+            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+            kaggle.requests.append(f"archive from {start}")
+            whole = {"Accept-Ranges": "bytes", "Last-Modified": "Mon, 01 Mar 2021 00:00:00 GMT"}
+            part = {"Content-Range": f"bytes {start}-{len(kaggle.archive) - 1}/{len(kaggle.archive)}"}
+            self.reply(206 if start else 200, kaggle.archive[start:], **whole, **(part if start else {}))
+
+        def do_CONNECT(self):
+            self.reply(403, b"")
+
+        def body(self, length: int | None = None) -> bytes:
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                content = b""
+                while size := int(self.rfile.readline(), 16):
+                    content += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return content
+            return self.rfile.read(int(self.headers["Content-Length"]) if length is None else length)
+
+        def reply(self, status, content, **headers):
+            body = content if isinstance(content, bytes) else json.dumps(content).encode()
+            kind = {} if isinstance(content, bytes) else {"Content-Type": "application/json"}
+            self.send_response(status)
+            for key, value in {"Content-Length": str(len(body)), **kind, **headers}.items():
+                self.send_header(key.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(body[: kaggle.stall_after])
+            if kaggle.stall_after and len(body) > kaggle.stall_after:
+                kaggle.stalled.set()
+                time.sleep(30)
+
+        def log_message(self, *arguments):
+            pass
+
+        def handle_error(self, *arguments):
+            pass
+
+    return Handler
+
+
+def in_sandbox(competition: str, public: Path, hidden: Path) -> Callable:
+    """Runs a pushed notebook with its datasets on one of two competition folders, as the rehearsal does."""
+
+    def run(version: Run, on_hidden: bool) -> tuple[dict[str, bytes], str, str | None]:
+        with tempfile.TemporaryDirectory() as scratch:
+            kernel, working = Path(scratch) / "kernel", Path(scratch) / "working"
+            inputs = {competition: hidden if on_hidden else public}
+            for ref, files in version.datasets.items():
+                inputs[ref.split("/")[1]] = folder = Path(scratch) / ref
+                folder.mkdir(parents=True)
+                for name, content in files.items():
+                    (folder / name).write_bytes(content)
+            kernel.mkdir()
+            working.mkdir()
+            (kernel / "kernel-metadata.json").write_text('{"code_file": "notebook.ipynb"}')
+            (kernel / "notebook.ipynb").write_text(version.saved["text"])
+            outcome = run_kernel(kernel, inputs, working, timeout_s=120)
+            written = {path.name: path.read_bytes() for path in working.iterdir() if path.is_file()}
+        return written, outcome.log, outcome.error
+
+    return run
+
+
+@contextmanager
+def local_kaggle(**knobs: Any) -> Iterator[LocalKaggle]:
+    kaggle = LocalKaggle(**knobs)
+    yield kaggle
+    kaggle.server.shutdown()
+    kaggle.server.server_close()

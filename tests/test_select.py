@@ -1,0 +1,241 @@
+"""What select makes of stored predictions: thresholds, ensemble, intervals, leaderboard; no network, no images."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from conftest import PROJECT, config, run_module
+from plant_pathology import ensemble
+from plant_pathology.bootstrap import interval
+from plant_pathology.competition import Competition
+from plant_pathology.configurations import comparable, leaderboard, read_configurations
+from plant_pathology.crossfit import SHARES, best_choice, crossfit
+from plant_pathology.ensemble import Budget, blend
+from plant_pathology.metrics import best_threshold, decide, sample_f1
+from plant_pathology.thresholds import shrunk, tuned
+
+COMPETITION = Competition.from_config(config())
+LABELS = COMPETITION.labels
+
+
+def leaves(rows, seed=0, noise=1.0, members=1, offsets=0.0):
+    """True labels, and the probabilities of networks whose errors are independent; each label's log-odds are off."""
+    rng = np.random.default_rng(seed)
+    true = rng.random((rows, len(LABELS))) < 0.3
+    logits = 3 * true - 1.5 + noise * rng.normal(size=(members, *true.shape)) + offsets
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), true
+
+
+def unlimited(members):
+    return Budget(np.ones((members, 1)), np.array([np.inf]))
+
+
+def test_tuned_thresholds_cannot_be_bettered_one_at_a_time():
+    (probabilities,), true = leaves(120, offsets=np.linspace(-2, 2, len(LABELS)))
+    common, before = best_threshold(probabilities, true)
+    thresholds = tuned(probabilities, true, common)
+    reached = sample_f1(decide(probabilities, thresholds), true)
+    assert reached > before + 0.02
+    for label, values in enumerate(probabilities.T):
+        for value in [0.0, *(np.sort(values) + 1e-9)]:
+            trial = thresholds.copy()
+            trial[label] = value
+            assert sample_f1(decide(probabilities, trial), true) <= reached + 1e-9
+
+
+def test_where_labels_differ_their_own_thresholds_are_taken():
+    stack, true = leaves(150, noise=1.5, offsets=np.linspace(-2, 2, len(LABELS)))
+    scores = crossfit(stack, true, unlimited(1), True, seed=0)["best_1"]
+    assert best_choice({"best_1": scores}).share > 0 and scores[-1].mean() > scores[0].mean() + 0.02
+
+
+def test_what_tuning_seems_to_gain_on_its_own_rows_is_seen_through():
+    seeming, real = [], []
+    for seed in range(4):
+        (probabilities,), true = leaves(150, seed=seed, noise=2.0)
+        common, before = best_threshold(probabilities, true)
+        seeming.append(sample_f1(decide(probabilities, tuned(probabilities, true, common)), true) - before)
+        scores = crossfit(probabilities[None], true, unlimited(1), True, seed=0)["best_1"]
+        real.append(scores[-1].mean() - scores[0].mean())
+    assert np.mean(seeming) > np.mean(real) + 0.02
+
+
+def test_the_best_rule_and_share_are_taken_of_equals_the_plainest():
+    scores = {"best_1": np.full((len(SHARES), 9), 0.5), "greedy": np.full((len(SHARES), 9), 0.5)}
+    assert (best_choice(scores).rule, best_choice(scores).share) == ("best_1", 0)
+    scores["greedy"][2] = 0.6
+    chosen = best_choice(scores)
+    assert (chosen.rule, chosen.share) == ("greedy", SHARES[2])
+    assert (chosen.f1 == 0.6).all() and (chosen.common == 0.5).all()
+
+
+def test_the_better_of_two_networks_weighs_more():
+    (good,), true = leaves(600, noise=1.5)
+    logits = 3 * true - 1.5 + 2.5 * np.random.default_rng(9).normal(size=true.shape)
+    stack = np.stack([good, 1 / (1 + np.exp(-logits))]).astype(np.float32)
+    counts = ensemble.picks(stack, true, unlimited(2), True)["greedy"]
+    assert counts[0] > counts[1] > 0
+
+
+def test_shrinking_goes_from_the_common_threshold_to_each_label_s_own():
+    own = np.array([0.1, 0.7])
+    assert shrunk(0.3, own, 0.0).tolist() == [0.3, 0.3]
+    assert shrunk(0.3, own, 1.0) == pytest.approx(own) and shrunk(0.3, own, 0.5) == pytest.approx([0.2, 0.5])
+
+
+def test_networks_with_independent_errors_are_better_together_also_on_rows_not_selected_on():
+    stack, true = leaves(800, noise=2.0, members=5)
+    fit = crossfit(stack, true, unlimited(5), True, seed=0)
+    assert fit["greedy"][0].mean() > fit["best_1"][0].mean() + 0.02
+    assert best_choice(fit).rule in ("best_5", "greedy")
+    counts = ensemble.picks(stack, true, unlimited(5), True)["greedy"]
+    assert (counts > 0).sum() >= 4
+    assert best_threshold(blend(stack, counts), true)[1] > max(best_threshold(each, true)[1] for each in stack)
+
+
+def test_a_network_that_only_guesses_is_not_picked():
+    stack, true = leaves(400, members=2)
+    guess = np.random.default_rng(1).random((1, *true.shape), np.float32)
+    assert ensemble.picks(np.concatenate([guess, stack]), true, unlimited(3), True)["greedy"][0] == 0
+
+
+def test_the_budget_holds_for_all_resources():
+    stack, true = leaves(300, noise=2.0, members=6)
+    costs = np.column_stack([np.ones(6), [90, 90, 90, 10, 10, 10]])
+    for limits in ([3, 1000], [6, 100]):
+        for counts in ensemble.picks(stack, true, Budget(costs, np.array(limits)), True).values():
+            assert (costs[counts > 0].sum(axis=0) <= limits).all()
+
+
+def test_a_single_label_competition_is_selected_by_accuracy():
+    rng = np.random.default_rng(0)
+    true = np.eye(4, dtype=bool)[rng.integers(0, 4, 300)]
+    stack = rng.dirichlet(np.ones(4), (1, 300)).astype(np.float32) + 0.3 * true
+    fit = crossfit(stack, true, unlimited(1), False, seed=0)
+    right = stack[0].argmax(axis=1) == true.argmax(axis=1)
+    np.testing.assert_allclose(fit["best_1"], np.broadcast_to(right, fit["best_1"].shape), atol=1e-9)
+    assert fit["greedy"] == pytest.approx(fit["best_1"])
+
+
+def test_the_interval_is_that_of_the_mean():
+    scores = np.random.default_rng(0).normal(0.5, 1.0, 4000)
+    low, high = interval(scores)
+    # 1.96 standard errors on either side.
+    assert low == pytest.approx(scores.mean() - 1.96 * scores.std() / 4000**0.5, abs=0.003)
+    assert high == pytest.approx(scores.mean() + 1.96 * scores.std() / 4000**0.5, abs=0.003)
+    assert interval(scores) == (low, high)
+
+
+def write_run(runs, name, fold, rows, lr=0.001, seed=0, extra=None, stopped=None, size=1000):
+    """A finished run's folder, as the stage train leaves it."""
+    (runs / name).mkdir(parents=True)
+    (probabilities,), true = leaves(rows, seed=seed)
+    threshold, f1 = best_threshold(probabilities, true)
+    table = pd.DataFrame({"image": [f"{fold}-{number}.jpg" for number in range(rows)]})
+    for number, label in enumerate(LABELS):
+        table[f"is_{label}"], table[f"p_{label}"] = true[:, number].astype(int), probabilities[:, number]
+    table.to_csv(runs / name / "validation.csv", index=False)
+    (runs / name / "best.ckpt").write_bytes(bytes(size))
+    settings = {"model": {"name": "resnet18", "lr": lr}, "data": {"fold": fold, "batch_size": 32, **(extra or {})}}
+    result = {"run": name, "config": settings, "data": "abc", "code": "def", "data_ref": "sample:1", "f1": f1}
+    result |= {"threshold": threshold, "epoch": fold, "epochs": 5, "seconds": 10.0, "images_per_second": 100.0}
+    return result | {"stopped": stopped, "network": {"name": "resnet18", "views": 4}}
+
+
+def test_runs_that_differ_only_in_the_fold_are_one_row_scored_out_of_fold(tmp_path):
+    results = [write_run(tmp_path, f"a-{fold}", fold, 20 + fold, seed=fold) for fold in (2, 0, 1)]
+    results += [write_run(tmp_path, "b", 0, 20, lr=0.01, stopped="asked to")]
+    read = read_configurations(results, tmp_path, COMPETITION)
+    board = leaderboard(read, COMPETITION).set_index("run")
+    assert sorted(board.index) == ["a-0", "b"]
+    assert board.loc["a-0", ["folds", "best_epoch", "epochs", "seconds"]].tolist() == [3, 2, 5, 30.0]
+    tables = pd.concat([pd.read_csv(tmp_path / f"a-{fold}/validation.csv") for fold in range(3)])
+    _, pooled = best_threshold(*(tables.filter(regex=f"^{prefix}_").to_numpy() for prefix in ("p", "is")))
+    assert board["sample_f1"]["a-0"] == pytest.approx(pooled, abs=1e-6)
+    assert board["low"]["a-0"] < pooled < board["high"]["a-0"]
+    assert board["stopped"]["b"] == "asked to"
+    # Scores on other images do not compare.
+    assert [each.name for each in comparable(read)] == ["a-0"]
+
+
+def test_the_axes_of_any_sweep_are_columns(tmp_path):
+    sizes = [{"batch_size": 16}, {"batch_size": 64, "crop": {"least": 0.5}}]
+    results = [write_run(tmp_path, f"r{number}", 0, 20, extra=extra) for number, extra in enumerate(sizes)]
+    board = leaderboard(read_configurations(results, tmp_path, COMPETITION), COMPETITION).set_index("run")
+    assert board.loc["r0", ["data.batch_size", "data.crop.least"]].tolist() == [16, ""]
+    assert board.loc["r1", ["data.batch_size", "data.crop.least"]].tolist() == [64, 0.5]
+    assert "data.fold" not in board
+
+
+def test_predictions_that_are_not_those_of_the_result_are_one_error(tmp_path):
+    write_sweep(tmp_path, [write_run(tmp_path / "runs", "a", 0, 20) | {"f1": 0.99}])
+    done = run_module("select", "competition=sample", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "validation.csv gives sample-F1" in done.stderr and "start the sweep again" in done.stderr
+
+
+def test_nothing_that_fits_the_kernel_is_one_error_that_names_the_key(tmp_path):
+    write_sweep(tmp_path, [write_run(tmp_path / "runs", "a", 0, 20, size=3_000_000)])
+    done = run_module("select", "competition=sample", "select.megabytes=2", cwd=tmp_path)
+    assert done.returncode == 1 and "raise select.megabytes" in done.stderr and "megabytes=3" in done.stderr
+
+
+def write_sweep(root, results):
+    for result in results:
+        (root / "runs" / result["run"] / "result.json").write_text(json.dumps(result))
+    (root / "runs" / "sweep.json").write_text(json.dumps({"runs": [result["run"] for result in results]}))
+
+
+def test_the_reports_of_a_real_sweep_agree_with_each_other_and_the_bundle(project):
+    """Two configurations of two folds each, through `dvc repro`."""
+    reports = project / "reports"
+    board, members, thresholds, predictions = (
+        pd.read_csv(reports / f"{name}.csv") for name in ("leaderboard", "ensemble", "thresholds", "predictions")
+    )
+    spec = json.loads((project / "models/best/bundle.json").read_text())
+    metrics = json.loads((reports / "metrics.json").read_text())
+    assert len(board) == 2 and (board["folds"] == 2).all() and metrics["runs"] == 4
+    assert board["run"].map(lambda name: (project / "runs" / name).is_dir()).all()
+    assert ((board["low"] <= board["sample_f1"]) & (board["sample_f1"] <= board["high"])).all()
+    assert len(spec["members"]) == members["networks"].sum() == metrics["kernel"]["networks"] == 2 * len(members)
+    assert members["weight"].sum() == pytest.approx(1, abs=1e-3) and set(members["configuration"]) <= set(board["run"])
+    assert list(spec["thresholds"].values()) == pytest.approx(thresholds["used"].tolist(), abs=1e-4)
+    between = np.sort(thresholds[["common", "tuned"]], axis=1)
+    assert thresholds["used"].between(between[:, 0] - 1e-4, between[:, 1] + 1e-4).all()
+    assert metrics["thresholds"]["share"] in SHARES and spec["score"]["validation"] == metrics["sample_f1"]
+    # Each image is predicted by the networks that have not seen it, by their weights.
+    expected = sum(
+        2 * member["weight"] * stored.set_index("image").filter(regex="^p_").reindex(predictions["image"]).fillna(0)
+        for member in spec["members"]
+        for stored in [pd.read_csv(project / "runs" / member["run"] / "validation.csv")]
+    )
+    np.testing.assert_allclose(predictions.filter(regex="^p_"), expected, atol=1e-6)
+    assert set(predictions["fold"]) == {0, 1}
+    weights = [load_file(project / "models/best" / member["weights"]) for member in spec["members"]]
+    assert len({each["fc.weight"].tobytes() for each in weights}) == len(weights)
+    assert not list((project / "models/best").glob("*.ckpt"))
+
+
+def test_a_run_that_failed_is_left_out_and_named(project, tmp_path):
+    (tmp_path / "runs").mkdir()
+    entered = json.loads((project / "runs/sweep.json").read_text())["runs"]
+    for name in entered[:3]:
+        (tmp_path / "runs" / name).symlink_to(project / "runs" / name)
+    (tmp_path / "runs" / entered[3]).mkdir()
+    (tmp_path / "runs/.sweep").mkdir()
+    for name in entered:
+        (tmp_path / "runs/.sweep" / name).touch()
+    done = run_module("select", "competition=sample", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"failed or are not over: {entered[3]}" in done.stdout
+    assert sum(pd.read_csv(tmp_path / "reports/leaderboard.csv")["folds"]) == 3
+    assert ") against the best single: " in done.stdout and " to " in done.stdout
+
+
+def test_dvc_knows_all_that_select_imports():
+    declared = (PROJECT / "dvc.yaml").read_text().partition("  select:")[2].partition("  package:")[0]
+    for module in ("bootstrap", "bundle", "configurations", "crossfit", "ensemble", "metrics", "thresholds"):
+        assert f"src/plant_pathology/{module}.py" in declared

@@ -1,0 +1,471 @@
+"""`python -m plant_pathology.submit` through the real kaggle client, against a Kaggle on this machine."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from conftest import config, run_module
+from local_kaggle import SECRET, LocalKaggle, environment, in_sandbox, local_kaggle
+from plant_pathology.competition import Competition
+from plant_pathology.hashes import folder_hash
+from plant_pathology.pushable import Pushable
+from plant_pathology.sample import draw
+from plant_pathology.stage import StageError
+
+NAME = "plant-pathology-2021-fgvc8"
+DATASET, KERNEL = "tester/leaf-bundle", "tester/leaf-submission"
+FAST = ["poll_s=0.01", "backoff_s=0.01", "settle_s=1", "retries=3", "request_timeout_s=60", "kernel_timeout_s=60"]
+SUBMITTED = b"image,labels\na.jpg,scab\nb.jpg,rust complex\n"
+ORIGIN = {
+    "commit": "0123456789abcdef",
+    "uncommitted": [],
+    "data": {"ref": "plant-pathology:7", "sha256": "00"},
+    "score": {"metric": "sample_f1", "validation": 0.81},
+}
+METADATA = {
+    "id": KERNEL,
+    "title": "leaf submission",
+    "code_file": "submission.ipynb",
+    "language": "python",
+    "kernel_type": "notebook",
+    "is_private": True,
+    "enable_gpu": True,
+    "enable_tpu": False,
+    "enable_internet": False,
+    "keywords": [],
+    "dataset_sources": [DATASET],
+    "competition_sources": [NAME],
+    "kernel_sources": [],
+    "model_sources": [],
+    "provenance": ORIGIN,
+}
+
+
+@pytest.fixture
+def kaggle() -> Iterator[LocalKaggle]:
+    with local_kaggle(
+        competition=NAME, run=lambda run, hidden: ({"submission.csv": SUBMITTED}, "ran\n", None)
+    ) as local:
+        yield local
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A folder with a rehearsed kernel, made by hand."""
+    raw = tmp_path / "data/raw" / NAME
+    raw.mkdir(parents=True)
+    (raw / "sample_submission.csv").write_text("image,labels\na.jpg,healthy\nb.jpg,healthy\n")
+    dataset, kernel = tmp_path / "kernels/dataset", tmp_path / "kernels/submission"
+    dataset.mkdir(parents=True)
+    kernel.mkdir()
+    (dataset / "bundle.json").write_text("{}")
+    (dataset / "model.safetensors").write_bytes(bytes(range(256)) * 400)
+    (dataset / "leaf-1-py3-none-any.whl").write_bytes(b"wheel")
+    write(dataset / "dataset-metadata.json", {"title": "leaf bundle", "id": DATASET, "licenses": [{"name": "CC0-1.0"}]})
+    write(kernel / "kernel-metadata.json", METADATA)
+    write_notebook(tmp_path, "print(1)\n")
+    rehearsed(tmp_path)
+    return tmp_path
+
+
+def write(path, content):
+    path.write_text(json.dumps(content))
+
+
+def write_notebook(root, *lines):
+    cell = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": [], "source": list(lines)}
+    notebook = {"cells": [cell], "metadata": {"provenance": ORIGIN}, "nbformat": 4, "nbformat_minor": 5}
+    write(root / "kernels/submission/submission.ipynb", notebook)
+
+
+def rehearsed(root, **changed):
+    hashes = {part: folder_hash(root / "kernels" / part) for part in ("dataset", "submission")}
+    report = {"verdict": "passed", "competition": NAME, "sha256": hashes, **changed}
+    (root / "reports").mkdir(exist_ok=True)
+    write(root / "reports/rehearsal.json", report)
+
+
+def arguments(*overrides):
+    return [f"competition={NAME}", *(f"submit.{setting}" for setting in FAST), *overrides]
+
+
+def submit(root, kaggle=None, *overrides, **changed):
+    done = run_module("submit", *arguments(*overrides), cwd=root, **environment(root, kaggle, **changed))
+    assert "Traceback" not in done.stderr and SECRET not in done.stdout + done.stderr
+    return done
+
+
+def succeeds(root, kaggle, *overrides, **changed):
+    done = submit(root, kaggle, *overrides, **changed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def fails(root, kaggle, *overrides, **changed):
+    done = submit(root, kaggle, *overrides, **changed)
+    assert done.returncode == 1 and done.stderr.count("\nerror: ") + done.stderr.startswith("error: ") == 1, (
+        done.stdout + done.stderr
+    )
+    return done.stderr
+
+
+def rows(root):
+    return pd.read_csv(root / "reports/submissions.csv", dtype=str, keep_default_na=False).to_dict("records")
+
+
+def journal(root):
+    return json.loads((root / "reports/submit.json").read_text())
+
+
+def test_from_the_folders_to_a_score_and_a_second_start_does_nothing(kaggle, root):
+    shown = succeeds(root, kaggle)
+    for line in ("0 used today, 5 left", f"{DATASET}: created", "version 1", "running", "public 0.5"):
+        assert line in shown
+    sent = kaggle.datasets[DATASET][-1]["files"]
+    assert sent == {p.name: p.read_bytes() for p in (root / "kernels/dataset").iterdir() if "metadata" not in p.name}
+    (row,) = rows(root)
+    assert row["commit"] == ORIGIN["commit"] and row["data"] == "plant-pathology:7" and row["validation"] == "0.81"
+    assert row["sha256"] in journal(root) and row["sha256"][:16] in kaggle.submissions[0]["description"]
+    assert (row["kernel_version"], row["submission"], row["public"], row["private"]) == ("1", "1000", "0.5", "")
+    kaggle.submissions[0]["privateScore"] = "0.4"
+    kaggle.requests.clear()
+    assert "submitted already" in succeeds(root, kaggle)
+    assert set(kaggle.requests) == {"GetCompetition", "ListSubmissions"}
+    assert rows(root) == [row | {"private": "0.4"}], "a private score that came later stands in the same row"
+
+
+def test_a_changed_kernel_needs_no_new_dataset_and_a_changed_dataset_says_which_bytes_it_has(kaggle, root):
+    succeeds(root, kaggle)
+    write_notebook(root, "print(2)\n")
+    rehearsed(root)
+    kaggle.tells_kernel_numbers = False
+    assert "version 1 has these bytes already" in succeeds(root, kaggle)
+    (root / "kernels/dataset/bundle.json").write_text('{"changed": 1}')
+    rehearsed(root)
+    succeeds(root, kaggle)
+    versions = kaggle.datasets[DATASET]
+    assert len(versions) == 2 and versions[1]["notes"] == f"sha256:{folder_hash(root / 'kernels/dataset')}"
+    assert len(kaggle.submissions) == 3 and len(rows(root)) == 3
+    # On another machine, nothing is noted; Kaggle knows.
+    shutil.rmtree(root / "reports")
+    rehearsed(root)
+    assert "submitted already" in succeeds(root, kaggle) and len(kaggle.submissions) == 3
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"enable_internet": True}, "enable_internet is true"),
+        ({"enable_internt": False}, "enable_internt is no key"),
+        ({"enable_gpu": "true"}, "enable_gpu='true' is no bool"),
+        ({"keywords": None}, "keywords=None is no list"),
+        ({"title": "leaf submissions"}, "slug of the title: 'leaf-submissions'"),
+        ({"dataset_sources": ["tester/other-bundle"]}, "lacks tester/leaf-bundle"),
+        ({"competition_sources": []}, f"lacks {NAME}"),
+        ({"machine_shape": "NvidiaTeslaT5"}, "choose one of NvidiaTeslaP100"),
+        ({"code_file": "other.ipynb"}, "other.ipynb does not exist"),
+        ({"id": "leaf-submission"}, "Kaggle makes the slug"),
+    ],
+)
+def test_what_the_client_would_ignore_or_take_for_something_else_is_refused(root, change, reason):
+    Pushable.read(root / "kernels", NAME)
+    write(root / "kernels/submission/kernel-metadata.json", METADATA | change)
+    with pytest.raises(StageError, match=reason):
+        Pushable.read(root / "kernels", NAME)
+
+
+def test_a_key_left_out_and_a_folder_in_the_dataset_are_refused(root):
+    path = root / "kernels/submission/kernel-metadata.json"
+    write(path, {key: value for key, value in METADATA.items() if key != "enable_internet"})
+    with pytest.raises(StageError, match="enable_internet is missing"):
+        Pushable.read(root / "kernels", NAME)
+    write(path, METADATA)
+    (root / "kernels/dataset/below").mkdir()
+    with pytest.raises(StageError, match="below is a folder"):
+        Pushable.read(root / "kernels", NAME)
+
+
+def test_only_what_was_rehearsed_is_submitted(kaggle, root):
+    rehearsed(root, verdict="failed")
+    assert "did not pass" in fails(root, kaggle)
+    rehearsed(root)
+    (root / "kernels/dataset/bundle.json").write_text("{ }")
+    assert "of other bytes" in fails(root, kaggle)
+    assert kaggle.requests == []
+
+
+def test_a_dry_run_names_all_steps_and_obstacles_and_asks_nothing(kaggle, root):
+    (root / "reports/rehearsal.json").unlink()
+    write(root / "kernels/submission/kernel-metadata.json", METADATA | {"id": "KAGGLE_USERNAME/leaf-submission"})
+    before = sorted(root.rglob("*"))
+    shown = succeeds(root, kaggle, "submit.dry_run=true", "competition.synthetic=true")
+    assert shown.count("would ") == 4 and shown.count("refused") == 3
+    for reason in ("is drawn here", "set package.owner", "rehearsal.json does not exist"):
+        assert reason in shown
+    assert kaggle.requests == [] and sorted(root.rglob("*")) == before
+
+
+def test_a_refusal_is_one_error_with_the_remedy_and_the_next_start_continues(kaggle, root):
+    for method, status, remedy in (
+        ("GetCompetition", 401, "make a new one"),
+        ("GetCompetition", 404, "check the names"),
+        ("CreateDataset", 403, "verify your phone number"),
+        ("SaveKernel", 409, "the name is taken"),
+        ("CreateCodeSubmission", 400, "see what it says"),
+    ):
+        kaggle.fail(method, status)
+        error = fails(root, kaggle)
+        assert remedy in error and f"({status}: refused)" in error
+    kaggle.fail("CreateCodeSubmission", {"code": 403, "message": "refused with status 200"})
+    assert "(403: refused with status 200): join the competition" in fails(root, kaggle)
+    assert kaggle.submissions == []
+    succeeds(root, kaggle)
+    assert len(kaggle.submissions) == 1 and len(kaggle.datasets[DATASET]) == 1 and len(kaggle.kernels[KERNEL]) == 1
+
+
+def test_who_has_not_joined_is_told_where(kaggle, root):
+    kaggle.joined = False
+    assert f"https://www.kaggle.com/competitions/{NAME}/rules" in fails(root, kaggle)
+
+
+def test_what_passes_is_waited_for(kaggle, root):
+    kaggle.fail("ListSubmissions", 429, Retry_After="1")
+    kaggle.fail("GetDatasetStatus", 500, times=2)
+    kaggle.fail("GetKernelSessionStatus", "drop")
+    kaggle.fail("GetKernel", 503)
+    kaggle.fail("SaveKernel", 429)
+    kaggle.fail("CreateCodeSubmission", 429, Retry_After="1")
+    kaggle.fail("GET", 502)
+    shown = succeeds(root, kaggle)
+    assert "Kaggle answers 429; asking again in 1 s" in shown and "Kaggle cannot be reached" in shown
+    assert len(kaggle.submissions) == 1 and len(kaggle.kernels[KERNEL]) == 1
+
+
+def test_a_kaggle_that_is_silent_or_talks_nonsense_is_given_up(kaggle, root):
+    kaggle.fail("GetCompetition", "stall")
+    error = fails(root, kaggle, "submit.request_timeout_s=0.3", "submit.retries=0")
+    assert "cannot be reached to look up" in error and "(ReadTimeoutError): start again" in error
+    kaggle.fail("GetCompetition", b"<html>maintenance</html>")
+    assert "is not understood" in fails(root, kaggle)
+
+
+@pytest.mark.parametrize(
+    "answer, problem",
+    [
+        ({"error": "Maximum batch GPU session count of 2 reached."}, "session count of 2"),
+        ({"versionNumber": 1, "invalidDatasetSources": [DATASET]}, f"did not attach dataset {DATASET}"),
+        ({"versionNumber": 1, "invalidModelSources": ["a/b"]}, "did not attach model a/b"),
+        ({}, "which version"),
+    ],
+)
+def test_a_push_that_says_error_with_status_200_failed(kaggle, root, answer, problem):
+    kaggle.fail("SaveKernel", answer)
+    assert problem in fails(root, kaggle) and kaggle.submissions == []
+
+
+def test_a_kernel_that_arrives_otherwise_than_it_was_pushed_is_pushed_once_more(kaggle, root):
+    kaggle.renamed = "leaf-submission-2"
+    assert "it is called leaf-submission-2 there" in fails(root, kaggle)
+    kaggle.renamed, kaggle.dropped = None, True
+    assert f"without the dataset {DATASET}" in fails(root, kaggle)
+    kaggle.dropped = False
+    succeeds(root, kaggle)
+    assert len(kaggle.kernels[KERNEL]) == 2 and len(kaggle.submissions) == 1
+
+
+def test_a_kernel_that_fails_shows_its_log_and_is_not_submitted(kaggle, root):
+    good, kaggle.run = kaggle.run, lambda run, hidden: ({}, "ImportError: no module\n", "Exited with 1")
+    error = fails(root, kaggle)
+    assert "ImportError: no module" in error and "failed on Kaggle (error: Exited with 1)" in error
+    assert kaggle.submissions == []
+    kaggle.run = lambda run, hidden: ({"submission.csv": b"image,labels\nb.jpg,scab\n"}, "", None)
+    assert "would not be scored" in fails(root, kaggle) and kaggle.submissions == []
+    kaggle.kernels[KERNEL][-1].output = good(None, False)[0]
+    kaggle.kernels[KERNEL].append(kaggle.kernels[KERNEL][-1])
+    assert "version 3 of tester/leaf-submission was pushed" in fails(root, kaggle) and kaggle.submissions == []
+
+
+def test_an_upload_that_breaks_off_goes_on_and_one_that_is_refused_makes_no_dataset(kaggle, root):
+    kaggle.fail("PUT bundle.json", 403)
+    assert "2 of 3 files" in fails(root, kaggle) and kaggle.datasets == {}
+    model = root / "kernels/dataset/model.safetensors"
+    # The same size and time as before: the client alone would go on with what it has of the old bytes.
+    content, stamp = model.read_bytes()[::-1], model.stat().st_mtime
+    model.write_bytes(content)
+    os.utime(model, (stamp, stamp))
+    rehearsed(root)
+    kaggle.upload_cut = 2
+    succeeds(root, kaggle)
+    assert kaggle.datasets[DATASET][0]["files"]["model.safetensors"] == content
+    assert len(kaggle.datasets[DATASET]) == 1 and kaggle.requests.count("PUT") == 3 + 3 + 2
+
+
+def test_a_dataset_that_says_error_with_status_200_is_no_dataset(kaggle, root):
+    kaggle.fail("CreateDataset", {"status": "error", "error": "The license is not valid"})
+    assert "The license is not valid" in fails(root, kaggle)
+    # The client asks once before it creates one.
+    kaggle.fail("GetDatasetStatus", 403)
+    kaggle.fail("GetDatasetStatus", {"status": "FAILED"})
+    assert "could not process the dataset" in fails(root, kaggle)
+    kaggle.dataset_polls = 10**6
+    assert "still blobs_received after" in fails(root, kaggle, "submit.dataset_timeout_s=0.2")
+
+
+def test_the_daily_limit_is_respected_and_the_next_day_continues(kaggle, root):
+    kaggle.daily_limit = 1
+    now = datetime.now(UTC).isoformat()
+    kaggle.submissions.append({"ref": 1, "date": now, "description": "a teammate's", "status": "PENDING"})
+    assert "start again after midnight UTC" in fails(root, kaggle)
+    kaggle.tells_limits = False
+    kaggle.requests.clear()
+    assert "start again after midnight UTC" in fails(root, kaggle), "counted from the list of submissions"
+    kaggle.submissions[0]["date"] = "2021-03-01T00:00:00Z"
+    kaggle.requests.clear()
+    kaggle.daily_limit = 2
+    assert "0 used today, 2 left" in succeeds(root, kaggle)
+    assert not {"SaveKernel", "CreateDataset"} & set(kaggle.requests)
+
+
+def test_a_dataset_or_kernel_that_was_made_though_the_answer_is_lost_is_not_made_again(kaggle, root):
+    kaggle.fail("CreateDataset", "drop", after=True)
+    assert "cannot be reached to upload the dataset" in fails(root, kaggle)
+    kaggle.fail("SaveKernel", 502, after=True)
+    assert "does not push the kernel (502" in fails(root, kaggle)
+    succeeds(root, kaggle)
+    assert [kaggle.requests.count(act) for act in ("CreateDataset", "CreateDatasetVersion", "SaveKernel")] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("kind", ["drop", 500, {}])
+def test_a_submission_whose_answer_is_lost_is_not_sent_again(kaggle, root, kind):
+    kaggle.listing_polls = 3
+    kaggle.fail("CreateCodeSubmission", kind, after=True)
+    succeeds(root, kaggle)
+    assert len(kaggle.submissions) == 1 and kaggle.requests.count("CreateCodeSubmission") == 1
+
+
+def test_a_submission_that_kaggle_does_not_take_is_said(kaggle, root):
+    kaggle.fail("CreateCodeSubmission", {"message": "Submission not allowed: Notebook is too old"})
+    assert "Notebook is too old" in fails(root, kaggle, "submit.settle_s=0.1") and kaggle.submissions == []
+
+
+def test_a_submission_that_fails_is_written_down_and_not_repeated(kaggle, root):
+    kaggle.run = lambda run, hidden: ({"submission.csv": SUBMITTED}, "", "hidden" if hidden else None)
+    assert "Submission Scoring Error" in fails(root, kaggle)
+    assert "Submission Scoring Error" in fails(root, kaggle) and len(kaggle.submissions) == 1
+    assert [row["status"] for row in rows(root)] == ["error"]
+
+
+MOMENTS = [
+    *[("GetCompetition", False), ("StartBlobUpload", False), ("PUT model.safetensors", True), ("CreateDataset", True)],
+    *[("GetDatasetStatus", True), ("ListDatasetFiles", True), ("SaveKernel", False), ("SaveKernel", True)],
+    *[("GetKernelSessionStatus", True), ("ListKernelSessionOutput", True), ("GET", False)],
+    *[("CreateCodeSubmission", False), ("CreateCodeSubmission", True), ("ListSubmissions", True)],
+]
+
+
+def test_killed_at_every_step_it_continues_and_submits_once(kaggle, root):
+    kaggle.listing_polls = 8
+    for method, after in MOMENTS:
+        kaggle.fail(method, "kill", after)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "plant_pathology.submit", *arguments()],
+            cwd=root,
+            env=os.environ | environment(root, kaggle),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        kaggle.victim = process.pid
+        shown, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"{method}: {shown}"
+    succeeds(root, kaggle)
+    assert len(kaggle.submissions) == 1 and kaggle.requests.count("CreateCodeSubmission") == 2
+    assert len(kaggle.datasets[DATASET]) == 1 and len(kaggle.kernels[KERNEL]) == 1 and len(rows(root)) == 1
+
+
+def test_two_at_once_are_one(root):
+    with FileLock(root / "reports/.submit.lock"):
+        assert "another submit" in fails(root, None)
+
+
+@pytest.mark.parametrize("where", ["KAGGLE_API_TOKEN", "access_token", "kaggle.json", "nowhere", "wrong"])
+def test_credentials_are_read_as_the_client_reads_them_and_shown_nowhere(kaggle, root, where):
+    none = {"KAGGLE_USERNAME": "", "KAGGLE_KEY": ""}
+    (root / ".kaggle").mkdir()
+    if where == "KAGGLE_API_TOKEN":
+        succeeds(root, kaggle, **none, KAGGLE_API_TOKEN=SECRET, VERBOSE="1")
+    elif where == "nowhere":
+        assert "make an API token" in fails(root, kaggle, **none) and kaggle.requests == []
+    elif where == "wrong":
+        assert "(401: Unauthenticated): it refuses the token" in fails(root, kaggle, KAGGLE_KEY="wrong")
+    else:
+        content = {"access_token": SECRET, "kaggle.json": json.dumps({"username": "tester", "key": SECRET})}[where]
+        (root / ".kaggle" / where).write_text(content)
+        for name in none:
+            os.environ.pop(name, None)
+        env = {key: value for key, value in environment(root, kaggle).items() if key not in none}
+        command = [sys.executable, "-m", "plant_pathology.submit", *arguments()]
+        done = subprocess.run(command, cwd=root, env=os.environ | env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    written = [path for path in root.rglob("*") if path.is_file() and ".kaggle" not in path.parts]
+    assert not any(SECRET.encode() in path.read_bytes() for path in written)
+
+
+def test_the_client_by_hand_pushes_the_same(kaggle, root):
+    client = Path(sys.executable).with_name("kaggle")
+    for command in ("datasets create -p kernels/dataset", "kernels push -p kernels/submission"):
+        env = os.environ | environment(root, kaggle)
+        done = subprocess.run([client, *command.split()], cwd=root, env=env, capture_output=True, text=True)
+        assert done.returncode == 0 and "not valid" not in done.stdout and "does not resolve" not in done.stdout
+    assert "Kernel version 1 successfully pushed" in done.stdout
+    succeeds(root, kaggle)
+    by_hand, by_submit = (asked for method, asked in kaggle.asked if method == "SaveKernel")
+    assert by_hand == by_submit and by_hand["enableInternet"] is False and by_hand["datasetDataSources"] == [DATASET]
+    created, versioned = kaggle.datasets[DATASET]
+    assert created["files"] == versioned["files"]
+
+
+def test_the_packaged_kernel_scores_on_a_hidden_test_set(project, tmp_path):
+    """From the bundle to a score: the notebook that was pushed really runs, with the dataset that was uploaded."""
+    from plant_pathology.predict import submission_of
+    from plant_pathology.rehearse import score_of, test_set
+
+    competition = Competition.from_config(config())
+    for name in ("kernels", "reports"):
+        shutil.copytree(project / name, tmp_path / name)
+    draw(tmp_path / "unseen", competition, seed=7, train=12, test=1)
+    hidden, solution = tmp_path / "hidden", tmp_path / "unseen/train.csv"
+    test_set(tmp_path / "unseen/train_images", hidden, competition)
+    public = project / "data/raw/sample"
+    scored = tmp_path / "scored.csv"
+
+    def score(output: bytes) -> str:
+        scored.write_bytes(output)
+        return f"{score_of(scored, solution, competition):.5f}"
+
+    with local_kaggle(competition="sample", run=in_sandbox("sample", public, hidden), score=score) as kaggle:
+        done = run_module(
+            "submit",
+            *(f"submit.{setting}" for setting in FAST),
+            *("competition=sample", "competition.synthetic=false", f"paths.raw={public}"),
+            cwd=tmp_path,
+            **environment(tmp_path, kaggle),
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected, _ = submission_of(project / "models/best", hidden / "test_images", hidden / "sample_submission.csv")
+    assert scored.read_text() == expected.to_csv(index=False)
+    (row,) = rows(tmp_path)
+    metadata = json.loads((project / "kernels/submission/kernel-metadata.json").read_text())
+    assert float(row["public"]) == pytest.approx(score_of(scored, solution, competition), abs=1e-5)
+    assert row["commit"] == metadata["provenance"]["commit"] and row["data"] == metadata["provenance"]["data"]["ref"]
+    assert (tmp_path / "reports/kaggle-submission.csv").read_text() == (project / "reports/submission.csv").read_text()
