@@ -92,14 +92,13 @@ def beyond_the_first(root):
 
 
 def test_a_run_that_fails_is_named_and_left_open_and_the_search_goes_on(root):
-    search = [*SEARCH, "name=part_${data.fold}", "hydra/sweeper/sampler=random", "hydra.sweeper.n_jobs=2"]
-    search += ["data.fold=choice(0,9)", "model.lr=1e-3", "hydra.sweeper.n_trials=6", "hydra.sweeper.study_name=failing"]
-    search += ["trainer.max_epochs=1"]
-    done = train(root, *search, expect=1)
-    assert "1 of 2 runs failed" in done.stderr and "data.fold=9" in done.stderr
-    assert {(trial.params["data.fold"], trial.state) for trial in study(root, "failing").trials} == {
-        (0, TrialState.COMPLETE),
-        (9, TrialState.RUNNING),
+    search = [*SEARCH, "name=part_${model.lr}", "hydra/sweeper/sampler=random", "hydra.sweeper.n_jobs=2"]
+    search += ["model.lr=choice(0.001,1000)", "hydra.sweeper.n_trials=6", "hydra.sweeper.study_name=failing"]
+    done = train(root, *search, "trainer.max_epochs=1", expect=1)
+    assert "1 of 2 runs failed" in done.stderr and "model.lr=1000" in done.stderr
+    assert {(trial.params["model.lr"], trial.state) for trial in study(root, "failing").trials} == {
+        (0.001, TrialState.COMPLETE),
+        (1000, TrialState.RUNNING),
     }
 
 

@@ -18,7 +18,7 @@ from plant_pathology.mirror import everything, mirror_of
 from plant_pathology.runs import CHECKPOINTS, FAILURE, RESULT, RUN, Run, enter_sweep, fail, run_of, training
 from plant_pathology.stage import StageError, check_values, read_json, stage, whole_file, write_json
 
-CHOICES = {"data.views": (1, 2, 4, 8)}
+CHOICES = {"data.views": (1, 2, 4, 8), "model.schedule": ("step", "epoch")}
 RANGES = {
     "seed": (0, 2**32 - 1),
     "threads": (1, 1024),
@@ -40,7 +40,6 @@ RANGES = {
     "stop.siblings": (1, 1_000_000),
     "stop.after": (0.0, 1.0),
 }
-CHOICES = {"model.schedule": ("step", "epoch")}
 
 
 @stage
