@@ -30,7 +30,14 @@ from plant_pathology.stage import checkout
 from plant_pathology.stopping import rules
 
 ROUNDS = 7
-SMALL = ["competition=sample", "machine=cpu", "model=resnet18", "prepare.image_size=64", "trainer.max_epochs=1"]
+SMALL = [
+    "competition=sample",
+    "machine=cpu",
+    "model=resnet18",
+    "prepare.image_size=64",
+    "trainer.max_epochs=1",
+    "data.batch_size=16",
+]
 
 
 class Clock(pl.Callback):

@@ -107,3 +107,7 @@ def test_no_step_waits_for_the_device(monkeypatch):
         trainer(1).fit(classifier(), DataLoader(batches().dataset * steps, batch_size=None), batches())
         counts.append(len(asked))
     assert counts[0] == counts[1] > 0
+
+
+def test_a_warm_up_of_one_step_is_none():
+    trainer(10).fit(classifier(warmup=0.1), batches(), batches())

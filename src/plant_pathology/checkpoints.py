@@ -1,6 +1,5 @@
 """Checkpoints from which a run continues to the same digits, on this machine or another one."""
 
-import io
 import signal
 import zipfile
 from collections.abc import Callable
@@ -25,11 +24,12 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Raises: OSError when the disk is full."""
-        content = io.BytesIO()
-        # Not straight to the file: torch answers a full disk with an error that says neither.
-        torch.save(checkpoint, content)
-        with whole_file(Path(path)) as work:
-            work.write_bytes(content.getbuffer())
+        with whole_file(Path(path)) as work, work.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # Torch's error of a full disk says neither; the disk's own is behind it.
+                raise error.__context__ or error from None
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -102,11 +102,13 @@ class Classifier(pl.LightningModule):
         optimizer = torch.optim.AdamW(groups, lr=self.hparams.lr, fused=self.device.type == "cpu")
         if self.hparams.schedule == "epoch":
             return {"optimizer": optimizer, "lr_scheduler": CosineAnnealingLR(optimizer, self.trainer.max_epochs)}
+        steps = int(self.trainer.estimated_stepping_batches)
         schedule = OneCycleLR(
             optimizer,
             max_lr=[self.hparams.lr * group.get("lr_scale", 1.0) for group in groups],
-            total_steps=int(self.trainer.estimated_stepping_batches),
-            pct_start=float(self.hparams.warmup),
+            total_steps=steps,
+            # Torch divides by the steps of the warm-up less one.
+            pct_start=float(self.hparams.warmup) if self.hparams.warmup * steps > 1 else 0.0,
             cycle_momentum=False,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
