@@ -19,7 +19,7 @@ def measure() -> dict[str, float]:
         root = Path(folder)
         for stage in (["sample"], ["prepare"], ["datastore", "push"]):
             command(root, *stage)
-        nine, pure = sweep(root, "nine", 2, "trainer.max_epochs=5")
+        nine, pure = sweep(root, "nine", 2, "trainer.max_epochs=10")
         one, first = sweep(root, "one", 1, "model=test_resnet", "model.lr=1e-3")
         seven, all_seven = sweep(root, "seven", 1, "model=test_resnet", "model.lr=range(1,8)")
     overhead = (seven - one - (all_seven - first)) / 6
