@@ -92,7 +92,7 @@ def measure() -> dict[str, float]:
             command = [sys.executable, "-m", f"plant_pathology.{stage[0]}", *stage[1:], *SMALL]
             subprocess.run(command, cwd=scratch, check=True)
         with initialize_config_dir(str(checkout() / "conf"), version_base="1.3"):
-            cfg = compose("config", [*SMALL, ONE, f"paths.root={scratch}", f"store.uri=file://{scratch}/store"])
+            cfg = compose("config", [*SMALL, f"paths.root={scratch}", f"store.uri=file://{scratch}/store"])
         version = run_of(cfg).version
         data = StoredData(version, 0, cfg.data.batch_size, 16, 0, Augment(**cfg.data.augment), cfg.seed)
         rounds = [(ours(cfg, data, Path(scratch) / "run"), plain(cfg, data)) for _ in range(ROUNDS)]
