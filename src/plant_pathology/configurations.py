@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plant_pathology.axes import TITLES, settings_of, varying
 from plant_pathology.bootstrap import interval
 from plant_pathology.competition import Competition
 from plant_pathology.cost import dollars
@@ -57,11 +58,6 @@ class Configuration:
         size = sum((folder / "best.ckpt").stat().st_size for folder in self.folders)
         seconds = sum(FORWARD * each["network"]["views"] / each["images_per_second"] for each in self.results)
         return len(self.results), size / 1e6, seconds
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """The config by dotted key, without the fold."""
-        return {key: value for key, value in flat(self.results[0]["config"]).items() if key != "data.fold"}
 
 
 def read_configurations(results: list[dict[str, Any]], runs: Path, competition: Competition) -> list[Configuration]:
@@ -123,12 +119,15 @@ def comparable(configurations: list[Configuration]) -> list[Configuration]:
 
 def leaderboard(configurations: list[Configuration], competition: Competition) -> pd.DataFrame:
     """A row a configuration, in their order. What varies besides model and learning rate has a column by its key."""
-    varying = axes(configurations)
-    return pd.DataFrame(row(each, varying, competition) for each in configurations)
+    settings = settings_of({each.name: each.results[0]["config"] for each in configurations})
+    shown = set(varying(settings)) - set(TITLES)
+    others = settings[[key for key in settings if key in shown]].fillna("").to_dict("index")
+    return pd.DataFrame(row(each, others[each.name], competition) for each in configurations)
 
 
-def row(configuration: Configuration, varying: list[str], competition: Competition) -> dict[str, Any]:
-    results, settings = configuration.results, configuration.settings
+def row(configuration: Configuration, others: dict[str, Any], competition: Competition) -> dict[str, Any]:
+    """`others`: settings besides model and learning rate."""
+    results = configuration.results
     low, high = interval(configuration.f1)
     seconds = sum(result["seconds"] for result in results)
     trained = sum(result["seconds"] * result["images_per_second"] for result in results)
@@ -137,10 +136,10 @@ def row(configuration: Configuration, varying: list[str], competition: Competiti
         "sample_f1": round(configuration.sample_f1, 6),
         "low": round(low, 6),
         "high": round(high, 6),
-        "model": settings["model.name"],
-        "lr": settings["model.lr"],
+        "model": results[0]["config"]["model"]["name"],
+        "lr": results[0]["config"]["model"]["lr"],
         "folds": len(results),
-        **{key: settings.get(key, "") for key in varying},
+        **others,
         "best_epoch": round(float(np.median([result["epoch"] + 1 for result in results]))),
         "epochs": max(result["epochs"] for result in results),
         "threshold": round(configuration.threshold, 3),
@@ -150,22 +149,4 @@ def row(configuration: Configuration, varying: list[str], competition: Competiti
         "images_per_second": round(trained / seconds, 1),
         "data": results[0]["data_ref"],
         "competition": competition.name,
-    }
-
-
-def axes(configurations: list[Configuration]) -> list[str]:
-    """The dotted keys, but for model and learning rate, in which configurations differ."""
-    settings = [each.settings for each in configurations]
-    keys = dict.fromkeys(key for each in settings for key in each)
-    varying = [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
-    return [key for key in varying if key not in ("model.name", "model.lr")]
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{a: {b: 1}} to {"a.b": 1}."""
-    nested = {f"{prefix}{key}": value for key, value in config.items()}
-    return {
-        name: leaf
-        for key, value in nested.items()
-        for name, leaf in (flat(value, f"{key}.") if isinstance(value, dict) else {key: value}).items()
     }

@@ -12,6 +12,7 @@ from filelock import FileLock
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyLogger
 
+from plant_pathology.axes import flat
 from plant_pathology.runs import Run
 from plant_pathology.stage import StageError
 
@@ -42,15 +43,8 @@ def logger_of(run: Run, step: int) -> Iterator[Logger]:
 
 def settings(run: Run) -> dict[str, Any]:
     """All that decides the run's result, by dotted key."""
-
-    def flat(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, dict):
-            for each in value:
-                yield from flat(value[each], f"{key}.{each}" if key else each)
-        else:
-            yield key, str(value) if isinstance(value, list) else value
-
-    config = dict(flat(run.identity["config"], ""))
+    config = flat(run.identity["config"])
+    config = {key: str(value) if isinstance(value, list) else value for key, value in config.items()}
     return config | {"data.sha256": run.identity["data"], "code": run.identity["code"]}
 
 
