@@ -7,7 +7,7 @@ the F1 of rows, and exact over all places where a threshold can lie. It begins a
 
 import numpy as np
 
-from plant_pathology.metrics import decide, sample_f1
+from plant_pathology.metrics import decide, row_f1, sample_f1
 
 ROUNDS = 20
 
@@ -48,13 +48,11 @@ def best_place(
     Args:
         order: rows by falling probability of the label.
     """
-    others = probabilities >= thresholds
-    others[:, label] = False
-    size = true.sum(axis=1)
-    with_it = others.copy()
+    never = thresholds.copy()
+    never[label] = np.inf
+    with_it = probabilities >= never
     with_it[:, label] = True
-    without = np.where(others.any(axis=1, keepdims=True), others, decide(probabilities, np.inf))
-    f1_with, f1_without = (2 * (each & true).sum(axis=1) / (each.sum(axis=1) + size) for each in (with_it, without))
+    f1_with, f1_without = row_f1(with_it, true), row_f1(decide(probabilities, never), true)
     # After the k rows that are likeliest to have the label.
     gained = np.concatenate([[0.0], (f1_with - f1_without)[order].cumsum()])
     values = np.concatenate([[1.0], probabilities[order, label], [0.0]])
