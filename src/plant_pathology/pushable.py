@@ -75,8 +75,12 @@ class Pushable:
         dataset = check_dataset(kernels / "dataset")
         for problem in kernel_problems(metadata, path.parent, dataset, competition):
             raise StageError(f"{path}: {problem}; {PACKAGE}")
-        hashes = {part: folder_hash(kernels / part) for part in ("dataset", "submission")}
-        return cls(kernels, dataset, metadata["id"], metadata, hashes)
+        return cls(kernels, dataset, metadata["id"], metadata, hashes_of(kernels))
+
+
+def hashes_of(kernels: Path) -> dict[str, str]:
+    """By which a rehearsal and a submission know that they are of the same bytes."""
+    return {part: folder_hash(kernels / part) for part in ("dataset", "submission")}
 
 
 def kernel_problems(metadata: dict[str, Any], folder: Path, dataset: str, competition: str):

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from plant_pathology.competition import Competition
 from plant_pathology.form import Check, check_submission
-from plant_pathology.hashes import folder_hash
 from plant_pathology.metrics import sample_f1
+from plant_pathology.pushable import hashes_of
 from plant_pathology.sandbox import Outcome, run_kernel
 from plant_pathology.stage import StageError, read_json, stage, whole_file, write_json
 
@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> None:
             "competition": competition.name,
             "synthetic": competition.synthetic,
             "isolation": outcome.isolation,
-            "sha256": {part: folder_hash(kernels / part) for part in ("dataset", "submission")},
+            "sha256": hashes_of(kernels),
             "images": len(form),
             "seconds": round(outcome.seconds, 2),
             "peak_memory_mb": outcome.peak_memory // 2**20,
