@@ -18,6 +18,7 @@ from plant_pathology.configurations import Configuration, comparable, leaderboar
 from plant_pathology.crossfit import best_choice, both_thresholds, crossfit
 from plant_pathology.ensemble import Budget, blend
 from plant_pathology.metrics import decide
+from plant_pathology.mistakes import label_counts
 from plant_pathology.stage import StageError, check_values, stage, whole_file, write_json
 from plant_pathology.sweep import sweep_results
 from plant_pathology.thresholds import shrunk
@@ -58,7 +59,9 @@ def main(cfg: DictConfig) -> None:
     members = {each.name: (each, weight) for each, weight in zip(candidates, weights, strict=True) if weight}
     write_bundle(Path(cfg.paths.models) / "best", members, used, score, competition)
     write_table(reports / "leaderboard.csv", board)
-    write_table(reports / "labels.csv", label_scores(probabilities, best.true, used, competition))
+    predicted = decide(probabilities, used, competition.multilabel)
+    labels = label_counts(competition.labels, best.true, predicted).round(4)
+    write_table(reports / "labels.csv", labels[["label", "precision", "recall", "f1", "images"]])
     write_table(reports / "ensemble.csv", ensemble_table(members))
     write_table(reports / "thresholds.csv", thresholds_table(common, own, used, competition))
     write_table(reports / "predictions.csv", predictions_table(best, probabilities, competition))
@@ -128,24 +131,6 @@ def worth(gain: dict[str, Any]) -> str:
     """As a person reads it: +0.012 (0.003 to 0.021)."""
     noise = ", noise: the interval holds 0" if gain["noise"] else ""
     return f"{gain['gain']:+.4f} ({gain['low']:.4f} to {gain['high']:.4f}){noise}"
-
-
-def label_scores(
-    probabilities: np.ndarray, true: np.ndarray, thresholds: np.ndarray, competition: Competition
-) -> pd.DataFrame:
-    """Precision, recall and F1 of each label, as the bundle decides."""
-    chosen = decide(probabilities, thresholds, competition.multilabel)
-    hits = (chosen & true).sum(axis=0)
-    predicted, actual = chosen.sum(axis=0), true.sum(axis=0)
-    return pd.DataFrame(
-        {
-            "label": competition.labels,
-            "precision": hits / np.maximum(predicted, 1),
-            "recall": hits / np.maximum(actual, 1),
-            "f1": 2 * hits / np.maximum(predicted + actual, 1),
-            "images": actual,
-        }
-    ).round(4)
 
 
 def ensemble_table(members: dict[str, tuple[Configuration, float]]) -> pd.DataFrame:
