@@ -9,10 +9,11 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import requests
 from omegaconf import DictConfig
@@ -107,35 +108,20 @@ class Kaggle:
 
     def dataset(self, ref: str) -> Any | None:
         """The client's ApiDataset; None where there is none."""
-        from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest as Request
-
         fields = named("owner_slug", "dataset_slug", ref)
         return self._ask(
-            f"look up the dataset {ref}",
-            lambda client: client.datasets.dataset_api_client.get_dataset,
-            Request,
-            absent=ABSENT,
-            **fields,
+            f"look up the dataset {ref}", "datasets.dataset_api_client.get_dataset", absent=ABSENT, **fields
         )
 
     def dataset_status(self, ref: str) -> str:
-        from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetStatusRequest as Request
-
         fields = named("owner_slug", "dataset_slug", ref)
         what = f"ask for the state of the dataset {ref}"
-        return self._ask(
-            what, lambda client: client.datasets.dataset_api_client.get_dataset_status, Request, **fields
-        ).status.name
+        return self._ask(what, "datasets.dataset_api_client.get_dataset_status", **fields).status.name
 
     def dataset_files(self, ref: str) -> set[str]:
-        from kagglesdk.datasets.types.dataset_api_service import ApiListDatasetFilesRequest as Request
-
-        fields = named("owner_slug", "dataset_slug", ref) | {"page_size": 200}
+        fields = named("owner_slug", "dataset_slug", ref)
         pages = self._pages(
-            f"list the files of the dataset {ref}",
-            lambda client: client.datasets.dataset_api_client.list_dataset_files,
-            Request,
-            **fields,
+            f"list the files of the dataset {ref}", "datasets.dataset_api_client.list_dataset_files", **fields
         )
         return {file.name for page in pages for file in page.dataset_files}
 
@@ -170,16 +156,8 @@ class Kaggle:
 
     def kernel(self, ref: str) -> Any | None:
         """The client's ApiGetKernelResponse of the latest version; None where there is none."""
-        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelRequest as Request
-
         fields = named("user_name", "kernel_slug", ref)
-        return self._ask(
-            f"look up the kernel {ref}",
-            lambda client: client.kernels.kernels_api_client.get_kernel,
-            Request,
-            absent=ABSENT,
-            **fields,
-        )
+        return self._ask(f"look up the kernel {ref}", "kernels.kernels_api_client.get_kernel", absent=ABSENT, **fields)
 
     def push_kernel(self, folder: Path) -> Any:
         """The client's ApiSaveKernelResponse. Raises: Uncertain when it may have been pushed."""
@@ -188,25 +166,16 @@ class Kaggle:
 
     def kernel_state(self, ref: str) -> tuple[str, str]:
         """State of the latest version, and why it failed."""
-        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest as Request
-
         fields = named("user_name", "kernel_slug", ref)
         what = f"ask for the state of the kernel {ref}"
-        answer = self._ask(
-            what, lambda client: client.kernels.kernels_api_client.get_kernel_session_status, Request, **fields
-        )
+        answer = self._ask(what, "kernels.kernels_api_client.get_kernel_session_status", **fields)
         return answer.status.name, answer.failure_message or ""
 
     def kernel_output(self, ref: str) -> tuple[dict[str, str], str]:
         """What the latest version wrote, {name: address}, and its log."""
-        from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest as Request
-
-        fields = named("user_name", "kernel_slug", ref) | {"page_size": 200}
+        fields = named("user_name", "kernel_slug", ref)
         pages = self._pages(
-            f"list the output of the kernel {ref}",
-            lambda client: client.kernels.kernels_api_client.list_kernel_session_output,
-            Request,
-            **fields,
+            f"list the output of the kernel {ref}", "kernels.kernels_api_client.list_kernel_session_output", **fields
         )
         return {file.file_name: file.url for page in pages for file in page.files}, pages[0].log or ""
 
@@ -220,36 +189,26 @@ class Kaggle:
 
     def competition(self, name: str) -> Any:
         """The client's ApiCompetition."""
-        from kagglesdk.competitions.types.competition_api_service import ApiGetCompetitionRequest as Request
-
         return self._ask(
             f"look up the competition {name}",
-            lambda client: client.competitions.competition_api_client.get_competition,
-            Request,
+            "competitions.competition_api_client.get_competition",
             competition_name=name,
         )
 
     def submission_limits(self, name: str) -> Any:
         """The client's ApiSubmissionLimits."""
-        from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionLimitsRequest as Request
-
         return self._ask(
             f"ask for the submissions left in {name}",
-            lambda client: client.competitions.competition_api_client.get_submission_limits,
-            Request,
+            "competitions.competition_api_client.get_submission_limits",
             competition_name=name,
         )
 
     def submissions(self, name: str) -> list[Any]:
         """The client's ApiSubmission of all that the team submitted, latest first."""
-        from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest as Request
-
         pages = self._pages(
             f"list the submissions to {name}",
-            lambda client: client.competitions.competition_api_client.list_submissions,
-            Request,
+            "competitions.competition_api_client.list_submissions",
             competition_name=name,
-            page_size=200,
         )
         return [submission for page in pages for submission in page.submissions]
 
@@ -258,22 +217,29 @@ class Kaggle:
         with self._asking(f"submit to {competition}", acts=True):
             return self._api.competition_submit_code(file, message, competition, kernel, version, quiet=True)
 
-    def _ask(self, what: str, method: Callable, request_type: type, absent: tuple[int, ...] = (), **fields) -> Any:
-        request = request_type()
-        for name, value in fields.items():
-            setattr(request, name, value)
+    def _ask(self, what: str, method: str, absent: tuple[int, ...] = (), **fields) -> Any:
+        """The answer to a question; None where the status is one of `absent`.
+
+        Args:
+            what: we ask for, in words.
+            method: of the SDK's client, dotted, with the `fields` of its request.
+        """
         with self._asking(what), self._api.build_kaggle_client() as client:
+            ask = attrgetter(method)(client)
+            request = get_type_hints(ask)["request"]()
+            for name, value in fields.items():
+                setattr(request, name, value)
             try:
-                return method(client)(request)
+                return ask(request)
             except requests.HTTPError as error:
                 if status_of(error) in absent:
                     return None
                 raise
 
-    def _pages(self, what: str, method: Callable, request_type: type, **fields) -> list[Any]:
+    def _pages(self, what: str, method: str, **fields) -> list[Any]:
         pages, token = [], ""
         while not pages or token:
-            pages.append(self._ask(what, method, request_type, **fields, page_token=token))
+            pages.append(self._ask(what, method, **fields, page_size=200, page_token=token))
             token = pages[-1].next_page_token
         return pages
 
