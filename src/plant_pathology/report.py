@@ -60,27 +60,36 @@ def main(cfg: DictConfig) -> None:
     runs = read_runs(cfg, selection.board["run"].tolist())
     configs = {run: identity["config"] for run, (_, identity) in runs.items() if identity}
     settings = axes.settings_of(configs)
+    shown = settings.loc[selection.board["run"]]
+    mapped = axes.map_axes(shown)
     statuses = [status for status, _ in runs.values()]
+    counts = mistakes.label_counts(competition.labels, selection.true, selection.predicted)
+    sets = tuple(mistakes.set_names(rows, competition.labels) for rows in (selection.true, selection.predicted))
     first = runs[selection.board["run"][0]][1]
     version = version_of(cfg, first["data_ref"], first["data"])
     manifest = read_json(version.open("manifest.json"), "push the prepared data again")
     with whole_folder(reports / "figures") as folder:
-        draw(selection, settings, statuses, competition, folder)
+        board = selection.board.drop(columns=settings.columns, errors="ignore").join(settings, on="run")
+        figures.grid(board, mapped, folder / "grid.svg", competition.title)
+        histories = [figures.History(each.run, each.state, pd.DataFrame(each.rows)) for each in statuses]
+        figures.curves(histories, folder / "curves.svg", competition.title)
+        figures.labels(counts, folder / "labels.svg", competition.title)
+        figures.sets(mistakes.set_matrix(*sets, SETS), folder / "sets.svg", competition.title)
         svgs = {path.stem: inline(path) for path in folder.glob("*.svg")}
     page = render(
         competition=competition,
         metrics=selection.metrics,
         figures=svgs,
         board=board_rows(selection.board, settings),
-        axes=axes.varying(settings.loc[selection.board["run"]]),
-        mapped=axes.map_axes(settings.loc[selection.board["run"]]),
+        axes=axes.varying(shown),
+        mapped=mapped,
         states=Counter(status.state for status in statuses),
         statuses=statuses,
         broken=[status for status in statuses if status.state not in (FINISHED, STOPPED)],
         hours=sum(status.hours for status in statuses),
         dollars=sum(status.dollars for status in statuses),
-        labels=label_rows(selection, competition),
-        confused=mistakes.frequent_mistakes(*named_sets(selection, competition), 10).to_dict("records"),
+        labels=counts.join(selection.thresholds, on="label").to_dict("records"),
+        confused=mistakes.frequent_mistakes(*sets, 10).to_dict("records"),
         ensemble=selection.ensemble.to_dict("records"),
         galleries=galleries(selection, competition, version, manifest),
         images=len(selection.predictions),
@@ -160,25 +169,6 @@ def version_of(cfg: DictConfig, ref: str, sha256: str) -> Version:
     return version
 
 
-def draw(
-    selection: Selection, settings: pd.DataFrame, statuses: list[Status], competition: Competition, folder: Path
-) -> None:
-    board = selection.board.drop(columns=settings.columns, errors="ignore").join(settings, on="run")
-    mapped = axes.map_axes(settings.loc[board["run"]])
-    figures.grid(board, mapped, folder / "grid.svg", competition.title)
-    histories = [figures.History(each.run, each.state, pd.DataFrame(each.rows)) for each in statuses]
-    figures.curves(histories, folder / "curves.svg", competition.title)
-    counts = mistakes.label_counts(competition.labels, selection.true, selection.predicted)
-    figures.labels(counts, folder / "labels.svg", competition.title)
-    matrix = mistakes.set_matrix(*named_sets(selection, competition), SETS)
-    figures.sets(matrix, folder / "sets.svg", competition.title)
-
-
-def named_sets(selection: Selection, competition: Competition) -> tuple[np.ndarray, np.ndarray]:
-    """Each image's true and predicted set in words."""
-    return tuple(mistakes.set_names(rows, competition.labels) for rows in (selection.true, selection.predicted))
-
-
 def inline(path: Path) -> str:
     """An SVG as a part of a page: in the page's own ink, with ids that no other figure has, shrinking to READABLE."""
     svg = path.read_text(encoding="utf-8")
@@ -200,11 +190,6 @@ def board_rows(board: pd.DataFrame, settings: pd.DataFrame) -> list[dict[str, An
         }
         for row in board.to_dict("records")
     ]
-
-
-def label_rows(selection: Selection, competition: Competition) -> list[dict[str, Any]]:
-    counts = mistakes.label_counts(competition.labels, selection.true, selection.predicted)
-    return counts.join(selection.thresholds, on="label").to_dict("records")
 
 
 def galleries(
