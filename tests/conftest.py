@@ -24,12 +24,11 @@ REAL = PROJECT.parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share something costly run in one process. What trains comes first, so that it does not end alone."""
-    groups = {item: "project" if "project" in item.fixturenames else item.path.stem for item in items}
-    training = {group for item, group in groups.items() if {"project", "root"} & set(item.fixturenames)}
-    items.sort(key=lambda item: (groups[item] != "project", groups[item] not in training))
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Tests that share a pipeline's output run in one process, and begin; the others fill what time is left."""
+    shared = [item for item in items if {"project", "root"} & set(item.fixturenames)]
+    for item in shared:
+        item.add_marker(pytest.mark.xdist_group("project" if "project" in item.fixturenames else item.path.stem))
+    items.sort(key=lambda item: ("project" not in item.fixturenames, item not in shared))
 
 
 def run_module(module: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
