@@ -23,6 +23,8 @@ ABSENT = Path(__file__).with_name("absent")
 REAL = PROJECT.parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
 
 
+# Before xdist's own hook, which reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share a pipeline's output run in one process, and begin; the others fill what time is left."""
     shared = [item for item in items if {"project", "root"} & set(item.fixturenames)]
