@@ -160,6 +160,7 @@ def project(raw, tmp_path_factory) -> Path:
         replace(folder / "conf" / "params.yaml", old, new)
     replace(folder / "conf/machine/cpu.yaml", "image_size: 64", "image_size: 32")
     replace(folder / "conf/machine/cpu.yaml", "max_epochs: 5", "max_epochs: 1")
+    replace(folder / "conf/competition/sample.yaml", "images: 200", "images: 100")
     shutil.copytree(raw, folder / "data" / "raw" / "sample")
     git(folder, "init", "-q")
     git(folder, "add", "-A")

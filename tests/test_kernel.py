@@ -4,18 +4,24 @@ import json
 import shutil
 import socket
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from conftest import config, git, run_module
 from plant_pathology.competition import Competition
+from plant_pathology.form import check_submission
+from plant_pathology.hashes import folder_hash
+from plant_pathology.hidden import SIZES, made_test_set
+from plant_pathology.images import ImageError, decode
+from plant_pathology.limits import Limits
 from plant_pathology.predict import Bundle, submission_of
-from plant_pathology.rehearse import check_submission
 from plant_pathology.sandbox import namespaces_work, run_kernel
 
 COMPETITION = Competition.from_config(config())
@@ -46,16 +52,6 @@ def rehearsal(root):
 
 def metadata(root):
     return json.loads((root / "kernels/submission/kernel-metadata.json").read_text())
-
-
-def edit_last_cell(root, old, new):
-    path = root / "kernels/submission/submission.ipynb"
-    notebook = json.loads(path.read_text())
-    source = "".join(notebook["cells"][-1]["source"])
-    assert old in source
-    notebook["cells"][-1]["source"] = [source.replace(old, new)]
-    path.unlink()
-    path.write_text(json.dumps(notebook))
 
 
 def test_the_kernel_asks_for_what_it_needs_and_no_internet(project):
@@ -117,12 +113,34 @@ def test_a_name_that_kaggle_would_refuse_is_refused_here(project, root, override
     assert done.returncode == 1 and override.split("=")[0] in done.stderr
 
 
-def test_the_rehearsal_passes_offline_and_equal(project):
+def test_the_rehearsal_passes_offline_and_equal_on_the_public_and_a_hidden_test_set(project):
     report = rehearsal(project)
     assert report["verdict"] == "passed"
-    assert set(report["checks"]) == {"runs", "offline", "imports", "submission", "equal"}
+    names = {"runs", "time", "compute", "offline", "imports", "submission", "equal", "unreadable"}
+    assert set(report["checks"]) == names and set(report["checks"].values()) == {"passed"}
+    assert report["test_sets"]["public"]["images"] == 8 and report["test_sets"]["hidden"]["images"] == 100
+    took = report["test_sets"]["hidden"]["seconds"]
+    assert report["foretold"] == {"images": 5000, "seconds": pytest.approx(50 * took, rel=0.01), "limit": 32400}
     form = pd.read_csv(project / "data/raw/sample/sample_submission.csv")
     assert pd.read_csv(project / "reports/submission.csv")["image"].tolist() == form["image"].tolist()
+
+
+def test_the_hidden_test_set_has_other_names_sizes_and_order_and_an_image_that_cannot_be_read(raw, tmp_path):
+    unreadable = made_test_set(raw, tmp_path / "hidden", 150, COMPETITION)
+    form = COMPETITION.read_sample_submission(tmp_path / "hidden")
+    files = {path.name for path in (tmp_path / "hidden/test_images").iterdir()}
+    assert len(files) == 150 and set(form["image"]) == files and list(form["image"]) != sorted(files)
+    assert not files & {path.name for folder in ("train_images", "test_images") for path in (raw / folder).iterdir()}
+    sizes = set()
+    for path in (tmp_path / "hidden/test_images").iterdir():
+        if path.name != unreadable:
+            sizes.add(Image.open(path).size)
+    assert set(SIZES) < sizes
+    with pytest.raises(ImageError):
+        decode(tmp_path / "hidden/test_images" / unreadable, 32)
+    again = tmp_path / "again"
+    made_test_set(raw, again, 150, COMPETITION)
+    assert folder_hash(again) == folder_hash(tmp_path / "hidden")
 
 
 def test_another_test_set_can_be_rehearsed_and_scored(project, root):
@@ -136,39 +154,97 @@ def test_another_test_set_can_be_rehearsed_and_scored(project, root):
     assert rehearsal(root)["score"] == pytest.approx(f1_score(truth, ours, average="samples"))
 
 
+def test_a_solution_that_is_not_there_is_said_before_anything_runs(project, root):
+    done = stage("rehearse", root, project, "rehearse.solution=nowhere.csv")
+    assert done.returncode == 1 and done.stderr == "error: rehearse.solution=nowhere.csv: there is no such file\n"
+
+
+LIGHT = """
+import os, time
+import pandas as pd
+from pathlib import Path
+
+inputs, working = Path(os.environ["KAGGLE_INPUT"]), Path(os.environ["KAGGLE_WORKING"])
+table = pd.read_csv(next(inputs.rglob("sample_submission.csv")))
+hidden = len(table) > 8
+known = {known}
+table["labels"] = [known.get(image, {fallback!r}) for image in table["image"]]
+out = working / "submission.csv"
+{fault}
+table.to_csv(out, index=False)
+"""
+
+
+def plant(root, project, fault):
+    """A kernel without torch, which knows what to say of the public test set, and has a fault."""
+    known = pd.read_csv(project / "reports/submission.csv").set_index("image")["labels"].to_dict()
+    fallback = json.loads((project / "models/best/bundle.json").read_text())["fallback"]
+    source = LIGHT.format(known=known, fallback=fallback, fault=fault)
+    path = root / "kernels/submission/submission.ipynb"
+    path.unlink()
+    path.write_text(json.dumps({"cells": [{"cell_type": "code", "source": [source]}]}))
+
+
 @pytest.mark.parametrize(
-    "old, new, check, detail",
+    "fault, check, detail",
     [
-        ("print(versions())", "import hydra", "runs", "No module named 'hydra'"),
-        ("print(versions())", "import urllib.request; urllib.request.urlopen('http://127.0.0.1')", "runs", "urlopen"),
-        ('"submission.csv",\n)', '"result.csv",\n)', "submission", "no submission.csv"),
+        ("import hydra", "runs", "Notebook Threw Exception: ModuleNotFoundError: No module named 'hydra'"),
+        ("import urllib.request; urllib.request.urlopen('http://127.0.0.1')", "runs", "urlopen"),
+        ("open(inputs / 'x', 'w')", "runs", "/kaggle/input/x"),
+        ("out = Path('/tmp/submission.csv')", "submission", "Submission CSV Not Found"),
+        ("table = table.rename(columns={'labels': 'label'})", "submission", "Submission Scoring Error: columns"),
+        ("import numpy; hog = numpy.ones(2**28)", "compute", "Notebook Exceeded Allowed Compute: MemoryError"),
+        ("(working / 'big').write_bytes(bytes(2**25))", "compute", "Notebook Exceeded Allowed Compute: "),
+        ("table.loc[0, 'labels'] = 'complex rust scab'", "equal", "1 of 8 rows differ"),
+        ("import timm", "runs", "No module named 'timm'"),
+    ],
+)
+def test_a_kernel_that_kaggle_would_fail_fails_here(project, root, fault, check, detail):
+    plant(root, project, fault)
+    done = stage("rehearse", root, project, "rehearse.memory_gb=1.5", "rehearse.disk_gb=0.02")
+    assert done.returncode == 1 and "the rehearsal failed" in done.stderr
+    report = rehearsal(root)
+    assert report["verdict"] == "failed" and detail in report["checks"][check]
+    assert set(report["test_sets"]) == {"public"}, "the hidden test set is for kernels that pass the public one"
+
+
+@pytest.mark.parametrize(
+    "fault, check, detail",
+    [
+        ("time.sleep(2 * hidden)", "time", "on Kaggle, which is more than 100 s by rehearse.margin=2: lower select."),
+        ("1 / (not hidden)", "runs", "hidden: Notebook Threw Exception: ZeroDivisionError"),
+        ("table = table.sort_values('image')", "submission", "hidden: Submission Scoring Error: the images are not in"),
+        ("", "equal", "of 100 rows differ from the repository's predictions"),
+        ("", "unreadable", "the kernel's log does not name the damaged image"),
         (
-            '"submission.csv",\n)',
-            '"submission.csv",\n)\nprint(open("/kaggle/input/x", "w"))',
-            "runs",
-            "/kaggle/input/x",
+            "table['labels'] = table['labels'] if not hidden else 'scab rust'",
+            "unreadable",
+            "has the labels 'scab rust'",
         ),
     ],
 )
-def test_a_kernel_that_kaggle_would_fail_fails_here(project, root, old, new, check, detail):
-    edit_last_cell(root, old, new)
-    done = stage("rehearse", root, project)
-    assert done.returncode == 1 and "the rehearsal failed" in done.stderr
-    assert rehearsal(root)["verdict"] == "failed" and detail in rehearsal(root)["checks"][check]
-
-
-def test_a_submission_that_differs_from_the_repository_s_predictions_fails(project, root):
-    tamper = '\nlines = (working / "submission.csv").read_text().splitlines()\n'
-    tamper += 'lines[1] = lines[1].split(",")[0] + ",complex rust scab"\n'
-    tamper += '(working / "submission.csv").write_text("\\n".join(lines))'
-    edit_last_cell(root, '"submission.csv",\n)', '"submission.csv",\n)' + tamper)
-    assert stage("rehearse", root, project).returncode == 1
-    assert "1 of 8 rows differ" in rehearsal(root)["checks"]["equal"]
+def test_what_goes_wrong_with_the_hidden_test_set_alone_is_found(project, root, fault, check, detail):
+    plant(root, project, fault)
+    assert stage("rehearse", root, project, "rehearse.images=100", "rehearse.timeout_s=100").returncode == 1
+    report = rehearsal(root)
+    assert detail in report["checks"][check] and set(report["test_sets"]) == {"public", "hidden"}
 
 
 SCRIPT = """
-import probe, socket
+import os, probe, socket
 print("imported", probe.__name__)
+inputs = os.environ["KAGGLE_INPUT"]
+for change in (
+    lambda: open(inputs + "/data/new", "w"),
+    lambda: open(inputs + "/data/probe.py", "a"),
+    lambda: os.remove(inputs + "/data/probe.py"),
+):
+    try:
+        change()
+    except OSError as error:
+        print("read-only" if "ead-only" in str(error) else error)
+with open("out.txt", "w") as file:
+    file.write("hello")
 try:
     socket.create_connection(("127.0.0.1", {port}), timeout=5)
 except OSError as error:
@@ -197,6 +273,37 @@ def test_a_kernel_sees_the_image_s_packages_wherever_they_lie_and_no_network(tmp
     assert outcome.error is None, outcome.log
     assert outcome.isolation == isolation and not outcome.network
     assert "imported probe" in outcome.log and "refused" in outcome.log
+    assert outcome.log.count("read-only") == 3 and not (packages / "new").exists()
+    assert outcome.disk_used == 5 and (working / "out.txt").read_text() == "hello"
+
+
+@pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
+def test_a_kernel_that_never_ends_or_dies_is_ended_and_told(tmp_path, isolation):
+    if isolation == "namespace" and not namespaces_work():
+        pytest.skip("this system allows no namespaces")
+    (tmp_path / "working").mkdir()
+    (tmp_path / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
+    for program, error in (
+        ("import time; time.sleep(60)", "timeout"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed"),
+    ):
+        (tmp_path / "kernel.py").write_text(program)
+        outcome = run_kernel(tmp_path, {}, tmp_path / "working", timeout_s=3, isolation=isolation)
+        assert outcome.error.startswith(error) and outcome.seconds < 30
+    assert not LIMITS.check_compute(0, 0, outcome.error).passed
+
+
+LIMITS = Limits(timeout_s=1000, hidden_images=500, margin=2, memory_gb=2, disk_gb=1)
+
+
+@pytest.mark.parametrize("speedup, passed", [(1, False), (4, True)])
+def test_the_time_on_kaggle_is_foretold_from_seconds_an_image(speedup, passed):
+    limits = replace(LIMITS, speedup=speedup)
+    check = limits.check_time(seconds=150, images=100, timed_out=False)
+    assert check.passed is passed and f"{750 / speedup:.0f} s for 500 on Kaggle" in check.detail
+    assert not limits.check_time(1, 100, timed_out=True).passed
+    # What is ended for slowness would never have been in time.
+    assert not limits.check_time(limits.patience(100), 100, timed_out=False).passed
 
 
 FORM = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "labels": ["healthy", "healthy"]})
@@ -208,8 +315,10 @@ FORM = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "labels": ["healthy", "healthy
         ("image,labels\na.jpg,scab\nb.jpg,rust complex\n", None),
         ("image,label\na.jpg,scab\nb.jpg,rust\n", "columns"),
         ("image,labels\nb.jpg,scab\na.jpg,rust\n", "order"),
-        ("image,labels\na.jpg,scab\na.jpg,rust\n", "not those of"),
+        ("image,labels\na.jpg,scab\na.jpg,rust\n", "more than once"),
         ("image,labels\na.jpg,scab\n", "not those of"),
+        ("image,labels\na.jpg,scab\nc.jpg,rust\n", "not those of"),
+        ("image,labels\na.jpg,scab\nb.jpg,rust rust\n", "twice"),
         ("image,labels\na.jpg,scab\nb.jpg,\n", "empty or unknown"),
         ("image,labels\na.jpg,scab\nb.jpg,rst\n", "empty or unknown"),
     ],

@@ -206,13 +206,15 @@ def test_other_axes_have_a_heatmap_and_the_rehearsal_of_this_bundle_is_shown(tmp
     folder = write_project(tmp_path, dict(reversed(runs.items())))
     kernel = folder / "kernels" / "submission"
     kernel.mkdir(parents=True)
-    verdict = {"verdict": "failed", "checks": {"runs": "no space left"}, "images": 9, "seconds": 2.0, "score": None}
-    (folder / "reports/rehearsal.json").write_text(json.dumps(verdict | {"peak_memory_mb": 77}))
+    verdict = {"verdict": "failed", "checks": {"runs": "no space left"}, "score": None}
+    verdict["test_sets"] = {"public": {"images": 9, "seconds": 2.0, "peak_memory_mb": 77}}
+    verdict["foretold"] = {"images": 5000, "seconds": 1111.0}
+    (folder / "reports/rehearsal.json").write_text(json.dumps(verdict))
     (kernel / "kernel-metadata.json").write_text(json.dumps({"provenance": {"score": {"validation": 0.8125}}}))
     page = report(folder)
     texts = re.findall(r"<text [^>]*>([^<]+)</text>", section(page, "Sweep"))
     assert {"data.batch_size", "data.augment.crop", "0.510", "0.610", "0.710", "0.810"} <= set(texts)
-    assert "runs: no space left" in page and "77 MB" in page
+    assert "runs: no space left" in page and "77 MB" in page and "0.31 hours" in page
     (kernel / "kernel-metadata.json").write_text(json.dumps({"provenance": {"score": {"validation": 0.5}}}))
     assert "no space left" not in report(folder)
 

@@ -437,16 +437,17 @@ def test_the_client_by_hand_pushes_the_same(kaggle, root):
 
 def test_the_packaged_kernel_scores_on_a_hidden_test_set(project, tmp_path):
     """From the bundle to a score: the notebook that was pushed really runs, with the dataset that was uploaded."""
+    from plant_pathology.hidden import given_test_set
     from plant_pathology.predict import submission_of
-    from plant_pathology.rehearse import score_of, test_set
+    from plant_pathology.rehearse import score_of
 
     competition = Competition.from_config(config())
     for name in ("kernels", "reports"):
         shutil.copytree(project / name, tmp_path / name)
     draw(tmp_path / "unseen", competition, seed=7, train=12, test=1)
     hidden, solution = tmp_path / "hidden", tmp_path / "unseen/train.csv"
-    test_set(tmp_path / "unseen/train_images", hidden, competition)
     public = project / "data/raw/sample"
+    given_test_set(tmp_path / "unseen/train_images", public, hidden, competition)
     scored = tmp_path / "scored.csv"
 
     def score(output: bytes) -> str:

@@ -18,16 +18,29 @@ class Check:
 
 def check_submission(path: Path, form: pd.DataFrame, competition: Competition) -> Check:
     """Columns, images and their order as sample_submission.csv has them; labels of the vocabulary in every row."""
-    if not path.exists():
-        return Check(False, "the kernel wrote no submission.csv")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if not path.is_file():
+        return Check(False, f"Submission CSV Not Found: the kernel wrote no {path.name}")
+    problem = scoring_problem(path, form, competition)
+    return Check(False, f"Submission Scoring Error: {problem}") if problem else Check(True, f"{len(form)} rows")
+
+
+def scoring_problem(path: Path, form: pd.DataFrame, competition: Competition) -> str | None:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:  # of pandas: EmptyDataError, ParserError; and what is no text
+        return f"it is no CSV table ({error})"
     if list(table.columns) != list(form.columns):
-        return Check(False, f"columns are {list(table.columns)}, not {list(form.columns)}")
-    images = table[competition.image_column]
-    if list(images) != list(form[competition.image_column]):
-        return Check(False, "the images are not those of sample_submission.csv in its order")
-    rows = competition.label_lists(table[competition.label_column])
-    wrong = [image for image, row in zip(images, rows, strict=True) if not set(row) <= set(competition.labels)]
-    if wrong:
-        return Check(False, f"{len(wrong)} rows have empty or unknown labels, {wrong[0]} first")
-    return Check(True, f"{len(table)} rows")
+        return f"columns are {list(table.columns)}, not {list(form.columns)}"
+    images, expected = table[competition.image_column], form[competition.image_column]
+    if images.duplicated().any():
+        return f"{images[images.duplicated()].iloc[0]} stands in it more than once"
+    if set(images) != set(expected):
+        return f"the images are not those of {competition.sample_submission}: {len(images)}, not {len(expected)}"
+    if list(images) != list(expected):
+        return f"the images are not in the order of {competition.sample_submission}"
+    for image, row in zip(images, competition.label_lists(table[competition.label_column]), strict=True):
+        if unknown := [label for label in row if label not in competition.labels]:
+            return f"{image} has empty or unknown labels: {unknown[0]!r}"
+        if len(set(row)) < len(row):
+            return f"{image} has a label twice: {competition.separator.join(row)}"
+    return None

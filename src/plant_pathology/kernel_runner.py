@@ -1,9 +1,13 @@
 """Runs a kernel's notebook or script and reports on it. Executed inside the sandbox by path; standard library only.
 
-python kernel_runner.py <notebook or script> <report.json> <port that must not be reachable> <block sockets: 0 or 1>
+python kernel_runner.py <notebook or script> <report.json> <settings as JSON>
+
+Settings: `port` that must not be reachable; `cores`, `memory` and `disk` (bytes) of Kaggle's machine; `read_only`,
+folders that an audit hook keeps as they are, with network and other programs out of reach; null where a namespace does.
 """
 
 import json
+import os
 import resource
 import runpy
 import socket
@@ -20,12 +24,35 @@ BLOCKED = {
     "os.posix_spawn",
     "os.system",
 }
+CHANGES = {"os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.link", "os.symlink"}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
-def block(event, arguments):
-    """An audit hook that takes network and other programs away from this interpreter."""
-    if event in BLOCKED and not (event == "socket.connect" and arguments[0].family == socket.AF_UNIX):
-        raise PermissionError(f"{event} is blocked: the kernel runs without network and other programs")
+def blocker(read_only):
+    """An audit hook that takes network and other programs away from this interpreter, and guards folders."""
+    guarded = [os.path.realpath(folder) for folder in read_only]
+
+    def block(event, arguments):
+        if event in BLOCKED and not (event == "socket.connect" and arguments[0].family == socket.AF_UNIX):
+            raise PermissionError(f"{event} is blocked: the kernel runs without network and other programs")
+        if event in CHANGES or (event == "open" and arguments[2] & WRITING):
+            for path in arguments[:2]:
+                if isinstance(path, (str, bytes, os.PathLike)) and inside(os.path.realpath(os.fsdecode(path)), guarded):
+                    raise PermissionError(f"{event} is blocked: {os.fsdecode(path)} is an input, which is read-only")
+
+    return block
+
+
+def inside(path, folders):
+    return any(os.path.commonpath([path, folder]) == folder for folder in folders)
+
+
+def limit(cores, memory, disk):
+    """Give this process no more than Kaggle's machine has, so that it fails here as it would there."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    for kind, most in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, disk)):
+        resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
 
 
 def run_notebook(path):
@@ -49,27 +76,27 @@ def reaches(port):
     return True
 
 
-def main(kernel, report, port, blocked):
-    if blocked == "1":
-        sys.addaudithook(block)
+def peak_memory():
+    """Resident bytes of this process, and of the largest that it started."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def main(kernel, report, settings):
+    settings = json.loads(settings)
+    if settings["read_only"] is not None:
+        sys.addaudithook(blocker(settings["read_only"]))
+    limit(settings["cores"], settings["memory"], settings["disk"])
     error = None
     try:
         run_notebook(kernel) if kernel.endswith(".ipynb") else runpy.run_path(kernel, run_name="__main__")
     except BaseException:
         error = traceback.format_exc()
         print(error, file=sys.stderr)
-    unit = 1 if sys.platform == "darwin" else 1024
     loaded = {name: str(getattr(module, "__file__", None)) for name, module in sys.modules.items() if "." not in name}
+    network = reaches(settings["port"])
     with open(report, "w") as file:
-        json.dump(
-            {
-                "error": error,
-                "modules": loaded,
-                "network": reaches(int(port)),
-                "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-            },
-            file,
-        )
+        json.dump({"error": error, "modules": loaded, "network": network, "peak_memory": peak_memory()}, file)
     sys.exit(1 if error else 0)
 
 

@@ -1,62 +1,113 @@
-"""Stage: run the packaged kernel as Kaggle would, and compare what it submits with the repository's own predictions."""
+"""Stage: run the packaged kernel as Kaggle would, on the public test set and then on one that it has never seen, and
+compare what it submits with the repository's own predictions.
+"""
 
-import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
 
 from plant_pathology.competition import Competition
 from plant_pathology.form import Check, check_submission
+from plant_pathology.hidden import given_test_set, made_test_set
+from plant_pathology.limits import ENOUGH, Limits
 from plant_pathology.metrics import sample_f1
 from plant_pathology.pushable import hashes_of
 from plant_pathology.sandbox import Outcome, run_kernel
-from plant_pathology.stage import StageError, read_json, stage, whole_file, write_json
+from plant_pathology.stage import StageError, check_values, read_json, stage, whole_file, write_json
 
 # Belongs to training; a kernel that imports it would fail or crawl on Kaggle.
 FORBIDDEN = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "dvc"}
+COMPARED = 256  # first rows that are predicted once more: whole batches, so that the digits are the same
+RANGES = {
+    "rehearse.images": (ENOUGH, 1_000_000),
+    "rehearse.hidden_images": (1, 10_000_000),
+    "rehearse.timeout_s": (1.0, 1e6),
+    "rehearse.margin": (1.0, 100.0),
+    "rehearse.speedup": (0.01, 1000.0),
+    "rehearse.cores": (1, 1024),
+    "rehearse.memory_gb": (0.1, 10_000.0),
+    "rehearse.disk_gb": (0.001, 10_000.0),
+}
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A competition folder with test images.
+
+    Args:
+        unreadable: the name of an image that was damaged on purpose.
+    """
+
+    name: str
+    raw: Path
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of the kernel."""
+
+    images: int
+    outcome: Outcome
+    checks: dict[str, Check]
+
+    def told(self) -> dict[str, Any]:
+        """For rehearsal.json."""
+        return {
+            "images": self.images,
+            "seconds": round(self.outcome.seconds, 2),
+            "peak_memory_mb": self.outcome.peak_memory // 2**20,
+            "disk_mb": round(self.outcome.disk_used / 2**20, 2),
+        }
 
 
 @stage
 def main(cfg: DictConfig) -> None:
-    competition = Competition.from_config(cfg)
+    check_values(cfg, ranges=RANGES)
+    competition, limits = Competition.from_config(cfg), Limits.from_config(cfg)
     kernels, reports = Path(cfg.paths.kernels), Path(cfg.paths.reports)
-    bundle = Path(cfg.paths.models) / "best"
-    slug = read_json(kernels / "dataset" / "dataset-metadata.json", "run `python -m plant_pathology.package`")["id"]
+    if cfg.rehearse.solution and not Path(cfg.rehearse.solution).is_file():
+        raise StageError(f"rehearse.solution={cfg.rehearse.solution}: there is no such file")
     (reports / "rehearsal.json").unlink(missing_ok=True)
+    trials, score = {}, None
     with tempfile.TemporaryDirectory() as scratch:
-        raw = Path(cfg.paths.raw)
-        if cfg.rehearse.test_images:
-            raw = test_set(Path(cfg.rehearse.test_images), Path(scratch) / "raw", competition)
-        form = competition.read_sample_submission(raw)
-        working = Path(scratch) / "working"
-        working.mkdir()
-        inputs = {competition.name: raw, slug.split("/")[1]: kernels / "dataset"}
-        outcome = run_kernel(kernels / "submission", inputs, working, timeout_s=cfg.rehearse.timeout_s)
-        print(outcome.log, end="")
-        submitted = working / "submission.csv"
-        checks = check(outcome, submitted, form, competition)
-        score = None
-        if checks["submission"].passed:
-            checks["equal"] = check_equal(submitted, bundle, raw, competition)
-            with whole_file(reports / "submission.csv") as work:
-                shutil.copyfile(submitted, work)
+        for test_set in test_sets(cfg, competition, Path(scratch)):
+            working = Path(scratch) / f"{test_set.name}-working"
+            working.mkdir()
+            trial = rehearse(test_set, kernels, Path(cfg.paths.models) / "best", working, competition, limits)
+            trials[test_set.name] = trial
+            if not all(check.passed for check in trial.checks.values()):
+                break
+            # That of Kaggle's public test set, or of the images that were given.
+            if test_set.unreadable is None:
+                with whole_file(reports / "submission.csv") as work:
+                    shutil.copyfile(working / "submission.csv", work)
+        else:
             if cfg.rehearse.solution:
-                score = score_of(submitted, Path(cfg.rehearse.solution), competition)
+                score = score_of(reports / "submission.csv", Path(cfg.rehearse.solution), competition)
+    checks = merged(trials)
     passed = all(each.passed for each in checks.values())
+    last = list(trials.values())[-1]
     write_json(
         reports / "rehearsal.json",
         {
             "verdict": "passed" if passed else "failed",
             "competition": competition.name,
             "synthetic": competition.synthetic,
-            "isolation": outcome.isolation,
+            "isolation": last.outcome.isolation,
             "sha256": hashes_of(kernels),
-            "images": len(form),
-            "seconds": round(outcome.seconds, 2),
-            "peak_memory_mb": outcome.peak_memory // 2**20,
+            "test_sets": {name: trial.told() for name, trial in trials.items()},
+            "foretold": {
+                "images": limits.hidden_images,
+                "seconds": limits.foretold(last.outcome.seconds, last.images),
+                "limit": limits.timeout_s,
+            },
             "score": score,
             "checks": {name: "passed" if each.passed else each.detail for name, each in checks.items()},
         },
@@ -67,57 +118,91 @@ def main(cfg: DictConfig) -> None:
         raise StageError(f"the rehearsal failed: see {reports}/rehearsal.json; Kaggle would fail the same way")
 
 
-def test_set(images: Path, raw: Path, competition: Competition) -> Path:
-    """A competition folder around other test images, linked where the disk allows it.
-
-    Raises:
-        StageError: there are no images.
-    """
-    names = sorted(path.name for path in images.iterdir() if path.is_file()) if images.is_dir() else []
-    if not names:
-        raise StageError(f"rehearse.test_images={images}: there are no images in such a folder")
-    (raw / competition.test_images).mkdir(parents=True)
-    for name in names:
-        place_file(images / name, raw / competition.test_images / name)
-    form = pd.DataFrame({competition.image_column: names, competition.label_column: competition.labels[0]})
-    form.to_csv(raw / competition.sample_submission, index=False)
-    return raw
+def test_sets(cfg: DictConfig, competition: Competition, scratch: Path) -> Iterator[TestSet]:
+    """The public one, and in the place of Kaggle's hidden one the images that were given, or else made ones."""
+    raw = Path(cfg.paths.raw)
+    yield TestSet("public", raw)
+    if cfg.rehearse.test_images:
+        given_test_set(Path(cfg.rehearse.test_images), raw, scratch / "hidden", competition)
+        yield TestSet("given", scratch / "hidden")
+    else:
+        unreadable = made_test_set(raw, scratch / "hidden", cfg.rehearse.images, competition)
+        yield TestSet("hidden", scratch / "hidden", unreadable)
 
 
-def place_file(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def check(outcome: Outcome, submitted: Path, form: pd.DataFrame, competition: Competition) -> dict[str, Check]:
-    """Everything that is known to fail a submission, named as the check that finds it."""
+def rehearse(
+    test_set: TestSet, kernels: Path, bundle: Path, working: Path, competition: Competition, limits: Limits
+) -> Trial:
+    """Run the kernel on a test set, and look for everything that is known to fail a submission."""
+    dataset = read_json(kernels / "dataset" / "dataset-metadata.json", "run `python -m plant_pathology.package`")["id"]
+    form = competition.read_sample_submission(test_set.raw)
+    images = len(form)
+    print(f"the {test_set.name} test set, {images} images", flush=True)
+    inputs = {competition.name: test_set.raw, dataset.split("/")[1]: kernels / "dataset"}
+    outcome = run_kernel(kernels / "submission", inputs, working, limits.patience(images), limits)
+    print(outcome.log, end="")
+    submitted = working / "submission.csv"
     brought = sorted(FORBIDDEN & set(outcome.modules))
-    return {
-        "runs": Check(outcome.error is None, last_line(outcome.error) or f"{outcome.seconds:.1f} s"),
+    checks = {
+        "runs": Check(
+            outcome.error is None,
+            f"Notebook Threw Exception: {last_line(outcome.error)}" if outcome.error else f"{outcome.seconds:.1f} s",
+        ),
+        "time": limits.check_time(outcome.seconds, images, outcome.error == "timeout"),
+        "compute": limits.check_compute(outcome.peak_memory, outcome.disk_used, outcome.error),
         "offline": Check(not outcome.network, f"network off by {outcome.isolation}"),
         "imports": Check(
             not brought, f"imports {', '.join(brought)}" if brought else "nothing that belongs to training"
         ),
         "submission": check_submission(submitted, form, competition),
     }
+    if checks["submission"].passed:
+        checks["equal"] = check_equal(submitted, bundle, test_set.raw, form, competition)
+    if checks["submission"].passed and test_set.unreadable:
+        checks["unreadable"] = check_unreadable(test_set.unreadable, outcome.log, submitted, bundle, competition)
+    return Trial(images, outcome, checks)
 
 
-def last_line(error: str | None) -> str:
+def last_line(error: str) -> str:
     """A traceback's message; the whole of it stands in the kernel's log."""
-    return (error or "").strip().rpartition("\n")[2]
+    return error.strip().rpartition("\n")[2]
 
 
-def check_equal(path: Path, bundle: Path, raw: Path, competition: Competition) -> Check:
-    """Row by row what the repository itself predicts."""
+def merged(trials: dict[str, Trial]) -> dict[str, Check]:
+    """Each check over the test sets, with what those that failed it said, or else all."""
+    checks = {}
+    for name in dict.fromkeys(name for trial in trials.values() for name in trial.checks):
+        each = {test_set: trial.checks[name] for test_set, trial in trials.items() if name in trial.checks}
+        passed = all(check.passed for check in each.values())
+        said = [f"{test_set}: {check.detail}" for test_set, check in each.items() if check.passed == passed]
+        checks[name] = Check(passed, "; ".join(said))
+    return checks
+
+
+def check_equal(path: Path, bundle: Path, raw: Path, form: pd.DataFrame, competition: Competition) -> Check:
+    """Row by row what the repository itself predicts, in the first rows."""
     # Imported here, so that a kernel that fails is told of without waiting for torch.
     from plant_pathology.predict import submission_of
 
-    expected, _ = submission_of(bundle, raw / competition.test_images, raw / competition.sample_submission)
-    theirs = pd.read_csv(path, dtype=str, keep_default_na=False)
+    theirs = pd.read_csv(path, dtype=str, keep_default_na=False).head(COMPARED)
+    with tempfile.TemporaryDirectory() as scratch:
+        first = Path(scratch) / competition.sample_submission
+        form.head(COMPARED).to_csv(first, index=False)
+        expected, _ = submission_of(bundle, raw / competition.test_images, first)
     differing = int((expected != theirs).any(axis=1).sum())
     return Check(not differing, f"{differing} of {len(expected)} rows differ from the repository's predictions")
+
+
+def check_unreadable(image: str, log: str, submitted: Path, bundle: Path, competition: Competition) -> Check:
+    """An image that cannot be read is reported, and its row has the labels that are the bundle's fallback."""
+    table = pd.read_csv(submitted, dtype=str).set_index(competition.image_column)
+    labels = table.loc[image, competition.label_column]
+    fallback = read_json(bundle / "bundle.json", "run `python -m plant_pathology.select`")["fallback"]
+    if labels != fallback:
+        return Check(False, f"the damaged image {image} has the labels {labels!r}, not {fallback!r}")
+    if image not in log:
+        return Check(False, f"the kernel's log does not name the damaged image {image}")
+    return Check(True, f"{image} is damaged, reported, and has the labels {fallback!r}")
 
 
 def score_of(submitted: Path, solution: Path, competition: Competition) -> float:

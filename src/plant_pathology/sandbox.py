@@ -1,7 +1,8 @@
 """A kernel run as Kaggle runs it: no network, inputs read-only under /kaggle/input, output in /kaggle/working.
 
 Where Linux allows namespaces, the kernel sees a root of its own: the system and the interpreter read-only, the
-packages of Kaggle's image, and nothing of this checkout. Elsewhere an audit hook blocks network and other programs.
+packages of Kaggle's image, and nothing of this checkout. Elsewhere an audit hook blocks network, other programs and
+changes of the inputs. Either way it has no more cores, memory and disk than Kaggle's machine.
 """
 
 import json
@@ -18,14 +19,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 
 from plant_pathology import kernel_runner
+from plant_pathology.limits import Limits
 from plant_pathology.stage import StageError, read_json
 
 # Of what Kaggle's image has, what a kernel may count on; with all that these require.
 IMAGE = ("torch", "torchvision", "numpy", "pandas", "pillow", "safetensors", "pyyaml", "huggingface-hub", "tqdm")
+KAGGLE = Limits()
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "etc")
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child")
 
@@ -38,15 +42,17 @@ class Outcome:
         isolation: what kept it from the network: "namespace" or "audit-hook".
         seconds: wall time, the interpreter's start included.
         peak_memory: resident bytes.
+        disk_used: bytes left in /kaggle/working.
         modules: top-level modules that were imported, and their files.
         network: whether a server of this machine could be reached from inside.
         log: all that was printed.
-        error: the traceback, "timeout" or "killed"; None when the kernel ended well.
+        error: the traceback, "timeout", or "killed" and the log's end; None when the kernel ended well.
     """
 
     isolation: str
     seconds: float
     peak_memory: int
+    disk_used: int
     modules: dict[str, str]
     network: bool
     log: str
@@ -54,13 +60,19 @@ class Outcome:
 
 
 def run_kernel(
-    kernel: Path, inputs: dict[str, Path], working: Path, timeout_s: float, isolation: str | None = None
+    kernel: Path,
+    inputs: dict[str, Path],
+    working: Path,
+    timeout_s: float,
+    limits: Limits = KAGGLE,
+    isolation: str | None = None,
 ) -> Outcome:
     """Run the code_file of `kernel`, a folder with kernel-metadata.json.
 
     Args:
         inputs: folders by their name under /kaggle/input.
         working: becomes /kaggle/working.
+        limits: of the machine; its time is for the caller to judge.
         isolation: None takes namespaces where they work, the audit hook elsewhere.
 
     Raises:
@@ -73,9 +85,10 @@ def run_kernel(
     with tempfile.TemporaryDirectory() as scratch, socket.create_server(("127.0.0.1", 0)) as server:
         box = Path(scratch)
         link_image(box / "image")
-        port = str(server.getsockname()[1])
+        settings = {"port": server.getsockname()[1], "cores": limits.cores}
+        settings |= {"memory": limits.memory, "disk": limits.disk}
         prepare = in_namespace if isolation == "namespace" else in_process
-        command, environment = prepare(box, code, inputs, working, port)
+        command, environment = prepare(box, code, inputs, working, settings)
         started = time.monotonic()
         log, killed = watch(command, environment, working, timeout_s)
         seconds = time.monotonic() - started
@@ -86,6 +99,7 @@ def run_kernel(
         isolation=isolation,
         seconds=seconds,
         peak_memory=found.get("peak_memory", 0),
+        disk_used=sum(path.stat().st_size for path in working.rglob("*") if path.is_file()),
         modules=found.get("modules", {}),
         network=found.get("network", False),
         log=log,
@@ -146,18 +160,20 @@ def python_command(*arguments: str) -> list[str]:
     return [sys._base_executable, "-S", "-B", "-P", *arguments]
 
 
-def in_process(box: Path, code: Path, inputs: dict[str, Path], working: Path, port: str):
+def in_process(box: Path, code: Path, inputs: dict[str, Path], working: Path, settings: dict[str, Any]):
     """Command and environment of a kernel that an audit hook holds back."""
     for name, folder in inputs.items():
         (box / "input" / name).mkdir(parents=True)
         for entry in folder.iterdir():
             (box / "input" / name / entry.name).symlink_to(entry.resolve())
     (box / "report").mkdir()
-    runner = python_command(kernel_runner.__file__, str(code.resolve()), str(box / "report/report.json"), port, "1")
+    settings = settings | {"read_only": [str(box / "input"), *map(str, inputs.values())]}
+    report = str(box / "report/report.json")
+    runner = python_command(kernel_runner.__file__, str(code.resolve()), report, json.dumps(settings))
     return runner, kernel_environment(box / "image", str(box / "input"), str(working.resolve()))
 
 
-def in_namespace(box: Path, code: Path, inputs: dict[str, Path], working: Path, port: str):
+def in_namespace(box: Path, code: Path, inputs: dict[str, Path], working: Path, settings: dict[str, Any]):
     """Command and environment of a kernel in a root of its own."""
     root, report = box / "root", box / "report"
     root.mkdir()
@@ -186,13 +202,17 @@ def in_namespace(box: Path, code: Path, inputs: dict[str, Path], working: Path, 
         # Before what is shown: a checkout may itself lie below /tmp.
         "mount -t tmpfs none $root/tmp && mount -t tmpfs none $root/dev/shm",
         *(f"show {shlex.quote(source)} {shlex.quote(target)}" for source, target in sorted(read_only)),
-        f"own {shlex.quote(str(working.resolve()))} /kaggle/working",
+        "mkdir -p $root/kaggle/working",
+        f"mount -t tmpfs -o size={settings['disk'] // 1024}k none $root/kaggle/working",
         f"own {shlex.quote(str(report))} /report",
         "mount -o remount,ro $root",
-        "cd $root/kaggle/working",
-        'exec chroot "$root" /bin/sh -c \'cd /kaggle/working && exec "$@"\' sh "$@"',
+        'chroot "$root" /bin/sh -c \'cd /kaggle/working && exec "$@"\' sh "$@" || code=$?',
+        f"cp -R $root/kaggle/working/. {shlex.quote(str(working.resolve()))}",
+        "exit ${code:-0}",
     ]
-    runner = python_command("/kernel_runner.py", f"/kaggle/src/{code.name}", "/report/report.json", port, "0")
+    settings = settings | {"read_only": None}
+    report_inside = "/report/report.json"
+    runner = python_command("/kernel_runner.py", f"/kaggle/src/{code.name}", report_inside, json.dumps(settings))
     command = [*UNSHARE, "sh", "-c", "\n".join(script), "sandbox", *runner]
     return command, kernel_environment(Path("/image"), "/kaggle/input", "/kaggle/working")
 

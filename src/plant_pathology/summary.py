@@ -26,10 +26,7 @@ def main() -> None:
     console.print(leaderboard(board, metrics))
     console.print(f"best       {metrics['run']}, sample-F1 {metrics['run_f1']:.4f} out of fold")
     console.print(f"bundle     {bundle(metrics)}")
-    console.print(
-        f"rehearsal  {rehearsal['verdict']}: {rehearsal['images']} test images in {rehearsal['seconds']:.0f} s,"
-        f" {rehearsal['peak_memory_mb']} MB, network off by {rehearsal['isolation']}"
-    )
+    console.print(f"rehearsal  {rehearsed(rehearsal)}")
     console.print(f"report     {REPORTS / 'index.html'}: open it in a browser")
     console.print(next_steps(metrics, kernel), soft_wrap=True)
 
@@ -56,6 +53,20 @@ def bundle(metrics: dict) -> str:
         f"{size}, sample-F1 {metrics['sample_f1']:.4f} on images that it was not tuned on;"
         f"\n           ensemble against best {gain['gain']:+.4f} ({gain['low']:.4f} to {gain['high']:.4f}){noise}"
     )
+
+
+def rehearsed(rehearsal: dict) -> str:
+    """How the kernel did on each test set, and what that foretells."""
+    sets = ", ".join(
+        f"{trial['images']} {name} test images in {trial['seconds']:.0f} s and {trial['peak_memory_mb']} MB"
+        for name, trial in rehearsal["test_sets"].items()
+    )
+    said = f"{rehearsal['verdict']}, network off by {rehearsal['isolation']}: {sets}"
+    foretold, hour = rehearsal["foretold"], 3600
+    if foretold["seconds"] is not None:
+        took, limit = foretold["seconds"] / hour, foretold["limit"] / hour
+        said += f";\n           {foretold['images']} images would take {took:.2f} of {limit:g} hours"
+    return said
 
 
 def next_steps(metrics: dict, kernel: dict) -> str:
