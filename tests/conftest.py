@@ -64,11 +64,12 @@ def on_a_small_disk(
 def config(*overrides: str) -> DictConfig:
     """conf/ composed as the command line would; on the sample unless told otherwise."""
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        return compose("config", ["competition=sample", "machine=cpu", *overrides])
+        return compose("config", ["competition=sample", "machine=cpu", "recipe=ours", *overrides])
 
 
 TINY = [
     "competition=sample",
+    "recipe=ours",
     "prepare.image_size=32",
     "model=test_resnet",
     "trainer.max_epochs=2",
@@ -154,7 +155,8 @@ def project(raw, tmp_path_factory) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(PROJECT / name, folder / name)
     text = (folder / "conf" / "config.yaml").read_text()
-    text = with_default(with_default(text, "competition", "sample"), "machine", "cpu")
+    for group, choice in (("competition", "sample"), ("machine", "cpu"), ("recipe", "ours")):
+        text = with_default(text, group, choice)
     (folder / "conf" / "config.yaml").write_text(text)
     for old, new in SMALL.items():
         replace(folder / "conf" / "params.yaml", old, new)

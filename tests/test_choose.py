@@ -3,9 +3,11 @@
 import shutil
 
 import pytest
+from omegaconf import OmegaConf
 
 from conftest import PROJECT, run_module
 
+CONF = PROJECT / "conf"
 NAME = "plant-pathology-2021-fgvc8"
 
 
@@ -30,7 +32,9 @@ def test_the_folder_is_linked_not_copied_and_the_config_names_it(checkout):
     assert done.returncode == 0, done.stderr
     assert (checkout / "data/raw" / NAME).is_symlink()
     assert (checkout / "data/raw" / NAME).resolve() == checkout / "elsewhere" / NAME
-    assert defaults(checkout)["competition:"] == NAME and defaults(checkout)["machine:"] in ("cpu", "cpu-bf16", "gpu")
+    chosen = defaults(checkout)
+    assert chosen["competition:"] == NAME and chosen["machine:"] in ("cpu", "cpu-bf16", "gpu")
+    assert chosen["recipe:"] == ("ours" if chosen["machine:"] == "gpu" else "scratch")
 
 
 def test_a_downloaded_folder_stays_where_it_is(checkout):
@@ -74,3 +78,18 @@ def test_files_in_the_link_s_place_are_not_touched(checkout):
     done = run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
     assert done.returncode == 1 and "holds files already" in done.stderr
     assert (checkout / "data/raw" / NAME / "train.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for group in ("machine", "recipe") for path in CONF.glob(f"{group}/*.yaml"))
+)
+def test_what_a_machine_or_recipe_sets_stands_in_params(path):
+    known = OmegaConf.load(CONF / "params.yaml")
+    flat = {key for key, _ in leaves(OmegaConf.load(path)) if key.partition(".")[0] not in ("defaults", "recipe")}
+    missing = {key for key in flat if OmegaConf.select(known, key, default=...) is ...}
+    assert not missing
+
+
+def leaves(config, prefix=""):
+    for key, value in config.items():
+        yield from leaves(value, f"{prefix}{key}.") if OmegaConf.is_dict(value) else [(f"{prefix}{key}", value)]

@@ -2,7 +2,7 @@
 
     python -m plant_pathology.choose <folder as Kaggle ships it> [<name of a file in conf/competition/>]
 
-Nothing is copied: data/raw/<name> becomes a link. The choice is two lines of conf/config.yaml, so git shows it.
+Nothing is copied: data/raw/<name> becomes a link. The choice is three lines of conf/config.yaml, so git shows it.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 CONFIG = Path("conf/config.yaml")
+RECIPES = {"gpu": "ours", "cpu": "scratch", "cpu-bf16": "scratch"}  # for each machine
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
 
 
 def choose(folder: Path, competition: str) -> None:
-    """Link the folder, and make it and the machine at hand the config's defaults.
+    """Link the folder, and make it, the machine at hand and its recipe the config's defaults.
 
     Raises:
         ValueError: there is no such folder or competition, or other files are in the link's place.
@@ -49,8 +50,11 @@ def choose(folder: Path, competition: str) -> None:
     text = CONFIG.read_text()
     if default_of(text, "competition") != competition:
         machine = machine_at_hand()
-        CONFIG.write_text(with_default(with_default(text, "competition", competition), "machine", machine))
-        print(f"{CONFIG}: competition is {competition} now, machine is {machine}")
+        chosen = {"competition": competition, "machine": machine, "recipe": RECIPES[machine]}
+        for group, choice in chosen.items():
+            text = with_default(text, group, choice)
+        CONFIG.write_text(text)
+        print(f"{CONFIG}: {', '.join(f'{group} is {choice}' for group, choice in chosen.items())} now")
 
 
 def default_of(text: str, group: str) -> str:
