@@ -16,7 +16,7 @@ import pandas as pd
 
 EXACT = ["epoch", "train_loss", "val_loss", "val_f1", "val_threshold"]
 # As many batches an epoch as there are moments to be interrupted in.
-OVERRIDES = ["name=trial", "trainer.max_epochs=30", "data.batch_size=4", "model.cutmix=0.5", "threads=1"]
+OVERRIDES = ["name=trial", "trainer.max_epochs=30", "data.batch_size=4", "threads=1"]
 
 
 def start(root: Path, runs: Path, *overrides: str) -> subprocess.Popen:

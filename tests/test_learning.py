@@ -11,8 +11,7 @@ from plant_pathology.symmetries import views
 
 def classifier(multilabel=True, **changed):
     settings = {"lr": 1e-3, "layer_decay": 1.0, "weight_decay": 0.0, "warmup": 0.1, "schedule": "step"}
-    settings |= {"cutmix": 0.0, "double_sigmoid": False}
-    return Classifier("test_resnet", False, 4, multilabel, **settings | changed)
+    return Classifier("test_resnet", False, 4, multilabel, **settings | {"double_sigmoid": False} | changed)
 
 
 def batches(count=12, multilabel=True):
@@ -73,26 +72,6 @@ def test_a_second_sigmoid_keeps_the_loss_from_what_is_right():
     logits = 20 * (targets - 0.5)
     right, twice = (classifier(double_sigmoid=double)._loss(logits, targets) for double in (False, True))
     assert right < 0.01 and twice > 0.5
-
-
-def test_a_share_of_the_batches_has_pieces_of_other_images_and_their_labels_in_proportion(monkeypatch):
-    (batch,) = batches().dataset
-    mixed = []
-    for share in (0.0, 0.5, 1.0):
-        model = classifier(cutmix=share)
-        seen = []
-        monkeypatch.setattr(model, "forward", lambda images, seen=seen: seen.append(images) or images[:, 0, 0, :4] * 0)
-        monkeypatch.setattr(model, "_loss", lambda logits, targets, seen=seen: seen.append(targets) or logits.sum())
-        monkeypatch.setattr(model, "log", lambda *arguments, **options: None)
-        torch.manual_seed(0)
-        for _ in range(40):
-            model.training_step(batch, 0)
-        kept = [(images == batch["images"]).float().mean() for images in seen[::2]]
-        for share_kept, targets in zip(kept, seen[1::2], strict=True):
-            expected = share_kept * batch["targets"] + (1 - share_kept) * batch["targets"].roll(1, 0)
-            torch.testing.assert_close(targets, expected, atol=1e-4, rtol=0)
-        mixed.append(sum(share_kept < 1 for share_kept in kept))
-    assert mixed[0] == 0 < 10 < mixed[1] < 30 < mixed[2]
 
 
 def test_layers_learn_the_slower_the_farther_they_are_from_the_head():

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torchmetrics import MeanMetric
-from torchvision.transforms.v2 import CutMix
 
 from plant_pathology import symmetries
 from plant_pathology.metrics import best_threshold
@@ -28,8 +27,6 @@ class Classifier(pl.LightningModule):
             (Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT).
         weight_decay: of matrices and kernels; none on biases and norms.
         schedule: by "step"; by "epoch" it is a plain cosine without warm-up.
-        cutmix: share of the training batches in which each image gets a piece of another one, and its labels in
-            proportion (Yun et al. 2019).
         double_sigmoid: the loss takes probabilities for logits, a mistake to be measured.
     """
 
@@ -44,7 +41,6 @@ class Classifier(pl.LightningModule):
         weight_decay: float,
         warmup: float,
         schedule: str,
-        cutmix: float,
         double_sigmoid: bool,
     ):
         super().__init__()
@@ -56,7 +52,6 @@ class Classifier(pl.LightningModule):
         self.normalization = {"mean": list(data["mean"]), "std": list(data["std"])}
         for key, value in self.normalization.items():
             self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
-        self.mix = CutMix()
         # In checkpoints, so that a run which continues in the midst of an epoch knows the losses before.
         self.train_loss = MeanMetric(nan_strategy="disable")
         self.train_loss.persistent(True)
@@ -72,10 +67,7 @@ class Classifier(pl.LightningModule):
         self.train_loss.reset()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        images, targets = batch["images"], batch["targets"]
-        if self.hparams.cutmix and torch.rand(()) < self.hparams.cutmix:
-            images, targets = self.mix(images, targets)
-        loss = self._loss(self(images), targets)
+        loss = self._loss(self(batch["images"]), batch["targets"])
         self.train_loss.update(loss.detach())
         self.log("train_loss", self.train_loss, on_step=False, on_epoch=True)
         return loss

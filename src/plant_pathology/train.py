@@ -34,7 +34,6 @@ RANGES = {
     "model.layer_decay": (0.01, 1.0),
     "model.weight_decay": (0.0, 100.0),
     "model.warmup": (0.0, 0.99),
-    "model.cutmix": (0.0, 1.0),
     "trainer.max_epochs": (1, 1_000_000),
     "stop.divergence": (0.0, 1e9),
     "stop.keep": (0.0, 100.0),
