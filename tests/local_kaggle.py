@@ -214,8 +214,7 @@ class LocalKaggle:
                 "datasetDataSources": list(runs[-1].datasets),
                 **{key: saved[key] for key in same if key in saved},
             },
-            # Kaggle may write the notebook's JSON in its own way.
-            "blob": {"source": json.dumps(json.loads(saved["text"]), indent=3), "slug": ref_of(asked)},
+            "blob": {"source": written_anew(saved["text"], saved["kernelType"]), "slug": ref_of(asked)},
         }
 
     def GetKernelSessionStatus(self, asked):
@@ -295,6 +294,11 @@ class LocalKaggle:
     def DownloadDataFiles(self, asked):
         self.only_competition(asked)
         return None
+
+
+def written_anew(source: str, kernel_type: str) -> str:
+    """Kaggle may write a notebook's JSON in its own way."""
+    return json.dumps(json.loads(source), indent=3) if kernel_type == "notebook" else source
 
 
 def ref_of(asked: dict[str, Any]) -> str:
@@ -426,7 +430,7 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
 
 
 def in_sandbox(competition: str, public: Path, hidden: Path) -> Callable:
-    """Runs a pushed notebook with its datasets on one of two competition folders, as the rehearsal does."""
+    """Runs a pushed kernel with its datasets on one of two competition folders, as the rehearsal does."""
 
     def run(version: Run, on_hidden: bool) -> tuple[dict[str, bytes], str, str | None]:
         with tempfile.TemporaryDirectory() as scratch:
@@ -439,8 +443,9 @@ def in_sandbox(competition: str, public: Path, hidden: Path) -> Callable:
                     (folder / name).write_bytes(content)
             kernel.mkdir()
             working.mkdir()
-            (kernel / "kernel-metadata.json").write_text('{"code_file": "notebook.ipynb"}')
-            (kernel / "notebook.ipynb").write_text(version.saved["text"])
+            code_file = {"notebook": "kernel.ipynb", "script": "kernel.py"}[version.saved["kernelType"]]
+            (kernel / "kernel-metadata.json").write_text(json.dumps({"code_file": code_file}))
+            (kernel / code_file).write_text(version.saved["text"])
             outcome = run_kernel(kernel, inputs, working, timeout_s=120)
             written = {path.name: path.read_bytes() for path in working.iterdir() if path.is_file()}
         return written, outcome.log, outcome.error

@@ -84,7 +84,8 @@ def write(path, content):
 
 def write_notebook(root, *lines):
     cell = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": [], "source": list(lines)}
-    notebook = {"cells": [cell], "metadata": {"provenance": ORIGIN}, "nbformat": 4, "nbformat_minor": 5}
+    about = {"kernelspec": {"name": "python3"}, "provenance": ORIGIN}
+    notebook = {"cells": [cell], "metadata": about, "nbformat": 4, "nbformat_minor": 5}
     write(root / "kernels/submission/submission.ipynb", notebook)
 
 
@@ -174,7 +175,7 @@ def test_a_changed_kernel_needs_no_new_dataset_and_a_changed_dataset_says_which_
         ({"competition_sources": []}, f"lacks {NAME}"),
         ({"machine_shape": "NvidiaTeslaT5"}, "choose one of NvidiaTeslaP100"),
         ({"code_file": "other.ipynb"}, "other.ipynb does not exist"),
-        ({"id": "leaf-submission"}, "Kaggle makes the slug"),
+        ({"id": "leaf-submission"}, "set package.owner"),
     ],
 )
 def test_what_the_client_would_ignore_or_take_for_something_else_is_refused(root, change, reason):

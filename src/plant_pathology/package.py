@@ -1,10 +1,9 @@
-"""Stage: the bundle to what Kaggle takes: a dataset folder (bundle and code) and a kernel folder (notebook).
+"""Stage: the bundle to what Kaggle takes: a dataset folder (bundle, code, model card) and a kernel folder.
 
-The kernel has no internet and needs no pip. It says which commit, data and runs it came from, in its metadata.
+The kernel, a notebook or a script, has no internet and needs no pip. It carries the commit, data and runs that it came
+from. What Kaggle would refuse is refused here, and leaves the folders as they were.
 """
 
-import json
-import re
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -13,52 +12,70 @@ from typing import Any
 from omegaconf import DictConfig
 
 from plant_pathology import provenance
+from plant_pathology.card import model_card
 from plant_pathology.competition import Competition
-from plant_pathology.stage import StageError, checkout, read_json, stage, whole_folder, write_json
-from plant_pathology.wheels import wheel_of_installed, wheel_of_modules
+from plant_pathology.kernel_source import CODE_FILES, kernel_source
+from plant_pathology.pushable import LICENCES, problems_of
+from plant_pathology.sandbox import image_distributions
+from plant_pathology.stage import StageError, check_values, read_json, stage, whole_folder, write_json
+from plant_pathology.wheels import check_wheels, wheel_of_installed, wheel_of_modules, wheels_in
 
 KERNEL_MODULES = ("__init__", "images", "metrics", "predict", "symmetries")
+# As wheels, whatever Kaggle's image has of them: networks are those of the timm that trained them.
+BROUGHT = ("timm",)
 STAGES_BEFORE = ("prepare", "push", "sweep", "select")
-NOTEBOOK = Path("notebooks/submission.ipynb")
 
 
 @stage
 def main(cfg: DictConfig) -> None:
+    check_values(
+        cfg,
+        choices={
+            "package.kernel_type": tuple(CODE_FILES),
+            "package.licence": LICENCES,
+            "package.gpu": (True, False),
+        },
+    )
     competition = Competition.from_config(cfg)
     bundle, kernels = Path(cfg.paths.models) / "best", Path(cfg.paths.kernels)
     spec = read_json(bundle / "bundle.json", "run `python -m plant_pathology.select`")
     if spec["competition"] != competition.name:
         raise StageError(f"{bundle} is for {spec['competition']}, not {competition.name}: run `dvc repro`")
-    owner = check_slug("owner", cfg.package.owner)
-    dataset = check_slug("dataset", cfg.package.dataset or f"{competition.name}-bundle")
-    kernel = check_slug("kernel", cfg.package.kernel or f"{competition.name}-submission")
+    dataset = f"{cfg.package.owner}/{cfg.package.dataset or f'{competition.name}-bundle'}"
+    kernel = f"{cfg.package.owner}/{cfg.package.kernel or f'{competition.name}-submission'}"
     origin = origin_of(Path(cfg.paths.root), spec)
-    with whole_folder(kernels / "dataset") as folder:
-        shutil.copytree(bundle, folder, dirs_exist_ok=True)
-        wheel_of_installed("timm", folder)
-        source = Path(__file__).parent
-        modules = [source / f"{module}.py" for module in KERNEL_MODULES]
-        wheel_of_modules("plant_pathology", metadata.version("plant_pathology"), modules, folder)
-        write_json(folder / "dataset-metadata.json", dataset_metadata(owner, dataset))
-    with whole_folder(kernels / "submission") as folder:
-        write_json(folder / NOTEBOOK.name, notebook(origin))
-        write_json(folder / "kernel-metadata.json", kernel_metadata(cfg, owner, dataset, kernel, competition, origin))
-    print(f"{kernels}/dataset and {kernels}/submission: kernel {owner}/{kernel} with dataset {owner}/{dataset}")
+    with whole_folder(kernels / "dataset") as data, whole_folder(kernels / "submission") as code:
+        shutil.copytree(bundle, data, dirs_exist_ok=True)
+        wheels = write_wheels(data)
+        card = model_card(spec, cfg.package.licence, wheels)
+        (data / "README.md").write_text(card)
+        write_json(data / "dataset-metadata.json", dataset_metadata(cfg, dataset, card))
+        code_file = code / CODE_FILES[cfg.package.kernel_type]
+        code_file.write_text(kernel_source(cfg.package.kernel_type, origin))
+        write_json(code / "kernel-metadata.json", kernel_metadata(cfg, kernel, dataset, competition, origin))
+        for problem in problems_of(data, code, competition.name):
+            raise StageError(problem)
+    print(f"{kernels}/dataset and {kernels}/submission: kernel {kernel} with dataset {dataset}")
 
 
-def check_slug(key: str, name: str) -> str:
-    """Raises: StageError where Kaggle would refuse the name, or silently take another."""
-    if key == "owner":
-        if not re.fullmatch(r"[A-Za-z0-9_-]{3,}", name):
-            raise StageError(f"package.owner={name}: your Kaggle user name, as in kaggle.com/<name>")
-    elif not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or not 6 <= len(name) <= 50:
-        raise StageError(f"package.{key}={name}: 6 to 50 lower-case letters and digits, with single hyphens between")
-    return name
+def write_wheels(folder: Path) -> list[metadata.Distribution]:
+    """All that the kernel imports and Kaggle's image does not have, or not as we need it.
+
+    Raises:
+        StageError: they would not do.
+    """
+    for name in BROUGHT:
+        wheel_of_installed(name, folder)
+    source = Path(__file__).parent
+    wheel_of_modules(source.name, [source / f"{module}.py" for module in KERNEL_MODULES], folder)
+    wheels = wheels_in(folder)
+    check_wheels(wheels, image_distributions())
+    return wheels
 
 
-def title_of(slug: str) -> str:
-    """The title that Kaggle turns back into exactly this slug."""
-    return slug.replace("-", " ")
+def title_of(ref: str) -> str:
+    """The title that Kaggle turns back into exactly the slug of owner/slug."""
+    return ref.rpartition("/")[2].replace("-", " ")
 
 
 def origin_of(root: Path, spec: dict[str, Any]) -> dict[str, Any]:
@@ -74,38 +91,37 @@ def origin_of(root: Path, spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def dataset_metadata(owner: str, dataset: str) -> dict[str, Any]:
-    return {"title": title_of(dataset), "id": f"{owner}/{dataset}", "licenses": [{"name": "CC0-1.0"}]}
+def dataset_metadata(cfg: DictConfig, dataset: str, card: str) -> dict[str, Any]:
+    """The description is what Kaggle shows above the files."""
+    return {
+        "title": title_of(dataset),
+        "id": dataset,
+        "licenses": [{"name": cfg.package.licence}],
+        "description": card,
+    }
 
 
 def kernel_metadata(
-    cfg: DictConfig, owner: str, dataset: str, kernel: str, competition: Competition, origin: dict[str, Any]
+    cfg: DictConfig, kernel: str, dataset: str, competition: Competition, origin: dict[str, Any]
 ) -> dict[str, Any]:
     """Every key that the client reads, none left to its default: that of `enable_internet` is true."""
     return {
-        "id": f"{owner}/{kernel}",
+        "id": kernel,
         "title": title_of(kernel),
-        "code_file": NOTEBOOK.name,
+        "code_file": CODE_FILES[cfg.package.kernel_type],
         "language": "python",
-        "kernel_type": "notebook",
+        "kernel_type": cfg.package.kernel_type,
         "is_private": True,
-        "enable_gpu": bool(cfg.package.gpu),
+        "enable_gpu": cfg.package.gpu,
         "enable_tpu": False,
         "enable_internet": False,
         "keywords": [],
-        "dataset_sources": [f"{owner}/{dataset}"],
+        "dataset_sources": [dataset],
         "competition_sources": [competition.name],
         "kernel_sources": [],
         "model_sources": [],
         "provenance": origin,
     }
-
-
-def notebook(origin: dict[str, Any]) -> dict[str, Any]:
-    """notebooks/submission.ipynb, with its origin in the metadata, where a push to Kaggle keeps it."""
-    content = json.loads((checkout() / NOTEBOOK).read_text())
-    content["metadata"]["provenance"] = origin
-    return content
 
 
 if __name__ == "__main__":

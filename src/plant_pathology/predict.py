@@ -1,11 +1,11 @@
 """A bundle and images in, a submission out: all that the kernel needs.
 
-Imports torch, timm, safetensors, NumPy, pandas and Pillow, and of this package what imports no more than they do.
+Imports torch, timm, safetensors, NumPy, pandas, Pillow and tqdm, and of this package what imports no more than they
+do. Runs on Python 3.10 to 3.13, as Kaggle's image may have any of them.
 """
 
 import json
 import platform
-import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import PIL
 import timm
 import torch
 from safetensors.torch import load_file
@@ -142,7 +141,6 @@ def write_submission(bundle: Path, test_images: Path, sample_submission: Path, o
 
 
 def versions() -> str:
-    """Interpreter and libraries in one line; the first thing to look at when a kernel misbehaves."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    libraries = " ".join(f"{module.__name__} {module.__version__}" for module in (torch, timm, np, pd, PIL))
-    return f"Python {platform.python_version()} {libraries}, {device}, {sys.platform}"
+    """What the installed packages do not tell: the GPU with its CUDA, and the system."""
+    gpu = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}" if torch.cuda.is_available() else "no GPU"
+    return f"{gpu}, {platform.platform()}"

@@ -1,0 +1,303 @@
+"""What goes to Kaggle, from the bundle to the two folders: complete, within Kaggle's rules, fit for its Pythons."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from conftest import PROJECT, run_module
+from local_kaggle import environment, in_sandbox, local_kaggle
+from plant_pathology.kernel_source import NOTEBOOK, as_script
+from plant_pathology.package import KERNEL_MODULES
+from plant_pathology.pushable import Pushable
+from plant_pathology.stage import StageError
+from plant_pathology.wheels import PYTHONS, check_wheels, imported_distributions, wheels_in, write_wheel
+
+MODULES = [PROJECT / f"src/plant_pathology/{module}.py" for module in KERNEL_MODULES]
+
+
+@pytest.fixture
+def root(project, tmp_path):
+    """Bundle and kernels of the finished project, to change."""
+    for name in ("models", "kernels"):
+        shutil.copytree(project / name, tmp_path / name)
+    return tmp_path
+
+
+def package(root, *overrides):
+    return run_module("package", "competition=sample", "package.owner=tester", *overrides, cwd=root)
+
+
+def content(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def metadata_of(root, kind):
+    folder = {"dataset": "dataset", "kernel": "submission"}[kind]
+    return json.loads((root / "kernels" / folder / f"{kind}-metadata.json").read_text())
+
+
+# The kernel
+
+
+@pytest.mark.parametrize("kernel_type", ["notebook", "script"])
+def test_the_same_bundle_gives_the_same_bytes_whatever_the_kernel(root, kernel_type):
+    folders = []
+    for _ in range(2):
+        done = package(root, f"package.kernel_type={kernel_type}")
+        assert done.returncode == 0, done.stderr
+        folders.append(content(root / "kernels"))
+    assert folders[0] == folders[1]
+
+
+def test_no_zlib_is_between_the_bundle_and_its_bytes(project):
+    """Of the same content, another build of zlib makes other bytes."""
+    for path in (project / "kernels/dataset").glob("*.whl"):
+        assert {entry.compress_type for entry in zipfile.ZipFile(path).infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_a_script_carries_the_same_code_and_origin_and_scores(project, root):
+    """Packaged, rehearsed, pushed by the real client, run with what was uploaded, submitted."""
+    shared = ["competition=sample", "package.owner=tester", f"paths.raw={project}/data/raw/sample"]
+    assert package(root, "package.kernel_type=script").returncode == 0
+    kernel = metadata_of(root, "kernel")
+    assert (kernel["kernel_type"], kernel["code_file"]) == ("script", "submission.py")
+    written = (root / "kernels/submission/submission.py").read_text()
+    assert json.loads(written.splitlines()[-1].removeprefix("# provenance: ")) == kernel["provenance"]
+    done = run_module("rehearse", *shared, cwd=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    raw = project / "data/raw/sample"
+    with local_kaggle(competition="sample", run=in_sandbox("sample", raw, raw)) as kaggle:
+        quick = [f"submit.{key}=0.01" for key in ("poll_s", "backoff_s")]
+        kaggle.fail("SaveKernel", 502, after=True)
+        for expected in (1, 0):
+            submit = ("submit", *shared, "competition.synthetic=false", *quick)
+            done = run_module(*submit, cwd=root, **environment(root, kaggle))
+            assert done.returncode == expected, done.stdout + done.stderr
+        assert kaggle.requests.count("SaveKernel") == 1, "it knows its own source again"
+    (version,) = kaggle.kernels["tester/sample-submission"]
+    assert version.saved["kernelType"] == "script" and version.saved["text"] == written
+    assert (root / "reports/kaggle-submission.csv").read_text() == (project / "reports/submission.csv").read_text()
+
+
+def test_the_kernel_is_thirty_lines_that_say_what_it_runs_on_before_anything_can_fail(project):
+    cells = json.loads((PROJECT / NOTEBOOK).read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert len([line for line in "\n".join(code).splitlines() if line.strip()]) <= 30
+    named = set(re.findall(r'"([a-z]+)"', re.search(r"^image = (.*)$", code[0], re.MULTILINE)[1]))
+    assert named == set(imported_distributions(MODULES, "plant_pathology")) - {"timm"}, (
+        "what it says is what it imports"
+    )
+
+
+def script(folder: Path) -> Path:
+    path = folder / "submission.py"
+    path.write_text(as_script(json.loads((PROJECT / NOTEBOOK).read_text()), {}))
+    return path
+
+
+def interpreter(python: str) -> str:
+    """Of that version: this one, or one on PATH or of pyenv."""
+    installed = map(str, Path.home().glob(f".pyenv/versions/{python}.*/bin/python"))
+    for path in filter(None, [sys.executable, shutil.which(f"python{python}"), *installed]):
+        asked = [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        if subprocess.run(asked, capture_output=True, text=True).stdout.strip() == python:
+            return path
+    pytest.skip(f"no Python {python} is at hand, on PATH or in ~/.pyenv")
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_every_python_of_kaggle_s_images_takes_the_kernel(project, tmp_path, python):
+    """It compiles; and where nothing is installed, it still says so, finds bundle and wheels, and imports from them."""
+    path = interpreter(python)
+    program = "import sys; [compile(open(name).read(), name, 'exec') for name in sys.argv[1:]]"
+    done = subprocess.run([path, "-c", program, *MODULES, script(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(project / "kernels/dataset", tmp_path / "input/sample-bundle")
+    shutil.copytree(project / "data/raw/sample", tmp_path / "input/sample")
+    inputs = {"KAGGLE_INPUT": str(tmp_path / "input"), "KAGGLE_WORKING": str(tmp_path)}
+    done = subprocess.run([path, "-I", "-S", script(tmp_path)], env=inputs, capture_output=True, text=True)
+    runs_on, brought = done.stdout.splitlines()
+    assert runs_on.startswith(f"Python {python}.") and "no torch no numpy" in runs_on
+    assert re.fullmatch(r"brought along: plant_pathology-\S+\.whl timm-\S+\.whl", brought)
+    assert re.search(r"plant_pathology-[^/]+\.whl/plant_pathology/predict\.py", done.stderr)
+    assert done.stderr.endswith("ModuleNotFoundError: No module named 'numpy'\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "ruff", "check", "--isolated", "--select=E9", "--target-version=py310"],
+        ["-c", "import vermin; vermin.main()", "--target=3.10-", "--violations"],
+    ],
+    ids=["syntax", "library"],
+)
+def test_the_kernel_uses_nothing_that_the_oldest_python_lacks(tmp_path, command):
+    done = subprocess.run([sys.executable, *command, *MODULES, script(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# What is brought along
+
+
+def test_what_the_kernel_imports_is_brought_or_in_kaggle_s_image_and_both_are_written_down(project):
+    own, timm = sorted(wheels_in(project / "kernels/dataset"), key=lambda wheel: wheel.name)
+    assert own.requires == ["numpy", "pandas", "pillow", "safetensors", "timm", "torch", "tqdm"]
+    assert own.metadata["Requires-Python"] == ">=3.10" and timm.version == metadata.version("timm")
+
+
+@pytest.mark.parametrize(
+    "about, reason",
+    [
+        ("Requires-Python: >=3.11", r"brought 1.0 refuses Python 3\.10, which"),
+        ("Requires-Python: <3.13", r"brought 1.0 refuses Python 3\.13, which"),
+        ("Requires-Dist: einops>=0.6", "requires einops, which .* add it to BROUGHT"),
+        ('Requires-Dist: tomli; python_version < "3.11"', "requires tomli"),
+        ('Requires-Dist: uvloop; sys_platform == "linux"', "requires uvloop"),
+        ("Requires-Dist: Other_Brought", None),
+        ("Requires-Dist: NumPy>=1", None),
+        ('Requires-Dist: pytest; extra == "test"', None),
+        ('Requires-Dist: pywin32; sys_platform == "win32"', None),
+        ('Requires-Dist: old; python_version < "3.10"', None),
+    ],
+)
+def test_a_wheel_that_would_not_do_on_kaggle_is_refused(tmp_path, about, reason):
+    for name, lines in (("brought", about), ("other_brought", "Summary: of no demands")):
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{lines}\n"
+        write_wheel(name, "1.0", {f"{name}-1.0.dist-info/METADATA": text.encode()}, tmp_path)
+    if reason is None:
+        check_wheels(wheels_in(tmp_path), {"numpy"})
+    else:
+        with pytest.raises(StageError, match=reason):
+            check_wheels(wheels_in(tmp_path), {"numpy"})
+
+
+def test_an_import_that_kaggle_cannot_serve_stops_the_package_and_leaves_the_last_one(root):
+    for name in ("conf", "notebooks", "src"):
+        shutil.copytree(PROJECT / name, root / name)
+    with (root / "src/plant_pathology/metrics.py").open("a") as module:
+        module.write("\n\ndef f1():\n    from sklearn.metrics import f1_score\n\n    return f1_score\n")
+    before = content(root / "kernels")
+    done = run_module("package", "competition=sample", "package.owner=tester", cwd=root, PYTHONPATH=str(root / "src"))
+    assert done.returncode == 1 and "requires scikit-learn, which Kaggle's image is not known to have" in done.stderr
+    assert content(root / "kernels") == before
+
+
+# Kaggle's rules
+
+
+@pytest.mark.parametrize(
+    "override, reason",
+    [
+        ("package.dataset=tiny", "dataset-metadata.json: id=tester/tiny: set package.dataset to 6 to 50"),
+        (f"package.dataset={'a' * 51}", "set package.dataset"),
+        ("package.kernel=tiny", "kernel-metadata.json: id=tester/tiny: set package.kernel to 5 to 50"),
+        (f"package.kernel={'a' * 51}", "set package.kernel"),
+        ("package.kernel=two--hyphens", "set package.kernel"),
+        ("package.owner=no/slash", "set package.owner"),
+        ("package.kernel_type=rmarkdown", "choose one of notebook, script"),
+        ("package.licence=MIT", "package.licence=MIT: choose one of CC0-1.0"),
+        ("package.gpu=2", "package.gpu=2: choose one of True, False"),
+    ],
+)
+def test_what_kaggle_would_refuse_is_refused_first_and_leaves_nothing(root, override, reason):
+    before = content(root / "kernels")
+    done = package(root, override)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert reason in done.stderr and content(root / "kernels") == before
+
+
+def many_files(kernels):
+    for number in range(50):
+        (kernels / f"dataset/{number}.safetensors").touch()
+
+
+def two_hundred_gigabytes(kernels):
+    with (kernels / "dataset/large.safetensors").open("wb") as file:
+        file.truncate(200 * 10**9)
+
+
+def a_megabyte_of_source(kernels):
+    with (kernels / "submission/submission.ipynb").open("a") as file:
+        file.write(" " * 10**6)
+
+
+def no_kernelspec(kernels):
+    path = kernels / "submission/submission.ipynb"
+    path.write_text(path.read_text().replace("kernelspec", "kernel"))
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (many_files, r"dataset/ has 5\d files, and may have 50"),
+        (two_hundred_gigabytes, "dataset/ has 200 GB, and may have 200"),
+        (a_megabyte_of_source, r"submission.ipynb has 10\d+ bytes, and may have 1000000"),
+        (no_kernelspec, "no notebook with metadata.kernelspec.name"),
+        (lambda kernels: edit(kernels, "dataset", licenses=[]), r"licenses=\[\]: set package.licence"),
+        (lambda kernels: edit(kernels, "dataset", licenses=[{"name": "MIT"}]), "set package.licence"),
+        (lambda kernels: edit(kernels, "dataset", license="other"), "license is no key"),
+        (lambda kernels: edit(kernels, "dataset", title=7), "title=7 is no str"),
+        (lambda kernels: edit(kernels, "dataset", title="sample bundles"), "Kaggle makes the slug of the title"),
+        (lambda kernels: edit(kernels, "dataset", title=f"{'sample bundle':!<51}"), "has 51 characters"),
+        (lambda kernels: edit(kernels, "kernel", kernel_type="script"), "code_file=submission.ipynb is no script"),
+        (lambda kernels: edit(kernels, "kernel", kernel_type="app"), "choose one of notebook, script"),
+        (lambda kernels: edit(kernels, "kernel", language="r"), "language=r is not python"),
+    ],
+)
+def test_folders_that_were_changed_by_hand_are_measured_by_the_same_rules(root, change, reason):
+    Pushable.read(root / "kernels", "sample")
+    change(root / "kernels")
+    with pytest.raises(StageError, match=reason):
+        Pushable.read(root / "kernels", "sample")
+
+
+def edit(kernels, kind, **changed):
+    path = kernels / {"dataset": "dataset", "kernel": "submission"}[kind] / f"{kind}-metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+# The model card
+
+
+def test_the_card_tells_all_that_a_stranger_asks_of_the_bundle(project):
+    spec = json.loads((project / "models/best/bundle.json").read_text())
+    card = (project / "kernels/dataset/README.md").read_text()
+    for fact in (
+        spec["title"],
+        "drawn leaves, not on photographs",
+        *spec["labels"],
+        f"{spec['data']['ref']}, sha256 {spec['data']['sha256']}",
+        f"sample-F1 {spec['score']['validation']:.4f}",
+        "neither its networks nor its thresholds were fitted to",
+        "## Intended use",
+        "other, since no one licence covers it all",
+        f"plant_pathology {metadata.version('plant_pathology')} (MIT)",
+        f"timm {metadata.version('timm')} (Apache-2.0)",
+    ):
+        assert fact in card, fact
+    for network, run in zip(spec["members"], spec["runs"], strict=True):
+        cells = (network["run"], network["architecture"], network["image_size"], network["views"])
+        assert f"| {' | '.join(map(str, cells))} | {network['weight']:.4f} | {run['f1']:.4f} |" in card
+    described = metadata_of(project, "dataset")
+    assert described["description"] == card and described["licenses"] == [{"name": "other"}]
+
+
+def test_the_card_of_a_real_bundle_speaks_of_its_rules_and_of_pretrained_weights(root):
+    path = root / "models/best/bundle.json"
+    spec = json.loads(path.read_text()) | {"synthetic": False, "multilabel": False}
+    spec["runs"][0]["config"]["model"]["pretrained"] = True
+    path.unlink()
+    path.write_text(json.dumps(spec))
+    done = package(root, "package.licence=CC-BY-NC-4.0")
+    assert done.returncode == 0, done.stderr
+    card = (root / "kernels/dataset/README.md").read_text()
+    for fact in ("one of these labels", "whose rules say", "timm's pretrained weights", "\nCC-BY-NC-4.0.\n"):
+        assert fact in card, fact
+    assert "drawn" not in card.partition("\n")[2] and metadata_of(root, "dataset")["licenses"][0]["name"] in card
