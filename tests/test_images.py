@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plant_pathology.images import ImageError, decode, decode_sized
+from plant_pathology.images import ImageError, decode, decode_sides, decode_sized
 
 
 def picture(width=120, height=80):
@@ -53,6 +53,21 @@ def test_the_size_told_is_the_original_s_as_it_is_seen(tmp_path):
         exif[0x0112] = orientation
         picture(1200, 800).save(tmp_path / "leaf.jpg", exif=exif)
         assert decode_sized(tmp_path / "leaf.jpg", 16)[1] == size
+
+
+@pytest.mark.parametrize("mode, kind", [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG")])
+def test_several_sides_at_once_are_the_bytes_of_each_alone(tmp_path, mode, kind):
+    """96 and 112 px come from an eighth of the JPEG, 160 px from a quarter, 700 px from the whole."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise = np.random.default_rng(0).integers(0, 256, (160, 240, 3), dtype=np.uint8)
+    big = Image.fromarray(noise).resize((1800, 1200), Image.Resampling.BICUBIC)
+    big.convert(mode).save(tmp_path / "leaf.jpg", kind, exif=exif)
+    sides = [96, 112, 160, 700]
+    squares, size = decode_sides(tmp_path / "leaf.jpg", sides)
+    assert size == (1200, 1800)
+    for side, square in zip(sides, squares, strict=True):
+        np.testing.assert_array_equal(square, decode(tmp_path / "leaf.jpg", side))
 
 
 def test_a_picture_stored_on_its_side_stands_upright(tmp_path):

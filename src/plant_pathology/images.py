@@ -1,5 +1,6 @@
 """One image file to one square of pixels. Training and the kernel both decode here, so they see the same."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,19 +42,30 @@ def decode(path: Path, side: int) -> np.ndarray:
 
 def decode_sized(path: Path, side: int) -> tuple[np.ndarray, tuple[int, int]]:
     """As `decode`, with the original's width and height in pixels, upright."""
+    (square,), size = decode_sides(path, [side])
+    return square, size
+
+
+def decode_sides(path: Path, sides: Sequence[int]) -> tuple[list[np.ndarray], tuple[int, int]]:
+    """As `decode_sized`, a square for each side; what is decoded at one scale for several is decoded once."""
+    squares, decoded = [], {}
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(ExifTags.Base.Orientation, 1) > 4:  # lies on its side
-                width, height = height, width
-            # JPEG decodes straight to 1/2, 1/4 or 1/8.
-            image.draft("RGB", (int(DRAFT * side), int(DRAFT * side)))
-            ImageOps.exif_transpose(image, in_place=True)
-            colour = image if image.mode == "RGB" else eight_bit(image).convert("RGB")
-            pixels = np.asarray(colour.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0))
+        for side in sides:
+            with Image.open(path) as image:
+                width, height = image.size
+                if image.getexif().get(ExifTags.Base.Orientation, 1) > 4:  # lies on its side
+                    width, height = height, width
+                # JPEG decodes straight to 1/2, 1/4 or 1/8.
+                image.draft("RGB", (int(DRAFT * side), int(DRAFT * side)))
+                scale = image.decoderconfig
+                if scale not in decoded:
+                    ImageOps.exif_transpose(image, in_place=True)
+                    decoded[scale] = image if image.mode == "RGB" else eight_bit(image).convert("RGB")
+                square = decoded[scale].resize((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+                squares.append(np.asarray(square))
     except Exception as error:  # Pillow's readers raise what they stumble over: struct.error, IndexError, EOFError …
         raise ImageError(path, reason(error, path)) from error
-    return pixels, (width, height)
+    return squares, (width, height)
 
 
 def eight_bit(image: Image.Image) -> Image.Image:

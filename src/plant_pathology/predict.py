@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from plant_pathology.images import ImageError, decode
+from plant_pathology.images import ImageError, decode_sides
 from plant_pathology.metrics import decide
 from plant_pathology.symmetries import views
 
@@ -97,11 +97,11 @@ class Bundle:
 
 
 def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[list[list[np.ndarray] | ImageError]]:
-    """Decode in threads, one batch ahead of whoever takes them: each image once for every side."""
+    """Decode in threads, one batch ahead of whoever takes them: of each image a square for every side."""
 
     def decode_or_error(path: Path) -> list[np.ndarray] | ImageError:
         try:
-            return [decode(path, side) for side in sides]
+            return decode_sides(path, sides)[0]
         except ImageError as error:
             return error
 

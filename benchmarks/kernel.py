@@ -1,0 +1,207 @@
+"""What the kernel takes for 5,000 photographs of 4000 x 2672, beside the larger of what it cannot do without.
+
+    python benchmarks/kernel.py
+
+That is decoding, every core turning JPEGs into arrays at the scale they are needed in and doing nothing else; and the
+networks, over as many batches that lie ready in memory. Each is measured in a process of its own. The kernel's time is
+that of write_submission: reading the bundle counts, starting Python and importing torch doesn't: that takes as long for
+one image as for 5,000, and is printed as `start`.
+
+Beside a GPU the two go on at once. Most machines that measure have none, so a network stands in for the GPU's: it
+holds no core, and takes as long as decoding does. That is the hardest case, where one after the other would be 2. It
+says nothing of copies to a GPU, nor of what launching there costs. Networks that run on the cores, a small and a large
+one, share them with decoding, so nothing is faster than all their processor time over the cores; both are compared
+with that. Where there is a GPU, they run on it, and `vs larger` is the figure to look at.
+"""
+
+import json
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from multiprocessing import Pool
+from pathlib import Path
+from time import perf_counter, sleep, time
+
+import numpy as np
+import pandas as pd
+import psutil
+import timm
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import save_file
+
+from plant_pathology.images import DRAFT
+from plant_pathology.predict import BATCH, Bundle, write_submission
+from plant_pathology.sample import LABEL_SETS, photograph
+from plant_pathology.stage import write_json
+
+PHOTOGRAPHS, SIDE = 40, 256
+ALL, FEWER, FEW = 5000, 1000, 96
+LABELS = ["complex", "frog_eye_leaf_spot", "healthy", "powdery_mildew", "rust", "scab"]
+
+
+class Elsewhere(torch.nn.Module):
+    """A network on a device of its own: it takes seconds, and no processor."""
+
+    def __init__(self, seconds: float = 0.0):
+        super().__init__()
+        self.register_buffer("seconds", torch.tensor(seconds))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        sleep(self.seconds.item())
+        return torch.zeros(len(images), len(LABELS), device=images.device)
+
+
+@timm.models.register_model
+def elsewhere(pretrained: bool = False, **settings: object) -> Elsewhere:
+    return Elsewhere()
+
+
+def measure() -> dict[str, float]:
+    """Ratios of seconds, and of peak memory."""
+    torch.manual_seed(0)
+    small, large = (timm.create_model(name, num_classes=len(LABELS)) for name in ("mobilenetv3_small_050", "resnet50"))
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        photographs(root)
+        decoding = {images: alone("decode", root, images) for images in (ALL, FEWER, FEW)}
+        waiting = Elsewhere(decoding[ALL]["seconds"] / (ALL / BATCH))
+        rows = {
+            "a device's own": (waiting, "elsewhere", 1, ALL),
+            "MobileNetV3 small": (small, "mobilenetv3_small_050", 1, FEWER),
+            "ResNet50, 4 views": (large, "resnet50", 4, FEW),
+        }
+        columns = ("images", "decode, s", "networks, s", "kernel, s", "vs larger", "vs cores", "MB", "start, s")
+        table = Table("networks", *columns)
+        vs_larger, vs_cores, peak = {}, {}, {}
+        for name, (network, architecture, views, images) in rows.items():
+            write_bundle(root, network, architecture, views)
+            decode, model, kernel = decoding[images], alone("model", root, images), alone("kernel", root, images)
+            larger = max(decode["seconds"], model["seconds"])
+            cores = max(larger, (decode["processor"] + model["processor"]) / os.cpu_count())
+            vs_larger[name], vs_cores[name] = kernel["seconds"] / larger, kernel["seconds"] / cores
+            peak[images] = kernel["megabytes"]
+            seconds = [f"{each['seconds']:.1f}" for each in (decode, model, kernel)]
+            ratios = [f"{vs_larger[name]:.2f}", f"{vs_cores[name]:.2f}"]
+            table.add_row(name, f"{images:,}", *seconds, *ratios, f"{peak[images]:.0f}", f"{kernel['start']:.1f}")
+        write_bundle(root, waiting, "elsewhere", 1)
+        fewer = alone("kernel", root, FEWER)["megabytes"]
+    Console(width=110).print(table)
+    first, *others = rows
+    return {
+        "kernel_vs_larger_of_decode_and_model": vs_larger[first],
+        "kernel_vs_shared_cores": max(vs_cores[name] for name in others),
+        "memory_5000_vs_1000_images": peak[ALL] / fewer,
+    }
+
+
+def photographs(root: Path) -> None:
+    """PHOTOGRAPHS leaves of 4000 x 2672 with grain, as heavy as a camera's, under ALL names in test_images."""
+    rng = np.random.default_rng(0)
+    (root / "test_images").mkdir()
+    names = [f"{number:04}.jpg" for number in range(ALL)]
+    for number, name in enumerate(names[:PHOTOGRAPHS]):
+        labels = list(LABEL_SETS)[number % len(LABEL_SETS)].split()
+        leaf = photograph(labels, rng).resize((4000, 2672), Image.Resampling.BICUBIC)
+        grain = rng.uniform(2, 5) * rng.standard_normal((leaf.height, leaf.width, 1), np.float32)
+        pixels = (np.asarray(leaf) + grain).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "test_images" / name, quality=int(rng.integers(84, 92)))
+    sizes = [path.stat().st_size / 1e6 for path in (root / "test_images").iterdir()]
+    print(f"photographs of {min(sizes):.1f} to {max(sizes):.1f} MB, {statistics.mean(sizes):.1f} on average")
+    for number, name in enumerate(names[PHOTOGRAPHS:]):
+        os.link(root / "test_images" / names[number % PHOTOGRAPHS], root / "test_images" / name)
+
+
+def write_bundle(root: Path, network: torch.nn.Module, architecture: str, views: int) -> None:
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, root / "network.safetensors")
+    member = {"architecture": architecture, "weights": "network.safetensors", "weight": 1.0, "views": views}
+    write_json(
+        root / "bundle.json",
+        {
+            "image_column": "image",
+            "label_column": "labels",
+            "separator": " ",
+            "multilabel": True,
+            "labels": LABELS,
+            "thresholds": dict.fromkeys(LABELS, 0.5),
+            "fallback": "healthy",
+            "members": [{**member, "image_size": SIDE, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}],
+        },
+    )
+
+
+def alone(job: str, root: Path, images: int) -> dict[str, float]:
+    """What one of JOBS takes in a process of its own: wall and processor seconds, seconds before it starts, and peak
+    memory in MB."""
+    output = subprocess.check_output([sys.executable, __file__, job, root, str(images)], text=True)
+    return json.loads(output.splitlines()[-1])
+
+
+def decode_all(root: Path, images: int) -> None:
+    with Pool() as pool:
+        for _ in pool.imap_unordered(scaled, sorted((root / "test_images").iterdir())[:images], chunksize=8):
+            pass
+        pool.close()
+        pool.join()  # only then does their processor time count
+
+
+def scaled(path: Path) -> None:
+    with Image.open(path) as image:
+        image.draft("RGB", (int(DRAFT * SIDE), int(DRAFT * SIDE)))
+        np.asarray(image)
+
+
+@torch.inference_mode()
+def model_alone(root: Path, images: int) -> None:
+    bundle = Bundle(root)
+    batch = torch.rand(BATCH, 3, SIDE, SIDE).to(bundle.device, memory_format=torch.channels_last)
+    for _ in range(-(-images // BATCH)):
+        for member, network in zip(bundle.spec["members"], bundle.networks, strict=True):
+            for _ in range(member["views"]):
+                logits = network(batch)
+    logits.cpu()  # waits for a GPU
+
+
+def kernel(root: Path, images: int) -> None:
+    rows = {"image": [f"{number:04}.jpg" for number in range(images)], "labels": "healthy"}
+    pd.DataFrame(rows).to_csv(root / "sample_submission.csv", index=False)
+    write_submission(root, root / "test_images", root / "sample_submission.csv", root / "submission.csv")
+
+
+JOBS = {"decode": decode_all, "model": model_alone, "kernel": kernel}
+
+
+def timed(job: str, root: str, images: str) -> dict[str, float]:
+    start, before, started = time() - psutil.Process().create_time(), processor(), perf_counter()
+    JOBS[job](Path(root), int(images))
+    return {
+        "start": start,
+        "seconds": perf_counter() - started,
+        "processor": processor() - before,
+        "megabytes": peak_megabytes(),
+    }
+
+
+def peak_megabytes() -> float:
+    """Of this process, on Linux; ru_maxrss is no less than what the process that started this one held."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def processor() -> float:
+    """Seconds, of this process and of those that it ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        print(json.dumps(timed(*sys.argv[1:])))
+    else:
+        for ratio, value in measure().items():
+            print(f"{ratio:40} {value:.2f}")
