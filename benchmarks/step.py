@@ -65,7 +65,7 @@ def plain(cfg: DictConfig, data: StoredData) -> float:
     """Seconds of an epoch's training by the loop that one would write by hand."""
     classifier = build(cfg, data.manifest)
     loader = data.train_dataloader()
-    classifier.trainer = SimpleNamespace(estimated_stepping_batches=len(loader))
+    classifier.trainer = SimpleNamespace(estimated_stepping_batches=len(loader), precision=cfg.trainer.precision)
     configured = classifier.configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     started = perf_counter()

@@ -1,9 +1,11 @@
 """What would have caught a loss applied to the wrong thing: the model learns what is there to learn."""
 
+import pytest
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from conftest import config
 from plant_pathology.metrics import best_threshold, decide, sample_f1
 from plant_pathology.model import Classifier
 from plant_pathology.symmetries import views
@@ -24,9 +26,10 @@ def batches(count=12, multilabel=True):
     return DataLoader([{"images": images, "targets": targets}], batch_size=None)
 
 
-def trainer(epochs):
+def trainer(epochs, precision="32-true"):
     return pl.Trainer(
         max_epochs=epochs,
+        precision=precision,
         gradient_clip_val=1.0,
         logger=False,
         enable_checkpointing=False,
@@ -47,6 +50,14 @@ def test_it_learns_a_dozen_images_by_heart():
         threshold, f1 = best_threshold(probabilities, targets, multilabel)
         assert f1 == 1.0
         assert sample_f1(decide(probabilities, threshold, multilabel), targets) == 1.0
+
+
+@pytest.mark.parametrize("machine", ["cpu", "cpu-bf16"])
+def test_it_trains_in_the_precision_of_each_machine(machine):
+    model = classifier()
+    before = model.network.get_classifier().weight.clone()
+    trainer(1, config(f"machine={machine}").trainer.precision).fit(model, batches(), batches())
+    assert not torch.equal(model.network.get_classifier().weight, before)
 
 
 def test_views_are_as_many_different_images_of_the_same_square_as_is_first():

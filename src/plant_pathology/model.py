@@ -98,8 +98,9 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         groups = self._parameter_groups()
-        # Not on a GPU: Lightning clips no gradients that the optimizer itself unscales.
-        optimizer = torch.optim.AdamW(groups, lr=self.hparams.lr, fused=self.device.type == "cpu")
+        # Lightning clips no gradients of a fused optimizer in mixed precision, since it may unscale them itself.
+        fused = self.device.type == "cpu" and self.trainer.precision == "32-true"
+        optimizer = torch.optim.AdamW(groups, lr=self.hparams.lr, fused=fused)
         if self.hparams.schedule == "epoch":
             return {"optimizer": optimizer, "lr_scheduler": CosineAnnealingLR(optimizer, self.trainer.max_epochs)}
         steps = int(self.trainer.estimated_stepping_batches)
