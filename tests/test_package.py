@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import PROJECT, run_module
 from local_kaggle import environment, in_sandbox, local_kaggle
@@ -141,6 +142,13 @@ def test_every_python_of_kaggle_s_images_takes_the_kernel(project, tmp_path, pyt
 def test_the_kernel_uses_nothing_that_the_oldest_python_lacks(tmp_path, command):
     done = subprocess.run([sys.executable, *command, *MODULES, script(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dvc_knows_all_that_a_package_is_made_of():
+    stage = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["package"]
+    own = {f"{module}.py" for module in (*KERNEL_MODULES, "kernel_source", "package", "provenance", "pushable")}
+    own |= {"card.md", "card.py", "sandbox.py", "wheels.py"}
+    assert {f"src/plant_pathology/{name}" for name in own} | {NOTEBOOK, "models/best"} == set(stage["deps"])
 
 
 # What is brought along

@@ -23,11 +23,11 @@ def model_card(spec: dict[str, Any], licence: str, wheels: list[metadata.Distrib
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"licence": licence_of, "rounded": "{:.4f}".format}
+    environment.filters["rounded"] = "{:.4f}".format
     return environment.get_template("card.md").render(
         spec=spec,
         networks=list(zip(spec["members"], spec["runs"], strict=True)),
         pretrained=any(run["config"]["model"]["pretrained"] for run in spec["runs"]),
         licence=licence,
-        wheels=wheels,
+        wheels=[f"{wheel.name} {wheel.version} ({licence_of(wheel)})" for wheel in wheels],
     )

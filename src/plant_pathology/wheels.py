@@ -76,11 +76,11 @@ def write_wheel(name: str, version: str, files: dict[str, bytes], folder: Path) 
     record = [f"{path},sha256={_digest(content)},{len(content)}" for path, content in sorted(files.items())]
     files = files | {f"{info}/RECORD": "\n".join([*record, f"{info}/RECORD,,", ""]).encode()}
     path = folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
-    # Stored, not deflated: what zlib makes of the same bytes differs between its builds.
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as wheel:
+    with zipfile.ZipFile(path, "w") as wheel:
         for name_in_wheel, content in sorted(files.items()):
             entry = zipfile.ZipInfo(name_in_wheel, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            # Not deflated: what zlib makes of the same bytes differs between its builds; nor does the system count.
+            entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_STORED, 3, 0o644 << 16
             wheel.writestr(entry, content)
     return path
 
