@@ -200,8 +200,7 @@ def test_a_kernel_that_kaggle_would_fail_fails_here(project, root, fault, check,
         ("time.sleep(2 * hidden)", "time", "on Kaggle, which is more than 100 s by rehearse.margin=2: lower select."),
         ("1 / (not hidden)", "runs", "hidden: Notebook Threw Exception: ZeroDivisionError"),
         ("table = table.sort_values('image')", "submission", "hidden: Submission Scoring Error: the images are not in"),
-        ("", "equal", "of 100 rows differ from the repository's predictions"),
-        ("", "unreadable", "the kernel's log does not name the damaged image"),
+        ("table = table", "equal", "of 100 rows differ from the repository's predictions"),
         (
             "table['labels'] = table['labels'] if not hidden else 'scab rust'",
             "unreadable",
@@ -214,6 +213,8 @@ def test_what_goes_wrong_with_the_hidden_test_set_alone_is_found(project, root, 
     assert stage("rehearse", root, project, "rehearse.images=100", "rehearse.timeout_s=100").returncode == 1
     report = rehearsal(root)
     assert detail in report["checks"][check] and set(report["test_sets"]) == {"public", "hidden"}
+    if check == "equal":
+        assert "the kernel's log does not name the damaged image" in report["checks"]["unreadable"]
 
 
 SCRIPT = """
