@@ -57,16 +57,16 @@ def bundle(metrics: dict) -> str:
 
 def rehearsed(rehearsal: dict) -> str:
     """How the kernel did on each test set, and what that foretells."""
-    sets = ", ".join(
+    said = [f"{rehearsal['verdict']}, network off by {rehearsal['isolation']}"]
+    said += [
         f"{trial['images']} {name} test images in {trial['seconds']:.0f} s and {trial['peak_memory_mb']} MB"
         for name, trial in rehearsal["test_sets"].items()
-    )
-    said = f"{rehearsal['verdict']}, network off by {rehearsal['isolation']}: {sets}"
+    ]
     foretold, hour = rehearsal["foretold"], 3600
     if foretold["seconds"] is not None:
         took, limit = foretold["seconds"] / hour, foretold["limit"] / hour
-        said += f";\n           {foretold['images']} images would take {took:.2f} of {limit:g} hours"
-    return said
+        said.append(f"{foretold['images']} would take {took:.2f} of {limit:g} hours on Kaggle")
+    return "\n           ".join(said)
 
 
 def next_steps(metrics: dict, kernel: dict) -> str:
