@@ -11,7 +11,8 @@ Beside a GPU the two go on at once. Most machines that measure have none, so a n
 holds no core, and takes as long as decoding does. That is the hardest case, where one after the other would be 2. It
 says nothing of copies to a GPU, nor of what launching there costs. Networks that run on the cores, a small and a large
 one, share them with decoding, so nothing is faster than all their processor time over the cores; both are compared
-with that. Where there is a GPU, they run on it, and `vs larger` is the figure to look at.
+with that. Where there is a GPU, they run on it, and `vs larger` is the figure to look at. `processor` compares the
+processor time of the kernel with that of decoding and networks together, which a busy machine hardly changes.
 """
 
 import json
@@ -77,19 +78,21 @@ def measure() -> dict[str, float]:
             "MobileNetV3 small": (small, "mobilenetv3_small_050", 1, FEWER),
             "ResNet50, 4 views": (large, "resnet50", 4, FEW),
         }
-        columns = ("images", "decode, s", "networks, s", "kernel, s", "vs larger", "vs cores", "MB", "start, s")
-        table = Table("networks", *columns)
+        seconds = ("decode, s", "networks, s", "kernel, s", "start, s")
+        table = Table("networks", "images", *seconds, "vs larger", "vs cores", "processor", "MB")
         vs_larger, vs_cores, peak = {}, {}, {}
         for name, (network, architecture, views, images) in rows.items():
             write_bundle(root, network, architecture, views)
             decode, model, kernel = decoding[images], alone("model", root, images), alone("kernel", root, images)
+            needed = decode["processor"] + model["processor"]
             larger = max(decode["seconds"], model["seconds"])
-            cores = max(larger, (decode["processor"] + model["processor"]) / os.cpu_count())
-            vs_larger[name], vs_cores[name] = kernel["seconds"] / larger, kernel["seconds"] / cores
+            vs_larger[name] = kernel["seconds"] / larger
+            vs_cores[name] = kernel["seconds"] / max(larger, needed / os.cpu_count())
             peak[images] = kernel["megabytes"]
-            seconds = [f"{each['seconds']:.1f}" for each in (decode, model, kernel)]
-            ratios = [f"{vs_larger[name]:.2f}", f"{vs_cores[name]:.2f}"]
-            table.add_row(name, f"{images:,}", *seconds, *ratios, f"{peak[images]:.0f}", f"{kernel['start']:.1f}")
+            times = (decode["seconds"], model["seconds"], kernel["seconds"], kernel["start"])
+            ratios = (vs_larger[name], vs_cores[name], kernel["processor"] / needed)
+            cells = [*(f"{each:.1f}" for each in times), *(f"{each:.2f}" for each in ratios), f"{peak[images]:.0f}"]
+            table.add_row(name, f"{images:,}", *cells)
         write_bundle(root, waiting, "elsewhere", 1)
         fewer = alone("kernel", root, FEWER)["megabytes"]
     Console(width=110).print(table)
@@ -140,7 +143,9 @@ def alone(job: str, root: Path, images: int) -> dict[str, float]:
     """What one of JOBS takes in a process of its own: wall and processor seconds, seconds before it starts, and peak
     memory in MB."""
     output = subprocess.check_output([sys.executable, __file__, job, root, str(images)], text=True)
-    return json.loads(output.splitlines()[-1])
+    taken = json.loads(output.splitlines()[-1])
+    print(f"{job}, {images:,} images: {taken['seconds']:.1f} s")
+    return taken
 
 
 def decode_all(root: Path, images: int) -> None:

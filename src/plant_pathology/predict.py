@@ -82,14 +82,13 @@ class Bundle:
 
         Probabilities are averaged, not log-odds, which a single member that is sure and wrong would decide.
         """
-        pixels = {
-            side: torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2).float() / 255
-            for side, squares in images.items()
-        }
+        pixels = {side: torch.from_numpy(squares).to(self.device) for side, squares in images.items()}
         total = 0.0
         for member, network in zip(self.spec["members"], self.networks, strict=True):
             mean, std = (torch.tensor(member[key], device=self.device).view(3, 1, 1) for key in ("mean", "std"))
-            for view in views((pixels[member["image_size"]] - mean) / std, member["views"]):
+            # In place: large tensors that come and go leave holes in the heap, and memory grows over thousands of images.
+            inputs = pixels[member["image_size"]].permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+            for view in views(inputs, member["views"]):
                 logits = network(view.contiguous(memory_format=torch.channels_last)).float()
                 each = logits.sigmoid() if self.spec["multilabel"] else logits.softmax(dim=1)
                 total = total + member["weight"] / member["views"] * each

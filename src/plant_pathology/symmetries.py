@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def views(images: Tensor, count: int) -> Iterator[Tensor]:
-    """The same images turned and mirrored, as they are first.
+    """The same images turned and mirrored, as they are first: no copy but `images`.
 
     Args:
         images: (n, channels, side, side).
@@ -19,4 +19,4 @@ def views(images: Tensor, count: int) -> Iterator[Tensor]:
     flips = {1: [()], 2: [(), across]}.get(count, [(), across, down, across + down])
     for square in (images, images.transpose(-1, -2))[: 1 + (count == 8)]:
         for flip in flips:
-            yield square.flip(flip)
+            yield square.flip(flip) if flip else square
