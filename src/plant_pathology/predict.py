@@ -86,7 +86,7 @@ class Bundle:
         total = 0.0
         for member, network in zip(self.spec["members"], self.networks, strict=True):
             mean, std = (torch.tensor(member[key], device=self.device).view(3, 1, 1) for key in ("mean", "std"))
-            # In place: large tensors that come and go leave holes in the heap, and memory grows over thousands of images.
+            # In place: large tensors that come and go leave holes in the heap, which grow over thousands of images.
             inputs = pixels[member["image_size"]].permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
             for view in views(inputs, member["views"]):
                 logits = network(view.contiguous(memory_format=torch.channels_last)).float()
