@@ -176,6 +176,8 @@ def test_what_the_kernel_imports_is_brought_or_in_kaggle_s_image_and_both_are_wr
     ],
 )
 def test_a_wheel_that_would_not_do_on_kaggle_is_refused(tmp_path, about, reason):
+    # Where it is imported, as MLflow does, the backport answers for the standard library, and raises on what is absent.
+    pytest.importorskip("importlib_metadata")
     for name, lines in (("brought", about), ("other_brought", "Summary: of no demands")):
         text = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{lines}\n"
         write_wheel(name, "1.0", {f"{name}-1.0.dist-info/METADATA": text.encode()}, tmp_path)

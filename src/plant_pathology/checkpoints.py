@@ -1,7 +1,6 @@
 """Checkpoints from which a run continues to the same digits, on this machine or another one."""
 
 import signal
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,6 @@ from plant_pathology.runs import CHECKPOINTS
 from plant_pathology.stage import whole_file
 
 KEEP = 2  # so that there is one when the last is damaged
-SHARE = 0.05  # of a run's time that checkpoints may take
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -53,9 +51,8 @@ class BestCheckpoint(ModelCheckpoint):
 class ResumePoints(Checkpoint):
     """A checkpoint after every epoch, and on SIGTERM or SIGINT after the batch under way, which then ends the run.
 
-    Where epochs are so short that writing would take more than `SHARE` of the time, some of them go without; never the
-    last. A validation under way is finished first. Randomness on the device is drawn anew for every step from (seed,
-    step), so that a checkpoint need not hold it.
+    A validation under way is finished first. Randomness on the device is drawn anew for every step from (seed, step),
+    so that a checkpoint need not hold it.
 
     Args:
         folder: of the run.
@@ -65,7 +62,6 @@ class ResumePoints(Checkpoint):
     def __init__(self, folder: Path, seed: int, saved: Callable[[], None]):
         self.folder, self.seed, self.saved = folder / CHECKPOINTS, seed, saved
         self._signal: int | None = None
-        self._due = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not when the loader is made, which is before the checkpoint is read.
@@ -87,9 +83,7 @@ class ResumePoints(Checkpoint):
             self._end(trainer, f"epoch {trainer.current_epoch + 1}, batch {batch_idx + 1}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if self._signal or last or time.monotonic() >= self._due:
-            self._save(trainer)
+        self._save(trainer)
         if self._signal:
             self._end(trainer, f"epoch {trainer.current_epoch + 1}")
 
@@ -97,9 +91,7 @@ class ResumePoints(Checkpoint):
         self._signal = number
 
     def _save(self, trainer: pl.Trainer) -> None:
-        started = time.monotonic()
         trainer.save_checkpoint(self.folder / f"{trainer.global_step:08d}.ckpt", weights_only=False)
-        self._due = time.monotonic() + (time.monotonic() - started) / SHARE
         for old in resume_points(self.folder.parent)[KEEP:]:
             old.unlink()
         self.saved()

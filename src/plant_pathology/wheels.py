@@ -101,7 +101,7 @@ def check_wheels(wheels: list[metadata.Distribution], image: Collection[str]) ->
     """
     there = {canonicalize_name(wheel.name) for wheel in wheels} | set(image)
     for wheel in wheels:
-        admitted = SpecifierSet(wheel.metadata["Requires-Python"] or "")
+        admitted = SpecifierSet(wheel.metadata.get("Requires-Python") or "")
         if refused := [python for python in PYTHONS if python not in admitted]:
             raise StageError(
                 f"{wheel.name} {wheel.version} refuses Python {', '.join(refused)}, which Kaggle's image may have:"
@@ -122,7 +122,7 @@ def applies(required: Requirement) -> bool:
 
 
 def licence_of(distribution: metadata.Distribution) -> str:
-    return distribution.metadata["License-Expression"] or distribution.metadata["License"] or "not stated"
+    return distribution.metadata.get("License-Expression") or distribution.metadata.get("License") or "not stated"
 
 
 def _digest(content: bytes) -> str:
