@@ -24,6 +24,9 @@ from plant_pathology.metrics import decide
 from plant_pathology.symmetries import views
 
 BATCH = 32
+# Batches that are decoded while a GPU predicts. A CPU does one after the other: both take all its cores, and slow each
+# other down when they share them.
+AHEAD = 1 if torch.cuda.is_available() else 0
 
 
 class Bundle:
@@ -87,7 +90,7 @@ class Bundle:
         total = 0.0
         for member, network in zip(self.spec["members"], self.networks, strict=True):
             mean, std = (torch.tensor(member[key], device=self.device).view(3, 1, 1) for key in ("mean", "std"))
-            # In place: large tensors that come and go leave holes in the heap, and memory grows over thousands of images.
+            # In place: large tensors that come and go leave holes in the heap, which grows by them.
             inputs = pixels[member["image_size"]].permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
             for view in views(inputs, member["views"]):
                 logits = network(view.contiguous(memory_format=torch.channels_last)).float()
@@ -97,7 +100,7 @@ class Bundle:
 
 
 def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[list[list[np.ndarray] | ImageError]]:
-    """Decode in threads, one batch ahead of whoever takes them: of each image a square for every side."""
+    """Decode in threads, AHEAD batches before they are asked for: of each image a square for every side."""
 
     def decode_or_error(path: Path) -> list[np.ndarray] | ImageError:
         try:
@@ -109,7 +112,7 @@ def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[lis
         ahead: deque[Iterator] = deque()
         for start in range(0, len(paths), BATCH):
             ahead.append(pool.map(decode_or_error, paths[start : start + BATCH]))
-            if len(ahead) > 1:
+            if len(ahead) > AHEAD:
                 yield list(ahead.popleft())
         while ahead:
             yield list(ahead.popleft())
