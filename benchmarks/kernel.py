@@ -4,15 +4,15 @@
 
 That is decoding, every core turning JPEGs into arrays at the scale they are needed in and doing nothing else; and the
 networks, over as many batches that lie ready in memory. Each is measured in a process of its own. The kernel's time is
-that of write_submission: reading the bundle counts, starting Python and importing torch doesn't: that takes as long for
-one image as for 5,000, and is printed as `start`.
+that of write_submission. Reading the bundle counts; starting Python and importing torch, which take as long for one
+image as for 5,000, don't, and are printed as `start`.
 
-Beside a GPU the two go on at once. Most machines that measure have none, so a network stands in for the GPU's: it
-holds no core, and takes as long as decoding does. That is the hardest case, where one after the other would be 2. It
-says nothing of copies to a GPU, nor of what launching there costs. Networks that run on the cores, a small and a large
-one, share them with decoding, so nothing is faster than all their processor time over the cores; both are compared
-with that. Where there is a GPU, they run on it, and `vs larger` is the figure to look at. `processor` compares the
-processor time of the kernel with that of decoding and networks together, which a busy machine hardly changes.
+Beside a GPU the two go on at once. Most machines that measure have none, so a pause stands in for all that the GPU
+does, as long as decoding takes: the hardest case, where one after the other would be 2. It says nothing of how fast
+images get to a GPU. Networks that run on the cores, a small and a large one, share them with decoding, so nothing is
+faster than all their processor time over the cores; both are compared with that. Where there is a GPU they run on it,
+and `larger` is the column to look at. `work` compares the kernel's processor time with that of decoding and networks
+together, which a busy machine changes less.
 """
 
 import json
@@ -37,70 +37,50 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
+from plant_pathology import predict
 from plant_pathology.images import DRAFT
 from plant_pathology.predict import BATCH, Bundle, write_submission
 from plant_pathology.sample import LABEL_SETS, photograph
 from plant_pathology.stage import write_json
 
 PHOTOGRAPHS, SIDE = 40, 256
-ALL, FEWER, FEW = 5000, 1000, 96
+ALL, FEWER, FEW = 5000, 1000, 64
 LABELS = ["complex", "frog_eye_leaf_spot", "healthy", "powdery_mildew", "rust", "scab"]
-
-
-class Elsewhere(torch.nn.Module):
-    """A network on a device of its own: it takes seconds, and no processor."""
-
-    def __init__(self, seconds: float = 0.0):
-        super().__init__()
-        self.register_buffer("seconds", torch.tensor(seconds))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        sleep(self.seconds.item())
-        return torch.zeros(len(images), len(LABELS), device=images.device)
-
-
-@timm.models.register_model
-def elsewhere(pretrained: bool = False, **settings: object) -> Elsewhere:
-    return Elsewhere()
 
 
 def measure() -> dict[str, float]:
     """Ratios of seconds, and of peak memory."""
-    torch.manual_seed(0)
-    small, large = (timm.create_model(name, num_classes=len(LABELS)) for name in ("mobilenetv3_small_050", "resnet50"))
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         photographs(root)
-        decoding = {images: alone("decode", root, images) for images in (ALL, FEWER, FEW)}
-        waiting = Elsewhere(decoding[ALL]["seconds"] / (ALL / BATCH))
+        decode = {images: alone("decode", root, images) for images in (ALL, FEW)}
+        write_bundle(root, "mobilenetv3_small_050", views=1)
+        pause = decode[ALL]["seconds"] / -(-ALL // BATCH)
+        beside = alone("beside", root, ALL, pause)
+        small, fewer = alone("model", root, ALL), alone("kernel", root, FEWER)
         rows = {
-            "a device's own": (waiting, "elsewhere", 1, ALL),
-            "MobileNetV3 small": (small, "mobilenetv3_small_050", 1, FEWER),
-            "ResNet50, 4 views": (large, "resnet50", 4, FEW),
+            "a pause": (ALL, {"seconds": decode[ALL]["seconds"], "processor": 0.0}, beside),
+            "MobileNetV3 small": (ALL, small, alone("kernel", root, ALL)),
         }
-        seconds = ("decode, s", "networks, s", "kernel, s", "start, s")
-        table = Table("networks", "images", *seconds, "vs larger", "vs cores", "processor", "MB")
-        vs_larger, vs_cores, peak = {}, {}, {}
-        for name, (network, architecture, views, images) in rows.items():
-            write_bundle(root, network, architecture, views)
-            decode, model, kernel = decoding[images], alone("model", root, images), alone("kernel", root, images)
-            needed = decode["processor"] + model["processor"]
-            larger = max(decode["seconds"], model["seconds"])
-            vs_larger[name] = kernel["seconds"] / larger
-            vs_cores[name] = kernel["seconds"] / max(larger, needed / os.cpu_count())
-            peak[images] = kernel["megabytes"]
-            times = (decode["seconds"], model["seconds"], kernel["seconds"], kernel["start"])
-            ratios = (vs_larger[name], vs_cores[name], kernel["processor"] / needed)
-            cells = [*(f"{each:.1f}" for each in times), *(f"{each:.2f}" for each in ratios), f"{peak[images]:.0f}"]
-            table.add_row(name, f"{images:,}", *cells)
-        write_bundle(root, waiting, "elsewhere", 1)
-        fewer = alone("kernel", root, FEWER)["megabytes"]
-    Console(width=110).print(table)
-    first, *others = rows
+        write_bundle(root, "resnet50", views=4)
+        rows["ResNet50, 4 views"] = (FEW, alone("model", root, FEW), alone("kernel", root, FEW))
+    table = Table("", "images", "decode, s", "networks, s", "kernel, s", "start, s", "larger", "cores", "work", "MB")
+    larger, cores = {}, {}
+    for name, (images, model, kernel) in rows.items():
+        floor = max(decode[images]["seconds"], model["seconds"])
+        work = decode[images]["processor"] + model["processor"]
+        larger[name] = kernel["seconds"] / floor
+        cores[name] = kernel["seconds"] / max(floor, work / os.cpu_count())
+        seconds = (decode[images]["seconds"], model["seconds"], kernel["seconds"], kernel["start"])
+        ratios = (larger[name], cores[name], kernel["processor"] / work)
+        cells = [*(f"{each:.1f}" for each in seconds), *(f"{each:.2f}" for each in ratios)]
+        table.add_row(name, f"{images:,}", *cells, f"{kernel['megabytes']:.0f}")
+    Console(width=120).print(table)
+    *_, all_small = rows["MobileNetV3 small"]
     return {
-        "kernel_vs_larger_of_decode_and_model": vs_larger[first],
-        "kernel_vs_shared_cores": max(vs_cores[name] for name in others),
-        "memory_5000_vs_1000_images": peak[ALL] / fewer,
+        "kernel_vs_larger_of_decode_and_model": larger["a pause"],
+        "kernel_vs_shared_cores": max(cores["MobileNetV3 small"], cores["ResNet50, 4 views"]),
+        "memory_5000_vs_1000_images": all_small["megabytes"] / fewer["megabytes"],
     }
 
 
@@ -121,8 +101,9 @@ def photographs(root: Path) -> None:
         os.link(root / "test_images" / names[number % PHOTOGRAPHS], root / "test_images" / name)
 
 
-def write_bundle(root: Path, network: torch.nn.Module, architecture: str, views: int) -> None:
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, root / "network.safetensors")
+def write_bundle(root: Path, architecture: str, views: int) -> None:
+    network = timm.create_model(architecture, num_classes=len(LABELS))
+    save_file(network.state_dict(), root / "network.safetensors")
     member = {"architecture": architecture, "weights": "network.safetensors", "weight": 1.0, "views": views}
     write_json(
         root / "bundle.json",
@@ -139,10 +120,10 @@ def write_bundle(root: Path, network: torch.nn.Module, architecture: str, views:
     )
 
 
-def alone(job: str, root: Path, images: int) -> dict[str, float]:
+def alone(job: str, root: Path, images: int, *more: float) -> dict[str, float]:
     """What one of JOBS takes in a process of its own: wall and processor seconds, seconds before it starts, and peak
     memory in MB."""
-    output = subprocess.check_output([sys.executable, __file__, job, root, str(images)], text=True)
+    output = subprocess.check_output([sys.executable, __file__, job, root, str(images), *map(str, more)], text=True)
     taken = json.loads(output.splitlines()[-1])
     print(f"{job}, {images:,} images: {taken['seconds']:.1f} s")
     return taken
@@ -179,12 +160,23 @@ def kernel(root: Path, images: int) -> None:
     write_submission(root, root / "test_images", root / "sample_submission.csv", root / "submission.csv")
 
 
-JOBS = {"decode": decode_all, "model": model_alone, "kernel": kernel}
+def beside_pause(root: Path, images: int, seconds: float) -> None:
+    """The kernel as it is beside a GPU, which takes so many seconds a batch."""
+
+    def forward(bundle: Bundle, squares: dict[int, np.ndarray]) -> np.ndarray:
+        sleep(seconds)
+        return np.zeros((len(squares[SIDE]), len(LABELS)), np.float32)
+
+    predict.AHEAD, Bundle._forward = 1, forward
+    kernel(root, images)
 
 
-def timed(job: str, root: str, images: str) -> dict[str, float]:
+JOBS = {"decode": decode_all, "model": model_alone, "kernel": kernel, "beside": beside_pause}
+
+
+def timed(job: str, root: str, images: str, *more: str) -> dict[str, float]:
     start, before, started = time() - psutil.Process().create_time(), processor(), perf_counter()
-    JOBS[job](Path(root), int(images))
+    JOBS[job](Path(root), int(images), *map(float, more))
     return {
         "start": start,
         "seconds": perf_counter() - started,

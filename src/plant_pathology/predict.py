@@ -1,11 +1,11 @@
 """A bundle and images in, a submission out: all that the kernel needs.
 
-Imports torch, timm, safetensors, NumPy, pandas, Pillow and tqdm, and of this package what imports no more than they
-do. Runs on Python 3.10 to 3.13, as Kaggle's image may have any of them.
+Imports torch, timm, safetensors, NumPy, pandas and Pillow, and of this package what imports no more than they do.
 """
 
 import json
 import platform
+import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import PIL
 import timm
 import torch
 from safetensors.torch import load_file
@@ -23,6 +24,9 @@ from plant_pathology.metrics import decide
 from plant_pathology.symmetries import views
 
 BATCH = 32
+# Batches that are decoded while a GPU predicts. A CPU does one after the other: both take all its cores, and slow each
+# other down when they share them.
+AHEAD = 1 if torch.cuda.is_available() else 0
 
 
 class Bundle:
@@ -86,7 +90,7 @@ class Bundle:
         total = 0.0
         for member, network in zip(self.spec["members"], self.networks, strict=True):
             mean, std = (torch.tensor(member[key], device=self.device).view(3, 1, 1) for key in ("mean", "std"))
-            # In place: large tensors that come and go leave holes in the heap, which grow over thousands of images.
+            # In place: large tensors that come and go leave holes in the heap, which grows by them.
             inputs = pixels[member["image_size"]].permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
             for view in views(inputs, member["views"]):
                 logits = network(view.contiguous(memory_format=torch.channels_last)).float()
@@ -96,7 +100,7 @@ class Bundle:
 
 
 def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[list[list[np.ndarray] | ImageError]]:
-    """Decode in threads, one batch ahead of whoever takes them: of each image a square for every side."""
+    """Decode in threads, AHEAD batches before they are asked for: of each image a square for every side."""
 
     def decode_or_error(path: Path) -> list[np.ndarray] | ImageError:
         try:
@@ -108,7 +112,7 @@ def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[lis
         ahead: deque[Iterator] = deque()
         for start in range(0, len(paths), BATCH):
             ahead.append(pool.map(decode_or_error, paths[start : start + BATCH]))
-            if len(ahead) > 1:
+            if len(ahead) > AHEAD:
                 yield list(ahead.popleft())
         while ahead:
             yield list(ahead.popleft())
@@ -140,6 +144,7 @@ def write_submission(bundle: Path, test_images: Path, sample_submission: Path, o
 
 
 def versions() -> str:
-    """What the installed packages do not tell: the GPU with its CUDA, and the system."""
-    gpu = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}" if torch.cuda.is_available() else "no GPU"
-    return f"{gpu}, {platform.platform()}"
+    """Interpreter and libraries in one line; the first thing to look at when a kernel misbehaves."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    libraries = " ".join(f"{module.__name__} {module.__version__}" for module in (torch, timm, np, pd, PIL))
+    return f"Python {platform.python_version()} {libraries}, {device}, {sys.platform}"
