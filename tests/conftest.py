@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -101,12 +102,17 @@ def raw(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pushed(raw, tmp_path_factory) -> Path:
-    """A folder whose data is prepared and pushed; read-only by agreement."""
-    folder = tmp_path_factory.mktemp("pushed")
-    for module, *verb in (["prepare"], ["datastore", "push"]):
-        done = run_module(module, *verb, *TINY, f"paths.raw={raw}", cwd=folder)
-        assert done.returncode == 0, done.stderr
+def pushed(raw, tmp_path_factory, worker_id) -> Path:
+    """A folder whose data is prepared and pushed; read-only by agreement, and the same for all processes that test."""
+    session = tmp_path_factory.getbasetemp()
+    folder = (session if worker_id == "master" else session.parent) / "pushed"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            work = tmp_path_factory.mktemp("pushed")
+            for module, *verb in (["prepare"], ["datastore", "push"]):
+                done = run_module(module, *verb, *TINY, f"paths.raw={raw}", cwd=work)
+                assert done.returncode == 0, done.stderr
+            work.rename(folder)
     return folder
 
 

@@ -30,12 +30,17 @@ def same_digits(one: Path, other: Path) -> None:
     assert (one / "validation.csv").read_bytes() == (other / "validation.csv").read_bytes()
 
 
-def interrupt(root: Path, count: int, seed: int, *overrides: str) -> str:
-    """SIGKILL or SIGTERM at random moments of training, every third while a checkpoint is written, and go on."""
+def interrupt(root: Path, count: int, seed: int, *overrides: str, reference: Path | None = None) -> str:
+    """SIGKILL or SIGTERM at random moments of training, every third while a checkpoint is written, and go on.
+
+    Args:
+        reference: the same run, which nobody disturbed; None: it is trained first.
+    """
     chance, met = random.Random(seed), Counter()
     undisturbed, runs = root / "undisturbed", root / "interrupted"
-    said, _ = start(root, undisturbed, *overrides).communicate()
-    (reference,) = undisturbed.glob("trial-*")
+    if reference is None:
+        start(root, undisturbed, *overrides).communicate()
+        (reference,) = undisturbed.glob("trial-*")
     seconds = pd.read_csv(reference / "metrics.csv")["seconds"].sum()
     finished = interruptions = 0
     while interruptions < count or not finished:

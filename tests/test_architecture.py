@@ -70,3 +70,9 @@ def test_nothing_happens_at_import(module):
 def test_a_finished_run_is_answered_and_reported_without_torch(module):
     program = f"import sys, plant_pathology.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["datastore", "sweep", "train"])
+def test_what_only_reads_the_store_does_not_wait_for_pandas(module):
+    program = f"import sys, plant_pathology.{module}; sys.exit(bool({{'numpy', 'pandas'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

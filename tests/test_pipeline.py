@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -42,20 +43,24 @@ def test_touching_the_readme_reruns_nothing(checkout):
     assert changed(checkout) == []
 
 
-def test_another_vocabulary_reruns_everything(checkout):
-    replace(checkout / "conf/competition/sample.yaml", "[complex, ", "[something_new, complex, ")
-    assert changed(checkout)[0] == "prepare"
-    assert ran(run_in(checkout, "dvc", "repro")) == STAGES
-    assert "something_new" in json.loads((checkout / "models/best/bundle.json").read_text())["labels"]
+def test_another_learning_rate_reruns_the_sweep_and_after(checkout):
+    """By DVC's own plan: the next test sees it carried out."""
+    replace(checkout / "conf/params.yaml", "  lr: 1e-3,1e-2", "  lr: 1e-2,2e-2")
+    assert changed(checkout) == ["sweep"]
+    assert ran(run_in(checkout, "dvc", "repro", "--dry", "--force-downstream")) == STAGES[2:]
 
 
-def test_an_experiment_reruns_the_sweep_and_after_and_an_old_commit_brings_its_bundle_back(checkout):
+def test_another_vocabulary_is_an_experiment_that_reruns_all_and_an_old_commit_brings_its_bundle_back(checkout):
     git(checkout, "add", "dvc.lock")
     git(checkout, "commit", "-qm", "first")
     before, kernel = content(checkout / "models/best"), content(checkout / "kernels/submission")
-    output = run_in(checkout, "dvc", "exp", "run", "-S", "conf/params.yaml:sweep.lr='1e-2,2e-2,5e-2'")
-    assert ran(output) == STAGES[2:]
-    assert len((checkout / "reports/leaderboard.csv").read_text().splitlines()) == 4
+    labels = "conf/competition/sample.yaml:competition.labels=[something_new,complex,frog_eye_leaf_spot,healthy,"
+    labels += "powdery_mildew,rust,scab]"
+    lr = "conf/params.yaml:sweep.lr='1e-2,2e-2'"
+    output = run_in(checkout, "dvc", "exp", "run", "-S", labels, "-S", lr)
+    assert ran(output) == STAGES
+    assert sorted(pd.read_csv(checkout / "reports/leaderboard.csv")["lr"]) == [0.01, 0.02]
+    assert "something_new" in json.loads((checkout / "models/best/bundle.json").read_text())["labels"]
     assert content(checkout / "kernels/submission") != kernel
     git(checkout, "commit", "-qam", "second")
     git(checkout, "checkout", "-q", "HEAD^")

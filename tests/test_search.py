@@ -49,20 +49,6 @@ def test_every_way_to_write_a_sweep_is_a_search_space(override, expected):
     assert distribution(OverridesParser.create().parse_override(override)) == expected
 
 
-def test_choices_and_ranges_make_a_grid(root):
-    train(
-        root,
-        "-m",
-        "name=grid_${seed}_${model.lr}",
-        "trainer.max_epochs=1",
-        "seed=range(1,3)",
-        "model.lr=choice(1e-3,2e-3)",
-    )
-    grid = [folder.name for folder in runs(root, "grid_")]
-    assert [name.rsplit("-", 1)[0] for name in grid] == ["grid_1_0.001", "grid_1_0.002", "grid_2_0.001", "grid_2_0.002"]
-    assert indexed(root) == grid
-
-
 def test_a_search_maximizes_f1_and_after_it_was_killed_goes_on_where_it_was(root):
     search = ["name=line_${model.lr}", INTERVAL, "trainer.max_epochs=20"]
     command = [sys.executable, "-m", "plant_pathology.train", *SEARCH, *TINY, *search, "hydra.sweeper.n_trials=3"]

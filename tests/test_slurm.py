@@ -13,19 +13,19 @@ from conftest import TINY
 from small_runs import runs, train
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs pip install .[submitit]")
-SWEEP = ["hydra/launcher=submitit_local", "model.lr=1e-3", "name=job_${data.fold}", "trainer.max_epochs=20"]
+SWEEP = ["hydra/launcher=submitit_local", "model.lr=1e-3", "name=job_${data.batch_size}", "trainer.max_epochs=20"]
 
 
 @pytest.fixture(scope="module")
 def started(root):
     """A sweep of two jobs, of which one was preempted and the other fails: the former's run, and what was said."""
-    command = [sys.executable, "-m", "plant_pathology.train", "-m", *TINY, *SWEEP, "data.fold=0,9"]
+    command = [sys.executable, "-m", "plant_pathology.train", "-m", *TINY, *SWEEP, "data.batch_size=16,0"]
     launcher = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
-    while not list((root / "runs").glob("job_0-*/checkpoints/*.ckpt")):
+    while not list((root / "runs").glob("job_16-*/checkpoints/*.ckpt")):
         assert launcher.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    [folder] = runs(root, "job_0")
+    [folder] = runs(root, "job_16")
     processes = psutil.Process(launcher.pid).children(recursive=True)
     [task] = [each for each in processes if str(folder) in str([file.path for file in each.open_files()])]
     task.send_signal(signal.SIGUSR2)
@@ -41,9 +41,9 @@ def test_a_job_that_slurm_preempts_goes_on_where_it_was(root, started):
 
 def test_a_job_that_fails_is_named_and_the_second_start_does_only_what_is_missing(root, started):
     done, said = started
-    assert "1 of 2 runs failed" in said and "data.fold=9" in said
+    assert "1 of 2 runs failed" in said and "data.batch_size=0: choose" in said
     before = (done / "result.json").stat().st_mtime_ns
-    train(root, "-m", *SWEEP, "data.fold=0,1")
+    train(root, "-m", *SWEEP, "data.batch_size=16,8")
     assert (done / "result.json").stat().st_mtime_ns == before
     index = json.loads((root / "runs" / "sweep.json").read_text())["runs"]
-    assert index == [done.name, runs(root, "job_1")[0].name]
+    assert index == [done.name, runs(root, "job_8")[0].name]

@@ -13,9 +13,16 @@ from small_runs import runs, train
 
 
 @pytest.fixture(scope="module")
-def run(root):
-    train(root, "name=single")
-    return runs(root, "single")[0]
+def by_views(root):
+    """{views of an image that is predicted: the folder of a run}."""
+    train(root, "-m", "name=single", "data.views=4,1", "model.lr=1e-3")
+    settings = {folder: json.loads((folder / "run.json").read_text())["config"] for folder in runs(root, "single")}
+    return {each["data"]["views"]: folder for folder, each in settings.items()}
+
+
+@pytest.fixture(scope="module")
+def run(by_views):
+    return by_views[4]
 
 
 def test_a_run_s_folder_holds_all_there_is_to_know(run):
@@ -62,9 +69,8 @@ def test_more_workers_are_no_other_run(root, run):
     assert "finished before" in train(root, "name=single", "data.workers=2").stdout
 
 
-def test_the_epochs_are_measured_without_views_and_the_result_with_them(root, run):
-    assert train(root, "name=one_view", "data.views=1").returncode == 0
-    [plain] = runs(root, "one_view")
+def test_the_epochs_are_measured_without_views_and_the_result_with_them(by_views):
+    run, plain = by_views[4], by_views[1]
     epochs = [pd.read_csv(folder / "metrics.csv")["val_f1"] for folder in (run, plain)]
     assert epochs[0].tolist() == epochs[1].tolist()
     assert json.loads((plain / "result.json").read_text())["f1"] == pytest.approx(epochs[1].max())
@@ -78,10 +84,16 @@ def test_more_folds_than_were_prepared_are_refused_once(root):
 
 
 def test_a_sweep_runs_every_combination_and_the_second_start_only_what_is_missing(root):
-    sweep = ["-m", "name=grid", "trainer.max_epochs=1", "model=test_resnet,test_efficientnet", "model.lr=1e-3,1e-2"]
+    """However the values are written: as a range, as choices, or with commas as the other tests do."""
+    axes = ["seed=range(1,3)", "model=choice(test_resnet,test_efficientnet)", "model.lr=1e-3"]
+    sweep = ["-m", "name=grid", "trainer.max_epochs=1", *axes]
     train(root, *sweep)
     # Each another run, though named alike.
     grid = runs(root, "grid")
+    settings = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in grid]
+    assert {(each["seed"], each["model"]["name"]) for each in settings} == {
+        (seed, model) for seed in (1, 2) for model in ("test_resnet", "test_efficientnet")
+    }
     index = json.loads((root / "runs" / "sweep.json").read_text())
     assert len(grid) == 4 and index["runs"] == [path.name for path in grid]
     (grid[0] / "result.json").unlink()

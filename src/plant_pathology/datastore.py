@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from plant_pathology import removal
-from plant_pathology.arrange import MANIFEST, SETTINGS
 from plant_pathology.bucket import BucketObjects
 from plant_pathology.cache import Cache
 from plant_pathology.objects import FolderObjects
@@ -98,6 +97,9 @@ def show(cfg: DictConfig) -> None:
 
 def described(version: Version) -> list[list[str]]:
     """Where a version comes from: the one before, the code, the competition and how it was prepared."""
+    # Imported here, for the same reason as in `Store.push`.
+    from plant_pathology.arrange import MANIFEST, SETTINGS
+
     lineage = version.lineage
     lines = [["identity", version.identity]]
     parent = f"{version.name}:{lineage['parent']}" if lineage["parent"] else "none"

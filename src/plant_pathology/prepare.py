@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from plant_pathology import duplicates, eda
+from plant_pathology import duplicates
 from plant_pathology.competition import Competition
 from plant_pathology.decoded import Decoded, open_decoded
 from plant_pathology.index import write_index
@@ -59,6 +59,9 @@ def main(cfg: DictConfig) -> None:
         kept = duplicates.resolve(good, prepare.duplicates)
         targets = competition.one_hot(kept["labels"])
         kept["fold"] = folds(targets.to_numpy(), kept["group"], prepare.folds, cfg.seed)
+        # Imported here, so that bad input is told of without waiting for Matplotlib.
+        from plant_pathology import eda
+
         with whole_folder(reports) as folder:
             eda.draw(good, repeated, images, competition, folder)
         with whole_folder(prepared) as folder:

@@ -137,7 +137,7 @@ def link_image(folder: Path) -> None:
     """A folder for sys.path that shows the image's distributions and no other."""
     folder.mkdir()
     for distribution in image_distributions().values():
-        for top in {Path(str(file)).parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
+        for top in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
             link = folder / top
             if not link.exists():
                 link.symlink_to(Path(distribution.locate_file(top)).resolve())

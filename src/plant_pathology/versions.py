@@ -17,17 +17,19 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tqdm import tqdm
 
-from plant_pathology.arrange import PlainFolder, PreparedFolder, content_of
 from plant_pathology.cache import Cache
 from plant_pathology.hashes import content_hash, file_hash, sealed, unsealed
 from plant_pathology.leases import Claim, pushing
 from plant_pathology.names import MANIFEST, OBJECT, REF, check_file, check_name, manifest_key, object_key
 from plant_pathology.objects import TRANSFERS, DamagedError, Hashing, Nowhere, Objects
 from plant_pathology.stage import StageError, whole_folder
+
+if TYPE_CHECKING:
+    from plant_pathology.arrange import PlainFolder, PreparedFolder
 
 READS = 5  # of bytes that arrive damaged
 
@@ -190,6 +192,9 @@ class Store:
         Raises:
             StageError: a name is not safe to store, there is nothing to store, or the store failed.
         """
+        # Imported here, so that whoever only reads, as a run or a status does, starts without waiting for pandas.
+        from plant_pathology.arrange import content_of
+
         check_name(name)
         if not note.isprintable():
             raise StageError("store.note must be one line without control characters")
@@ -200,7 +205,7 @@ class Store:
                     return pushed
 
     def _push(
-        self, name: str, content: PlainFolder | PreparedFolder, note: str, commit: dict, claim: Claim
+        self, name: str, content: "PlainFolder | PreparedFolder", note: str, commit: dict, claim: Claim
     ) -> tuple[Version, bool] | None:
         """As `push`; None when the claim ended before the version stood."""
         stored = None
@@ -227,7 +232,7 @@ class Store:
                 return version, True
 
     def _store(
-        self, content: PlainFolder | PreparedFolder, parent: Version | None
+        self, content: "PlainFolder | PreparedFolder", parent: Version | None
     ) -> tuple[dict[str, dict], dict[str, int]]:
         """Bring all objects of a version into the store; its files, and the rows that changed."""
         with TemporaryDirectory(prefix="plant-pathology-") as work, ThreadPoolExecutor(TRANSFERS) as pool:
@@ -247,7 +252,7 @@ class Store:
             files[shard] = files[shard] | {"rows": rows}
         return {file: files[file] for file in sorted(files)}, arranged.changes
 
-    def _mend(self, version: Version, content: PlainFolder | PreparedFolder) -> None:
+    def _mend(self, version: Version, content: "PlainFolder | PreparedFolder") -> None:
         """Bring back what the store lost of a version of this content."""
         if not (lacking := version.files.keys() - version.sound()):
             return
