@@ -31,6 +31,7 @@ from plant_pathology.spot_task import (
 )
 from plant_pathology.spot_wanted import Wanted
 from plant_pathology.stage import StageError
+from plant_pathology.sweep import sweep_names
 from plant_pathology.versions import Store
 from prepared import leaves, prepare
 
@@ -395,8 +396,11 @@ def test_a_machine_has_the_price_of_skypilot_s_catalogue(sky, tmp_path):
     assert done.stdout.strip() == str(Machine("g4dn.xlarge in us-east-2c", True, 0.1901, 0.526)), done.stderr
 
 
-def test_a_dry_run_shows_the_tasks_and_launches_nothing(sky, checkout, tmp_path):
+def test_a_dry_run_shows_the_tasks_launches_nothing_and_leaves_the_last_sweep_known(sky, checkout, tmp_path):
     """Through the command line, in a checkout with nothing but its conf/ and the lock."""
+    (checkout / "runs/.sweep").mkdir(parents=True)
+    for name in ("over", "failed"):
+        (checkout / "runs/.sweep" / name).touch()
     subprocess.run(["cp", "-r", str(PROJECT / "conf"), str(PROJECT / "requirements.lock"), str(checkout)], check=True)
     (checkout / ".gitignore").write_text("data\nstore\nruns\ndatastore.json\n.hydra\n")
     git(checkout, "add", "-A")
@@ -415,3 +419,4 @@ def test_a_dry_run_shows_the_tasks_and_launches_nothing(sky, checkout, tmp_path)
     (checkout / "train.py").write_text("edited\n")
     done = run_module("train", *arguments, cwd=checkout, **environment)
     assert done.returncode == 1 and done.stderr.startswith("error: uncommitted changes (train.py)")
+    assert sweep_names(checkout / "runs") == ["failed", "over"] and not list(checkout.glob("runs/*/failure.txt"))

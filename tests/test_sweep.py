@@ -73,6 +73,25 @@ def test_a_run_that_raises_or_is_killed_does_not_touch_the_others(root, tmp_path
     assert all(epochs == list(range(60)) for epochs in trained(tmp_path).values())
 
 
+def test_a_sweep_that_is_refused_leaves_the_last_one_known(root, tmp_path):
+    def refused():
+        done = sweep(root, tmp_path, "model.lrr=1", lr="1e-3", epochs=1)
+        assert done.returncode == 1 and "model.lrr" in done.stderr
+
+    assert sweep(root, tmp_path, "data.fold=0,9", lr="1e-3", epochs=1).returncode == 1
+    before = seen("status", tmp_path, root=root).stdout
+    refused()
+    assert seen("status", tmp_path, root=root).stdout == before
+    assert before.count("finished") == 1 and before.count("failed") == 1
+    reports = [f"paths.{folder}={tmp_path}/{folder}" for folder in ("models", "reports")]
+    chosen = run_module("select", *SMALL, f"paths.runs={tmp_path}", *reports, cwd=root)
+    assert chosen.returncode == 0 and "left out of 2 runs" in chosen.stdout, chosen.stderr
+    assert sweep(root, tmp_path, "data.fold=0,1", lr="1e-3", epochs=1).returncode == 0
+    index = json.loads((tmp_path / "sweep.json").read_text())
+    refused()
+    assert json.loads((tmp_path / "sweep.json").read_text()) == index and len(index["runs"]) == 2
+
+
 @pytest.fixture(scope="module")
 def survivor(root, tmp_path_factory):
     """A sweep that ended in every way, was started again each time, and finished; what is known of each end."""
