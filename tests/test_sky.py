@@ -315,11 +315,14 @@ def test_a_job_whose_code_describes_another_run_fails(node, name, code, says):
     assert done.returncode == code and done.stdout.startswith(says)
 
 
-def test_without_skypilot_the_error_says_what_to_install(tmp_path):
+def test_without_skypilot_the_error_says_what_to_install_and_the_last_sweep_is_still_known(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/sweep.json").write_text('{"runs": ["before"]}')
     (tmp_path / "sky.py").write_text("raise ImportError('there is none')")
     path = f"{tmp_path}:{PROJECT / 'src'}"
     done = run_module("train", "-m", "hydra/launcher=sky", cwd=tmp_path, PYTHONPATH=path)
     assert done.returncode == 1 and "pip install .[sky]" in done.stderr and "Traceback" not in done.stderr
+    assert sweep_names(tmp_path / "runs") == ["before"]
 
 
 def test_the_launcher_is_light_where_it_is_not_used():

@@ -13,7 +13,9 @@ import pandas as pd
 import psutil
 import pytest
 
-from conftest import run_module
+from conftest import config, run_module
+from plant_pathology.runs import enter_sweep
+from plant_pathology.sweep import SweepIndex, folders, sweep_results
 
 SMALL = ["competition=sample", "machine=cpu", "prepare.image_size=32", "data.batch_size=8", "threads=1"]
 
@@ -73,23 +75,20 @@ def test_a_run_that_raises_or_is_killed_does_not_touch_the_others(root, tmp_path
     assert all(epochs == list(range(60)) for epochs in trained(tmp_path).values())
 
 
-def test_a_sweep_that_is_refused_leaves_the_last_one_known(root, tmp_path):
-    def refused():
-        done = sweep(root, tmp_path, "model.lrr=1", lr="1e-3", epochs=1)
-        assert done.returncode == 1 and "model.lrr" in done.stderr
-
-    assert sweep(root, tmp_path, "data.fold=0,9", lr="1e-3", epochs=1).returncode == 1
-    before = seen("status", tmp_path, root=root).stdout
-    refused()
-    assert seen("status", tmp_path, root=root).stdout == before
-    assert before.count("finished") == 1 and before.count("failed") == 1
-    reports = [f"paths.{folder}={tmp_path}/{folder}" for folder in ("models", "reports")]
-    chosen = run_module("select", *SMALL, f"paths.runs={tmp_path}", *reports, cwd=root)
-    assert chosen.returncode == 0 and "left out of 2 runs" in chosen.stdout, chosen.stderr
-    assert sweep(root, tmp_path, "data.fold=0,1", lr="1e-3", epochs=1).returncode == 0
-    index = json.loads((tmp_path / "sweep.json").read_text())
-    refused()
-    assert json.loads((tmp_path / "sweep.json").read_text()) == index and len(index["runs"]) == 2
+def test_until_the_next_sweep_begins_what_the_last_one_reached_is_known_failed_runs_or_not(tmp_path, capsys):
+    for name in ("failed", "over"):
+        (tmp_path / name).mkdir()
+        (tmp_path / ".sweep").mkdir(exist_ok=True)
+        (tmp_path / ".sweep" / name).touch()
+    (tmp_path / "over" / "result.json").write_text('{"run": "over", "f1": 0.5}')
+    cfg = config(f"paths.runs={tmp_path}")
+    for _ in range(2):
+        SweepIndex().on_multirun_start(cfg)
+        assert [result["run"] for result in sweep_results(tmp_path)] == ["over"]
+        assert "left out of 2 runs, since they failed or are not over: failed\n" in capsys.readouterr().out
+        assert [folder.name for folder in folders(cfg)] == ["failed", "over"]
+    enter_sweep(SimpleNamespace(folder=tmp_path / "new", name="new"))
+    assert [folder.name for folder in folders(cfg)] == ["new"]
 
 
 @pytest.fixture(scope="module")
