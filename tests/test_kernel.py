@@ -336,6 +336,20 @@ def test_the_time_on_kaggle_is_foretold_from_seconds_an_image(speedup, passed):
     assert not limits.check_time(limits.patience(100), 100, timed_out=False).passed
 
 
+@pytest.mark.parametrize(
+    "memory, disk, error, passed",
+    [
+        (2 * 10**9, 10**9, None, True),
+        (2 * 10**9 + 1, 0, None, False),
+        (0, 10**9 + 1, None, False),
+        (0, 0, "ValueError: no labels", True),  # which another check says
+        (0, 0, "MemoryError", False),
+    ],
+)
+def test_what_the_machine_does_not_have_is_not_to_be_used(memory, disk, error, passed):
+    assert LIMITS.check_compute(memory, disk, error).passed is passed
+
+
 FORM = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "labels": ["healthy", "healthy"]})
 
 
