@@ -270,6 +270,50 @@ def test_a_kernel_sees_the_image_s_packages_wherever_they_lie_and_no_network(tmp
     assert outcome.disk_used == 5 and (working / "out.txt").read_text() == "hello"
 
 
+LINKED = """
+import os
+from pathlib import Path
+data = Path(os.environ["KAGGLE_INPUT"]) / "data"
+[form] = data.rglob("sample_submission.csv")
+print("found", form.read_text(), *sorted(path.name for path in (form.parent / "test_images").iterdir()))
+print("entries", *sorted(path.name for path in data.iterdir() if path.exists()))
+for change in (
+    lambda: (data / "test_images/new").touch(),
+    lambda: (data / "test_images/a.jpg").unlink(),
+    lambda: form.open("a"),
+):
+    try:
+        change()
+    except OSError as error:
+        print("read-only" if "ead-only" in str(error) else error)
+"""
+
+
+@pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
+def test_a_competition_folder_that_is_made_of_links_is_seen_whole_and_kept_as_it_is(tmp_path, isolation):
+    if isolation == "namespace" and not namespaces_work():
+        pytest.skip("this system allows no namespaces")
+    elsewhere, raw = tmp_path / "elsewhere", tmp_path / "raw"
+    (elsewhere / "test_images").mkdir(parents=True)
+    (elsewhere / "test_images" / "a.jpg").touch()
+    (elsewhere / "form.csv").write_text("form")
+    raw.mkdir()
+    (raw / "train.csv").touch()
+    (raw / "test_images").symlink_to("../elsewhere/test_images")
+    (raw / "sample_submission.csv").symlink_to(elsewhere / "form.csv")
+    (raw / "nothing").symlink_to(elsewhere / "deleted")
+    (tmp_path / "competition").symlink_to(raw)
+    (tmp_path / "working").mkdir()
+    (tmp_path / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
+    (tmp_path / "kernel.py").write_text(LINKED)
+    inputs = {"data": tmp_path / "competition"}
+    outcome = run_kernel(tmp_path, inputs, tmp_path / "working", timeout_s=60, isolation=isolation)
+    assert outcome.error is None, outcome.log
+    assert "found form a.jpg" in outcome.log and "entries sample_submission.csv test_images train.csv" in outcome.log
+    assert outcome.log.count("read-only") == 3
+    assert [path.name for path in (elsewhere / "test_images").iterdir()] == ["a.jpg"]
+
+
 @pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
 def test_a_kernel_that_never_ends_or_dies_is_ended_and_told(tmp_path, isolation):
     if isolation == "namespace" and not namespaces_work():
@@ -297,6 +341,20 @@ def test_the_time_on_kaggle_is_foretold_from_seconds_an_image(speedup, passed):
     assert not limits.check_time(1, 100, timed_out=True).passed
     # What is ended for slowness would never have been in time.
     assert not limits.check_time(limits.patience(100), 100, timed_out=False).passed
+
+
+@pytest.mark.parametrize(
+    "memory, disk, error, passed",
+    [
+        (2 * 10**9, 10**9, None, True),
+        (2 * 10**9 + 1, 0, None, False),
+        (0, 10**9 + 1, None, False),
+        (0, 0, "ValueError: no labels", True),  # which another check says
+        (0, 0, "MemoryError", False),
+    ],
+)
+def test_what_the_machine_does_not_have_is_not_to_be_used(memory, disk, error, passed):
+    assert LIMITS.check_compute(memory, disk, error).passed is passed
 
 
 FORM = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "labels": ["healthy", "healthy"]})

@@ -15,6 +15,7 @@ from conftest import run_module
 from plant_pathology.axes import map_axes, settings_of
 from plant_pathology.mistakes import label_counts, label_errors, set_matrix, set_names
 from plant_pathology.objects import FolderObjects
+from plant_pathology.pushable import hashes_of
 from plant_pathology.versions import Store
 from prepared import leaves, picture, prepare
 
@@ -78,7 +79,8 @@ def write_selection(reports, runs, version):
     thresholds = {"label": LABELS, "common": 0.4, "tuned": 0.3, "used": 0.4}
     pd.DataFrame(thresholds).to_csv(reports / "thresholds.csv", index=False)
     predictions().to_csv(reports / "predictions.csv", index=False)
-    ensemble = {"used": False, "configurations": 1, "gain": 0.001, "low": -0.01, "high": 0.012, "noise": True}
+    ensemble = {"used": False, "rule": "best_2", "configurations": 1, "gain": 0.001, "noise": True}
+    ensemble |= {"low": -0.01, "high": 0.012}
     metrics = {"competition": "sample", "synthetic": True, "run": best, "run_f1": 0.8, "sample_f1": 0.8125, "low": 0.79}
     (reports / "metrics.json").write_text(json.dumps(metrics | {"high": 0.83, "ensemble": ensemble}))
 
@@ -209,13 +211,24 @@ def test_other_axes_have_a_heatmap_and_the_rehearsal_of_this_bundle_is_shown(tmp
     verdict = {"verdict": "failed", "checks": {"runs": "no space left"}, "score": None}
     verdict["test_sets"] = {"public": {"images": 9, "seconds": 2.0, "peak_memory_mb": 77}}
     verdict["foretold"] = {"images": 5000, "seconds": 1111.0}
-    (folder / "reports/rehearsal.json").write_text(json.dumps(verdict))
-    (kernel / "kernel-metadata.json").write_text(json.dumps({"provenance": {"score": {"validation": 0.8125}}}))
+    weights = folder / "kernels" / "dataset" / "weights.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+
+    def rehearsed(score):
+        provenance = {"score": {"validation": score}}
+        (kernel / "kernel-metadata.json").write_text(json.dumps({"provenance": provenance}))
+        told = json.dumps(verdict | {"sha256": hashes_of(folder / "kernels")})
+        (folder / "reports/rehearsal.json").write_text(told)
+
+    rehearsed(0.8125)
     page = report(folder)
     texts = re.findall(r"<text [^>]*>([^<]+)</text>", section(page, "Sweep"))
     assert {"data.batch_size", "data.augment.crop", "0.510", "0.610", "0.710", "0.810"} <= set(texts)
     assert "runs: no space left" in page and "77 MB" in page and "0.31 hours" in page
-    (kernel / "kernel-metadata.json").write_text(json.dumps({"provenance": {"score": {"validation": 0.5}}}))
+    weights.write_bytes(b"others")
+    assert "no space left" not in report(folder)
+    rehearsed(0.5)
     assert "no space left" not in report(folder)
 
 

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from conftest import PROJECT, config, run_module
-from plant_pathology import ensemble
+from plant_pathology import ensemble, select
 from plant_pathology.bootstrap import interval
 from plant_pathology.competition import Competition
 from plant_pathology.configurations import comparable, leaderboard, read_configurations
@@ -138,11 +139,12 @@ def write_run(runs, name, fold, rows, lr=0.001, seed=0, extra=None, stopped=None
     for number, label in enumerate(LABELS):
         table[f"is_{label}"], table[f"p_{label}"] = true[:, number].astype(int), probabilities[:, number]
     table.to_csv(runs / name / "validation.csv", index=False)
-    (runs / name / "best.ckpt").write_bytes(bytes(size))
+    torch.save({"state_dict": {"network.fc.weight": torch.zeros(size // 4)}}, runs / name / "best.ckpt")
     settings = {"model": {"name": "resnet18", "lr": lr}, "data": {"fold": fold, "batch_size": 32, **(extra or {})}}
     result = {"run": name, "config": settings, "data": "abc", "code": "def", "data_ref": "sample:1", "f1": f1}
     result |= {"threshold": threshold, "epoch": fold, "epochs": 5, "seconds": 10.0, "images_per_second": 100.0}
-    return result | {"stopped": stopped, "network": {"name": "resnet18", "views": 4}}
+    network = {"name": "resnet18", "views": 4, "image_size": 32, "mean": [0.5] * 3, "std": [0.2] * 3}
+    return result | {"stopped": stopped, "network": network}
 
 
 def test_runs_that_differ_only_in_the_fold_are_one_row_scored_out_of_fold(tmp_path):
@@ -181,6 +183,24 @@ def test_nothing_that_fits_the_kernel_is_one_error_that_names_the_key(tmp_path):
     write_sweep(tmp_path, [write_run(tmp_path / "runs", "a", 0, 20, size=3_000_000)])
     done = run_module("select", "competition=sample", "select.megabytes=2", cwd=tmp_path)
     assert done.returncode == 1 and "raise select.megabytes" in done.stderr and "megabytes=3" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "lrs, budget, said",
+    [
+        ([0.001], "select.networks=9", "no ensemble: there is one configuration\n"),
+        ([0.001, 0.01], "select.networks=1", "no ensemble: no other configuration fits the kernel beside the best, or"),
+        ([0.001, 0.01], "select.networks=2", "ensemble (best_2) against the best single: "),
+    ],
+)
+def test_an_ensemble_is_spoken_of_where_there_are_configurations_to_combine(tmp_path, capsys, lrs, budget, said):
+    write_sweep(tmp_path, [write_run(tmp_path / "runs", f"lr{lr}", 0, 60, lr=lr) for lr in lrs])
+    folders = [f"paths.{name}={tmp_path}/{name}" for name in ("runs", "models", "reports")]
+    select.main.__wrapped__(config(budget, *folders))
+    told = capsys.readouterr().out
+    assert said in told and ("best_2" in told) is ("best_2" in said)
+    rule = json.loads((tmp_path / "reports/metrics.json").read_text())["ensemble"]["rule"]
+    assert rule == ("best_2" if "best_2" in said else None)
 
 
 def write_sweep(root, results):

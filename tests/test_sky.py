@@ -31,6 +31,7 @@ from plant_pathology.spot_task import (
 )
 from plant_pathology.spot_wanted import Wanted
 from plant_pathology.stage import StageError
+from plant_pathology.sweep import sweep_names
 from plant_pathology.versions import Store
 from prepared import leaves, prepare
 
@@ -314,11 +315,14 @@ def test_a_job_whose_code_describes_another_run_fails(node, name, code, says):
     assert done.returncode == code and done.stdout.startswith(says)
 
 
-def test_without_skypilot_the_error_says_what_to_install(tmp_path):
+def test_without_skypilot_the_error_says_what_to_install_and_the_last_sweep_is_still_known(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/sweep.json").write_text('{"runs": ["before"]}')
     (tmp_path / "sky.py").write_text("raise ImportError('there is none')")
     path = f"{tmp_path}:{PROJECT / 'src'}"
     done = run_module("train", "-m", "hydra/launcher=sky", cwd=tmp_path, PYTHONPATH=path)
     assert done.returncode == 1 and "pip install .[sky]" in done.stderr and "Traceback" not in done.stderr
+    assert sweep_names(tmp_path / "runs") == ["before"]
 
 
 def test_the_launcher_is_light_where_it_is_not_used():
@@ -395,8 +399,11 @@ def test_a_machine_has_the_price_of_skypilot_s_catalogue(sky, tmp_path):
     assert done.stdout.strip() == str(Machine("g4dn.xlarge in us-east-2c", True, 0.1901, 0.526)), done.stderr
 
 
-def test_a_dry_run_shows_the_tasks_and_launches_nothing(sky, checkout, tmp_path):
+def test_a_dry_run_shows_the_tasks_launches_nothing_and_leaves_the_last_sweep_known(sky, checkout, tmp_path):
     """Through the command line, in a checkout with nothing but its conf/ and the lock."""
+    (checkout / "runs/.sweep").mkdir(parents=True)
+    for name in ("over", "failed"):
+        (checkout / "runs/.sweep" / name).touch()
     subprocess.run(["cp", "-r", str(PROJECT / "conf"), str(PROJECT / "requirements.lock"), str(checkout)], check=True)
     (checkout / ".gitignore").write_text("data\nstore\nruns\ndatastore.json\n.hydra\n")
     git(checkout, "add", "-A")
@@ -415,3 +422,4 @@ def test_a_dry_run_shows_the_tasks_and_launches_nothing(sky, checkout, tmp_path)
     (checkout / "train.py").write_text("edited\n")
     done = run_module("train", *arguments, cwd=checkout, **environment)
     assert done.returncode == 1 and done.stderr.startswith("error: uncommitted changes (train.py)")
+    assert sweep_names(checkout / "runs") == ["failed", "over"] and not list(checkout.glob("runs/*/failure.txt"))

@@ -12,7 +12,9 @@ import pandas as pd
 import psutil
 import pytest
 
-from conftest import run_module
+from conftest import config, run_module
+from plant_pathology.runs import enter_sweep
+from plant_pathology.sweep import SweepIndex, folders, sweep_results
 
 SMALL = ["competition=sample", "machine=cpu", "prepare.image_size=32", "data.batch_size=8", "threads=1"]
 
@@ -53,6 +55,23 @@ def trained(runs):
     return {path.parent.name: pd.read_csv(path)["epoch"].tolist() for path in runs.glob("*/metrics.csv")}
 
 
+def test_until_the_next_sweep_begins_what_the_last_one_reached_is_known_failed_runs_or_not(tmp_path, capsys):
+    for name in ("failed", "over"):
+        (tmp_path / name).mkdir()
+        (tmp_path / ".sweep").mkdir(exist_ok=True)
+        (tmp_path / ".sweep" / name).touch()
+    (tmp_path / "over" / "result.json").write_text('{"run": "over", "f1": 0.5}')
+    cfg = config(f"paths.runs={tmp_path}")
+    for _ in range(2):
+        SweepIndex().on_multirun_start(cfg)
+        SweepIndex().on_multirun_end(cfg)
+        assert [result["run"] for result in sweep_results(tmp_path)] == ["over"]
+        assert "left out of 2 runs, since they failed or are not over: failed\n" in capsys.readouterr().out
+        assert [folder.name for folder in folders(cfg)] == ["failed", "over"]
+    enter_sweep(SimpleNamespace(folder=tmp_path / "new", name="new"))
+    assert [folder.name for folder in folders(cfg)] == ["new"]
+
+
 @pytest.fixture(scope="module")
 def survivor(root, tmp_path_factory):
     """A sweep that ended in every way, was started again each time, and finished; what is known of each end."""
@@ -85,7 +104,6 @@ def survivor(root, tmp_path_factory):
     victim, known.victim = in_training(children, runs)
     victim.kill()
     known.failed, known.failed_code = ended(sweep), sweep.returncode
-    known.indexed = (runs / "sweep.json").exists()
     sweep = started(root, runs, "data.fold=0", epochs=30)
     known.finished = ended(sweep)
     assert sweep.returncode == 0, known.finished
@@ -104,7 +122,7 @@ def in_training(processes, runs):
 
 
 def test_a_run_that_raises_or_is_killed_does_not_touch_the_others(survivor):
-    assert survivor.failed_code == 1 and not survivor.indexed
+    assert survivor.failed_code == 1
     failures = survivor.failed.partition("error: 3 of 4 runs failed")[2]
     assert failures.count("data.fold=9: plant-pathology:1 has the folds") == 2
     assert f"{survivor.victim}: ended by SIGKILL, perhaps for lack of memory" in failures

@@ -21,6 +21,7 @@ from plant_pathology.datastore import Version, open_version
 from plant_pathology.gallery import thumbnails
 from plant_pathology.metrics import decide
 from plant_pathology.package import STAGES_BEFORE
+from plant_pathology.pushable import hashes_of
 from plant_pathology.runs import RUN
 from plant_pathology.stage import StageError, read_json, stage, whole_file, whole_folder
 from plant_pathology.status import FINISHED, STOPPED, Status, duration, status_of
@@ -248,12 +249,14 @@ def card(selection: Selection, competition: Competition, row: int, pixels: dict[
 
 
 def rehearsal_of(reports: Path, kernels: Path, metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """The rehearsal's verdict; None where there is none, or of a kernel with another bundle than the one selected."""
+    """The rehearsal's verdict; None where there is none, or it is of other bytes than the kernel's, or that one has
+    another bundle than the one selected."""
     paths = reports / "rehearsal.json", kernels / "submission" / "kernel-metadata.json"
     if not all(path.exists() for path in paths):
         return None
     verdict, kernel = (read_json(path, f"delete {path}") for path in paths)
-    return verdict if kernel["provenance"]["score"]["validation"] == metrics["sample_f1"] else None
+    selected = kernel["provenance"]["score"]["validation"] == metrics["sample_f1"]
+    return verdict if selected and verdict.get("sha256") == hashes_of(kernels) else None
 
 
 def identity_rows(

@@ -167,7 +167,8 @@ def in_process(box: Path, code: Path, inputs: dict[str, Path], working: Path, se
         for entry in folder.iterdir():
             (box / "input" / name / entry.name).symlink_to(entry.resolve())
     (box / "report").mkdir()
-    settings = settings | {"read_only": [str(box / "input"), *map(str, inputs.values())]}
+    linked = [entry for folder in inputs.values() for entry in links_in(folder)]
+    settings = settings | {"read_only": [str(box / "input"), *map(str, [*inputs.values(), *linked])]}
     report = str(box / "report/report.json")
     runner = python_command(kernel_runner.__file__, str(code.resolve()), report, json.dumps(settings))
     return runner, kernel_environment(box / "image", str(box / "input"), str(working.resolve()))
@@ -185,7 +186,7 @@ def in_namespace(box: Path, code: Path, inputs: dict[str, Path], working: Path, 
         (str(box / "image"), "/image"),
         (str(code.resolve().parent), "/kaggle/src"),
         (str(Path(kernel_runner.__file__).resolve()), "/kernel_runner.py"),
-        *((str(folder.resolve()), f"/kaggle/input/{name}") for name, folder in inputs.items()),
+        *(mount for name, folder in inputs.items() for mount in mounts_of(folder, f"/kaggle/input/{name}")),
     ]
     script = [
         "set -e",
@@ -215,6 +216,20 @@ def in_namespace(box: Path, code: Path, inputs: dict[str, Path], working: Path, 
     runner = python_command("/kernel_runner.py", f"/kaggle/src/{code.name}", report_inside, json.dumps(settings))
     command = [*UNSHARE, "sh", "-c", "\n".join(script), "sandbox", *runner]
     return command, kernel_environment(Path("/image"), "/kaggle/input", "/kaggle/working")
+
+
+def mounts_of(folder: Path, target: str) -> list[tuple[str, str]]:
+    """What to mount where, so that an input is seen.
+
+    Of a folder with links in it each entry is mounted by itself, since the folder's mount lacks what they lead to.
+    """
+    if not links_in(folder):
+        return [(str(folder.resolve()), target)]
+    return [(str(entry.resolve()), f"{target}/{entry.name}") for entry in folder.iterdir() if entry.exists()]
+
+
+def links_in(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if entry.is_symlink() and entry.exists()]
 
 
 def watch(command: list[str], environment: dict[str, str], folder: Path, timeout_s: float) -> tuple[str, bool]:

@@ -45,7 +45,9 @@ def main(cfg: DictConfig) -> None:
     scores = crossfit(stack, best.true, budget, competition.multilabel, cfg.seed)
     single = best_choice({"best_1": scores.pop("best_1")})
     together = best_choice(scores)
-    counts = ensemble.picks(stack, best.true, budget, competition.multilabel)[together.rule]
+    rules = ensemble.picks(stack, best.true, budget, competition.multilabel)
+    combining = any((picked > 0).sum() > 1 for picked in rules.values())
+    counts = rules[together.rule]
     accepted = bool(together.f1.mean() > single.f1.mean() and (counts > 0).sum() > 1)
     if not accepted:
         counts = np.eye(len(candidates), dtype=int)[0]
@@ -79,7 +81,12 @@ def main(cfg: DictConfig) -> None:
             "sample_f1": score["validation"],
             "low": score["low"],
             "high": score["high"],
-            "ensemble": {"used": accepted, "rule": together.rule, "configurations": len(members), **gains["ensemble"]},
+            "ensemble": {
+                "used": accepted,
+                "rule": together.rule if combining else None,
+                "configurations": len(members),
+                **gains["ensemble"],
+            },
             "thresholds": {"share": choice.share, **gains["thresholds"]},
             "kernel": dict(zip(RESOURCES, np.round(budget.costs[counts > 0].sum(axis=0), 4).tolist(), strict=True)),
             "configurations": len(configurations),
@@ -91,8 +98,13 @@ def main(cfg: DictConfig) -> None:
         f"{best.name} is the best of {len(configurations)} configurations, sample-F1 {best.sample_f1:.4f}"
         f" on {competition.title}"
     )
-    use = "used" if accepted else "not used"
-    print(f"ensemble ({together.rule}) against the best single: {worth(gains['ensemble'])}; {use}")
+    if combining:
+        use = "used" if accepted else "not used"
+        print(f"ensemble ({together.rule}) against the best single: {worth(gains['ensemble'])}; {use}")
+    elif len(configurations) == 1:
+        print("no ensemble: there is one configuration")
+    else:
+        print("no ensemble: no other configuration fits the kernel beside the best, or predicted the same images")
     way = f"{choice.share:.0%} of the way from the common {common:.2f}"
     print(f"thresholds of their own, {way}: {worth(gains['thresholds'])}")
     print(f"the bundle: sample-F1 {score['validation']:.4f} on rows that it was not selected on")

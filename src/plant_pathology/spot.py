@@ -39,7 +39,7 @@ def sweep(configs: list[DictConfig], wanted: Wanted) -> list[dict[str, Any] | No
     check_reach(cfg, wanted)
     head = check_committed(checkout(), wanted.allow_uncommitted)
     runs = [_run(config) for config in configs]
-    sound = {run.name: run for run in runs if _checked(run)}
+    sound = {run.name: run for run in runs if _checked(run, wanted.dry_run)}
     folder = Path(cfg.paths.runs)
     code = export(checkout(), head, folder)
 
@@ -73,13 +73,14 @@ def _run(config: DictConfig) -> Run:
     return run_of(config)
 
 
-def _checked(run: Run) -> bool:
-    """Whether its values can be: found out here, not on a machine that is paid for."""
+def _checked(run: Run, dry_run: bool) -> bool:
+    """Whether its values can be: found out here, not on a machine that is paid for. A dry run notes nothing."""
     try:
         check(run.cfg)
     except StageError as error:
-        enter_sweep(run)
-        fail(run, str(error))
+        if not dry_run:
+            enter_sweep(run)
+            fail(run, str(error))
         print(f"{run.name}: failed: {error}", flush=True)
         return False
     return True

@@ -49,10 +49,9 @@ def bundle(metrics: dict) -> str:
     gain, used = metrics["ensemble"], metrics["ensemble"]["used"]
     size = f"an ensemble of {gain['configurations']}" if used else "the best alone"
     noise = ", noise" if gain["noise"] else ""
-    return (
-        f"{size}, sample-F1 {metrics['sample_f1']:.4f} on images that it was not tuned on;"
-        f"\n           ensemble against best {gain['gain']:+.4f} ({gain['low']:.4f} to {gain['high']:.4f}){noise}"
-    )
+    against = f"ensemble against best {gain['gain']:+.4f} ({gain['low']:.4f} to {gain['high']:.4f}){noise}"
+    said = f"{size}, sample-F1 {metrics['sample_f1']:.4f} on images that it was not tuned on"
+    return f"{said};\n           {against}" if gain["rule"] else said
 
 
 def rehearsed(rehearsal: dict) -> str:

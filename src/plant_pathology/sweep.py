@@ -1,7 +1,7 @@
 """Runs seen together, here or on other machines: status, watch, stop, continue, cost.
 
-runs/sweep.json names the runs of a sweep in which all are over. It is written last; while it is not there, the sweep is
-not done, and starting the same sweep again does only what is missing.
+The runs of a sweep under way are named in runs/.sweep, and stay there when some of them fail; starting the same sweep
+again does only what is missing. runs/sweep.json names the runs of the last sweep besides.
 """
 
 import shutil
@@ -25,27 +25,42 @@ INDEX = "sweep.json"
 
 
 class SweepIndex(Callback):
-    """Hydra's callback around a multirun: adds the folds to what is swept, forgets the last sweep's index, and writes
-    this one's."""
+    """Hydra's callback around a multirun: adds the folds to what is swept, and keeps the index of what was."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         add_folds(config)
-        runs = Path(config.paths.runs)
-        (runs / INDEX).unlink(missing_ok=True)
-        shutil.rmtree(runs / SWEEP, ignore_errors=True)
+        # This one may be refused, or a dry run: until a run of it begins, the last sweep is the one to be asked about.
+        settle(Path(config.paths.runs))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         runs = Path(config.paths.runs)
-        entered = sorted(entry.name for entry in (runs / SWEEP).glob("*"))
-        failed = [name for name in entered if not (runs / name / RESULT).exists()]
+        names = entered(runs)
+        failed = [name for name in names if not (runs / name / RESULT).exists()]
         if failed:
             causes = "\n  ".join(f"{name}: {failure_cause(runs / name)}" for name in failed)
             sys.exit(
-                f"error: {len(failed)} of {len(entered)} runs failed;"
-                f" start the sweep again to do only these\n  {causes}"
+                f"error: {len(failed)} of {len(names)} runs failed; start the sweep again to do only these\n  {causes}"
             )
-        write_json(runs / INDEX, {"runs": entered})
-        shutil.rmtree(runs / SWEEP, ignore_errors=True)
+        settle(runs)
+
+
+def settle(runs: Path) -> None:
+    """Make the runs that were entered the last sweep's; of a sweep without any nothing is to be known."""
+    if (runs / SWEEP).exists():
+        write_json(runs / INDEX, {"runs": entered(runs)})
+        shutil.rmtree(runs / SWEEP)
+
+
+def entered(runs: Path) -> list[str]:
+    """The runs of the sweep under way; none where none has begun."""
+    return sorted(entry.name for entry in (runs / SWEEP).glob("*"))
+
+
+def sweep_names(runs: Path) -> list[str]:
+    """The runs of the sweep under way, or else of the last one; none where there was none."""
+    if names := entered(runs):
+        return names
+    return read_json(runs / INDEX, "start the sweep again")["runs"] if (runs / INDEX).exists() else []
 
 
 def add_folds(config: DictConfig) -> None:
@@ -67,13 +82,11 @@ def sweep_results(runs: Path) -> list[dict[str, Any]]:
         StageError: no run of a sweep is over.
     """
     remedy = "run `python -m plant_pathology.train -m`; it does only what is missing"
-    if entered := sorted(entry.name for entry in (runs / SWEEP).glob("*")):
-        names = [name for name in entered if (runs / name / RESULT).exists()]
-        missing = ", ".join(sorted(set(entered) - set(names)))
-        print(f"left out of {len(entered)} runs, since they failed or are not over: {missing or 'none'}")
-    else:
-        names = read_json(runs / INDEX, remedy)["runs"]
-    results = [read_json(runs / name / RESULT, remedy) for name in names]
+    names = sweep_names(runs)
+    over = [name for name in names if (runs / name / RESULT).exists()]
+    if missing := sorted({*names} - {*over}):
+        print(f"left out of {len(names)} runs, since they failed or are not over: {', '.join(missing)}")
+    results = [read_json(runs / name / RESULT, remedy) for name in over]
     if not results:
         raise StageError(f"{runs} holds no run of a sweep that is over: {remedy}")
     return sorted(results, key=lambda result: (-result["f1"], result["run"]))
@@ -149,10 +162,8 @@ def folders(cfg: DictConfig) -> list[Path]:
     runs = Path(cfg.paths.runs)
     if mirror := mirror_of(cfg):
         mirror.pull_all(told)
-    if names := sorted(entry.name for entry in (runs / SWEEP).glob("*")):
+    if names := sweep_names(runs):
         return [runs / name for name in names]
-    if (runs / INDEX).exists():
-        return [runs / name for name in read_json(runs / INDEX, "start the sweep again")["runs"]]
     if found := sorted(path.parent for path in runs.glob(f"*/{RUN}")):
         return found
     raise StageError(f"{runs} holds no runs: start some with `python -m plant_pathology.train -m`")
