@@ -25,6 +25,8 @@ SKY = [
     *("hydra/launcher=sky", "hydra.launcher.infra=slurm/loop", "hydra.launcher.accelerators=null"),
     *("hydra.launcher.cpus=1", "hydra.launcher.poll_s=3"),
 ]
+# SkyPilot's state is the trial's own: nothing an aborted one left in it is met again, and its user's stays untouched.
+ELSEWHERE = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "PYENV_ROOT": ".pyenv"}
 COLUMNS = ["epoch", "train_loss", "val_loss", "val_f1"]
 start = time.monotonic()
 
@@ -37,12 +39,20 @@ def output(*command: str, **settings) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **settings).stdout
 
 
-def up() -> dict[str, str]:
+def up(home: Path) -> dict[str, str]:
     """The cluster and the engine; what its users have in their environment."""
-    line = output(str(LOOPBACK / "up"))
+    home.mkdir()
+    kept = {name: str(Path.home() / folder) for name, folder in ELSEWHERE.items()}
+    environment = kept | os.environ | {"HOME": str(home)}
+    line = output(str(LOOPBACK / "up"), env=environment)
+    output("scancel", "--user", "root")
     path = f"{HOME}/venv/bin:{os.environ['PATH']}"
     say("the cluster and SkyPilot are up")
-    return os.environ | dict(re.findall(r"(SKYPILOT\w+)=(\S+)", line)) | {"PATH": path, "PYTHONPATH": "src"}
+    return environment | dict(re.findall(r"(SKYPILOT\w+)=(\S+)", line)) | {"PATH": path, "PYTHONPATH": "src"}
+
+
+def down() -> None:
+    subprocess.run([str(LOOPBACK / "down")], stdout=subprocess.DEVNULL)
 
 
 def installed() -> str:
@@ -108,16 +118,17 @@ class Sweep:
 def main() -> None:
     if not LOOPBACK.is_dir() or os.geteuid():
         sys.exit(f"error: make test-sky needs root, and {LOOPBACK}")
-    try:
-        with tempfile.TemporaryDirectory(prefix="sky-engine-") as folder:
-            trial(checkout(Path(folder) / "checkout"), Path(folder) / "undisturbed")
-    finally:
-        subprocess.run([str(LOOPBACK / "down")], stdout=subprocess.DEVNULL)
-        say("all is taken down")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))
+    down()
+    with tempfile.TemporaryDirectory(prefix="sky-engine-", ignore_cleanup_errors=True) as folder:
+        try:
+            trial(checkout(Path(folder) / "checkout"), Path(folder) / "undisturbed", up(Path(folder) / "home"))
+        finally:
+            down()
+            say("all is taken down")
 
 
-def trial(project: Path, undisturbed: Path) -> None:
-    environment = up()
+def trial(project: Path, undisturbed: Path, environment: dict[str, str]) -> None:
     python = installed()
 
     def stage(module: str, *arguments: str) -> None:
