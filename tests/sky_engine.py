@@ -7,6 +7,7 @@ Both finish with the digits of undisturbed runs here, and starting the sweep aga
 import csv
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -44,15 +45,13 @@ def up(home: Path) -> dict[str, str]:
     home.mkdir()
     kept = {name: str(Path.home() / folder) for name, folder in ELSEWHERE.items()}
     environment = kept | os.environ | {"HOME": str(home)}
+    for stale in HOME.rglob("*.pid"):  # ids of processes that ended with an aborted trial
+        stale.unlink()
     line = output(str(LOOPBACK / "up"), env=environment)
-    output("scancel", "--user", "root")
+    output("scancel", "--user", "root")  # what Slurm remembers of it
     path = f"{HOME}/venv/bin:{os.environ['PATH']}"
     say("the cluster and SkyPilot are up")
     return environment | dict(re.findall(r"(SKYPILOT\w+)=(\S+)", line)) | {"PATH": path, "PYTHONPATH": "src"}
-
-
-def down() -> None:
-    subprocess.run([str(LOOPBACK / "down")], stdout=subprocess.DEVNULL)
 
 
 def installed() -> str:
@@ -118,13 +117,16 @@ class Sweep:
 def main() -> None:
     if not LOOPBACK.is_dir() or os.geteuid():
         sys.exit(f"error: make test-sky needs root, and {LOOPBACK}")
+    if "contained" not in sys.argv:
+        # However the trial ends, none of the processes that it, SkyPilot and Slurm leave behind outlives it.
+        contained = f"{shlex.join([sys.executable, __file__, 'contained'])}; exit $?"
+        os.execvp("unshare", ["unshare", "--pid", "--mount-proc", "--fork", "--kill-child", "bash", "-c", contained])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))
-    down()
     with tempfile.TemporaryDirectory(prefix="sky-engine-", ignore_cleanup_errors=True) as folder:
         try:
             trial(checkout(Path(folder) / "checkout"), Path(folder) / "undisturbed", up(Path(folder) / "home"))
         finally:
-            down()
+            subprocess.run([str(LOOPBACK / "down")], stdout=subprocess.DEVNULL)
             say("all is taken down")
 
 

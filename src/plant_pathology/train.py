@@ -91,7 +91,7 @@ def train(run: Run) -> dict[str, Any]:
         if result := finished_before(run):
             return result
         # Imported here, so that a finished run answers without waiting for torch.
-        from plant_pathology.fit import fit
+        from plant_pathology.imported import fit
 
         (run.folder / FAILURE).unlink(missing_ok=True)
         threads = start(run)

@@ -79,7 +79,7 @@ class Workers:
     def __init__(self, slots: list[Slot], watch: Watch):
         self.slots, self.watch = slots, watch
         self._context = get_context("forkserver")
-        self._context.set_forkserver_preload(["plant_pathology.fit"])
+        self._context.set_forkserver_preload(["plant_pathology.imported"])
         self._running: dict[BaseProcess, tuple[Run, Slot]] = {}
 
     def train(self, runs: list[Run]) -> None:
