@@ -1,3 +1,4 @@
+import gc
 import os
 import shlex
 import shutil
@@ -32,6 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in shared:
         item.add_marker(pytest.mark.xdist_group("project" if "project" in item.fixturenames else item.path.stem))
     items.sort(key=lambda item: ("project" not in item.fixturenames, item not in shared))
+
+
+def pytest_collection_finish() -> None:
+    # What tests import stays; torch alone makes each look for garbage among it take half a second.
+    gc.freeze()
 
 
 def run_module(module: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
@@ -81,7 +87,10 @@ TINY = [
 
 @pytest.fixture(scope="session", autouse=True)
 def without_loggers() -> Iterator[None]:
-    """Processes find no MLflow and no W&B, as where no extra is installed: timm imports the latter wherever it is."""
+    """Processes find no MLflow and no W&B, as where no extra is installed, and not what comes with them.
+
+    timm imports W&B wherever it is, pandas PyArrow, in which it then keeps its strings.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ABSENT), prepend=os.pathsep)
         yield

@@ -146,6 +146,6 @@ def test_a_tracking_server_s_password_is_refused_where_it_would_be_written_down(
 
 def test_what_is_not_chosen_is_not_imported(with_loggers):
     # W&B not among them: timm imports it where it is installed.
-    program = "import sys, plant_pathology.fit; print({'mlflow', 'tensorboard'} & set(sys.modules))"
+    program = "import sys, plant_pathology.imported; print({'mlflow', 'tensorboard'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stdout
