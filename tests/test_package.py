@@ -71,7 +71,7 @@ def test_a_script_carries_the_same_code_and_origin_and_scores(project, root):
     assert (kernel["kernel_type"], kernel["code_file"]) == ("script", "submission.py")
     written = (root / "kernels/submission/submission.py").read_text()
     assert json.loads(written.splitlines()[-1].removeprefix("# provenance: ")) == kernel["provenance"]
-    done = run_module("rehearse", *shared, cwd=root)
+    done = run_module("rehearse", *shared, "rehearse.images=100", cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
     raw = project / "data/raw/sample"
     with local_kaggle(competition="sample", run=in_sandbox("sample", raw, raw)) as kaggle:

@@ -6,6 +6,7 @@ Settings: `port` that must not be reachable; `cores`, `memory` and `disk` (bytes
 folders that an audit hook keeps as they are, with network and other programs out of reach; null where a namespace does.
 """
 
+import gc
 import json
 import os
 import resource
@@ -97,6 +98,7 @@ def main(kernel, report, settings):
     network = reaches(settings["port"])
     with open(report, "w") as file:
         json.dump({"error": error, "modules": loaded, "network": network, "peak_memory": peak_memory()}, file)
+    gc.freeze()  # nothing is left that would be worth a search for garbage at exit
     sys.exit(1 if error else 0)
 
 

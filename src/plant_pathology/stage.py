@@ -52,9 +52,11 @@ def stage(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
     def command() -> None:
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(inspect.getdoc(inspect.getmodule(main)), end="\n\n")
-        # What is imported stays: to look through it for garbage, at the latest at exit, is a fifth of a short command.
-        gc.freeze()
-        app()
+        try:
+            app()
+        finally:
+            # Python would look for garbage among all that was imported, for up to a second, before it gives all back.
+            gc.freeze()
 
     return command
 
