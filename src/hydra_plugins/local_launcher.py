@@ -33,9 +33,9 @@ class LocalLauncher(BasicLauncher):
         from plant_pathology import workers
 
         load = self.hydra_context.config_loader.load_sweep_config
-        configs = [load(self.config, list(overrides)) for overrides in job_overrides]
+        configs = (load(self.config, list(overrides)) for overrides in job_overrides)
         scores = workers.run_all(configs, self.workers)
         return [
-            JobReturn(overrides=overrides, cfg=cfg, status=JobStatus.COMPLETED, _return_value=score)
-            for overrides, cfg, score in zip(job_overrides, configs, scores, strict=True)
+            JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=score)
+            for overrides, score in zip(job_overrides, scores, strict=True)
         ]

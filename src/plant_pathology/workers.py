@@ -9,10 +9,10 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, forkserver, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -35,16 +35,21 @@ class Slot:
     gpu: str | None
 
 
-def run_all(configs: list[DictConfig], workers: int | None) -> list[float | None]:
+def run_all(configs: Iterable[DictConfig], workers: int | None) -> list[float | None]:
     """Train what is not finished.
 
     Args:
+        configs: composed as they are asked for; meanwhile the process imports that the runs are forked from.
         workers: runs at once; None: as many as there are GPUs or cores.
 
     Returns:
         Sample-F1 of each; None of those that failed, which left failure.txt in their folder.
     """
-    runs = [run_of(cfg) for cfg in configs]
+    runs = []
+    for run in map(run_of, configs):
+        runs.append(run)
+        if not run.result():
+            start_importing(run.cfg.logger.name)
     for run in runs:
         enter_sweep(run)
     # A grid may name one run twice.
@@ -53,6 +58,14 @@ def run_all(configs: list[DictConfig], workers: int | None) -> list[float | None
         with Watch([run.folder for run in runs]) as watch:
             Workers(slots(missing[0].cfg, len(missing), workers), watch).train(missing)
     return [result["f1"] if (result := run.result()) else None for run in runs]
+
+
+def start_importing(logger: str) -> None:
+    """Start the process that runs are forked from, once. MLflow and W&B start threads, which no fork survives."""
+    forkserver.set_forkserver_preload(
+        ["plant_pathology.imported", *(["torch.utils.tensorboard"] if logger == "tensorboard" else [])]
+    )
+    forkserver.ensure_running()
 
 
 def slots(cfg: DictConfig, runs: int, workers: int | None) -> list[Slot]:
@@ -79,7 +92,6 @@ class Workers:
     def __init__(self, slots: list[Slot], watch: Watch):
         self.slots, self.watch = slots, watch
         self._context = get_context("forkserver")
-        self._context.set_forkserver_preload(["plant_pathology.imported"])
         self._running: dict[BaseProcess, tuple[Run, Slot]] = {}
 
     def train(self, runs: list[Run]) -> None:
