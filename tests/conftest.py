@@ -17,12 +17,17 @@ from plant_pathology.competition import Competition
 from plant_pathology.sample import draw
 from stores import BucketPlace, FolderPlace, S3Server, credentials
 
-# As many processes test as there are cores: threads in each would only wait for one another.
+# More processes test than there are cores: threads in each would only wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 PROJECT = Path(__file__).parents[1]
 ABSENT = Path(__file__).with_name("absent")
 REAL = PROJECT.parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, since tests also wait: for Kaggle, for what is killed, for a run's next epoch."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 # Before xdist's own hook, which reads the marks.
