@@ -26,7 +26,8 @@ SKY = [
     *("hydra/launcher=sky", "hydra.launcher.infra=slurm/loop", "hydra.launcher.accelerators=null"),
     *("hydra.launcher.cpus=1", "hydra.launcher.poll_s=3"),
 ]
-# SkyPilot's state is the trial's own: nothing an aborted one left in it is met again, and its user's stays untouched.
+# HOME, and with it SkyPilot's state, is the trial's own: nothing an aborted one left is met again, and its user's stays
+# untouched. What is in these folders of the user's HOME it needs all the same.
 ELSEWHERE = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "PYENV_ROOT": ".pyenv"}
 COLUMNS = ["epoch", "train_loss", "val_loss", "val_f1"]
 start = time.monotonic()
