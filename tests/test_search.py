@@ -50,7 +50,7 @@ def test_every_way_to_write_a_sweep_is_a_search_space(override, expected):
 
 
 def test_a_search_maximizes_f1_and_after_it_was_killed_goes_on_where_it_was(root):
-    search = ["name=line_${model.lr}", INTERVAL, "trainer.max_epochs=12"]
+    search = ["name=line_${model.lr}", INTERVAL, "trainer.max_epochs=20"]
     command = [sys.executable, "-m", "plant_pathology.train", *SEARCH, *TINY, *search, "hydra.sweeper.n_trials=3"]
     process = subprocess.Popen(command, cwd=root)
     deadline = time.monotonic() + 300
