@@ -1,7 +1,6 @@
 """Search beyond the grid through the real command line, and what it keeps when it is started again."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -54,11 +53,13 @@ def test_a_search_maximizes_f1_and_after_it_was_killed_goes_on_where_it_was(root
     command = [sys.executable, "-m", "plant_pathology.train", *SEARCH, *TINY, *search, "hydra.sweeper.n_trials=3"]
     process = subprocess.Popen(command, cwd=root)
     deadline = time.monotonic() + 300
-    while not (begun := beyond_the_first(root)):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        while not (begun := beyond_the_first(root)):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
     again = train(root, *SEARCH, *search, "hydra.sweeper.n_trials=4").stdout
     assert again.count("finished before") == 1 and "continues after" in (begun / "log.txt").read_text()
     assert len(indexed(root)) == 4 and indexed(root) == [run.name for run in runs(root, "line_")]
