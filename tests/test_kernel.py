@@ -94,9 +94,8 @@ def test_a_hash_that_no_longer_holds_is_not_claimed(project, tmp_path):
 def test_the_code_that_travels_is_only_what_predicts(project):
     wheel = next((project / "kernels/dataset").glob("plant_pathology-*.whl"))
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info" not in name}
-    assert names == {
-        f"plant_pathology/{name}.py" for name in ("__init__", "images", "metrics", "predict", "symmetries")
-    }
+    modules = ("__init__", "expected_f1", "images", "metrics", "predict", "symmetries")
+    assert names == {f"plant_pathology/{name}.py" for name in modules}
 
 
 def test_the_rehearsal_passes_offline_and_equal_on_the_public_and_a_hidden_test_set(project):
@@ -411,6 +410,27 @@ def test_each_network_of_the_bundle_predicts_what_its_run_measured(project, tmp_
         paths = [project / "data/raw/sample/train_images" / name for name in stored["image"]]
         probabilities, _ = alone(project / "models/best", member, tmp_path / member["run"]).probabilities(paths)
         np.testing.assert_allclose(probabilities, stored.filter(regex="^p_"), atol=1e-4)
+
+
+def test_labels_are_decided_as_select_did_by_thresholds_and_without(project, tmp_path):
+    bundle = Bundle(project / "models/best")
+    stored = pd.read_csv(project / "reports/predictions.csv")
+    true, p = (stored[[prefix + label for label in bundle.labels]].to_numpy() for prefix in ("is_", "p_"))
+    measured = pd.read_csv(project / "reports/labels.csv")["f1"]
+    assert f1_score(true, one_hot(bundle, p), average=None) == pytest.approx(measured, abs=1e-4)
+    sets = {}
+    for name, thresholds in {"high": dict.fromkeys(bundle.labels, 0.9), "none": None}.items():
+        shutil.copytree(project / "models/best", tmp_path / name)
+        (tmp_path / name / "bundle.json").write_text(json.dumps(bundle.spec | {"thresholds": thresholds}))
+        sets[name] = one_hot(Bundle(tmp_path / name), p)
+    # Above 0.9 is hardly a label but the likeliest; what F1 is to be expected adds others.
+    assert (sets["none"].sum(axis=1) >= sets["high"].sum(axis=1)).all() and sets["none"].sum() > sets["high"].sum()
+
+
+def one_hot(bundle, probabilities):
+    """The labels of a submission, (n, labels)."""
+    rows = [row.split(bundle.spec["separator"]) for row in bundle.label_sets(probabilities)]
+    return MultiLabelBinarizer(classes=bundle.labels).fit_transform(rows)
 
 
 def test_members_are_averaged_by_weight_each_at_its_own_size(project, tmp_path):

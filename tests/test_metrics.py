@@ -1,8 +1,11 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from plant_pathology.metrics import THRESHOLDS, best_threshold, common_scores, decide, sample_f1
+from plant_pathology.expected_f1 import best_sets
+from plant_pathology.metrics import THRESHOLDS, best_threshold, common_scores, decide, row_f1, sample_f1
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -26,9 +29,31 @@ def test_no_row_is_left_without_a_label():
     assert decide(probabilities, 0.5).tolist() == [[False, True, False], [True, True, False]]
 
 
-def test_a_single_label_competition_gets_the_likeliest_only():
+@pytest.mark.parametrize("thresholds", [0.5, None])
+def test_a_single_label_competition_gets_the_likeliest_only(thresholds):
     probabilities = np.array([[0.6, 0.7, 0.1]])
-    assert decide(probabilities, 0.5, multilabel=False).tolist() == [[False, True, False]]
+    assert decide(probabilities, thresholds, multilabel=False).tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize("labels", [1, 2, 5])
+def test_no_other_set_of_labels_has_a_higher_expected_f1(labels):
+    """By all sets and all truths there can be."""
+    probabilities = np.random.default_rng(labels).random((100, labels)) ** 2
+    sets = np.array(list(product([False, True], repeat=labels)))
+    f1 = np.stack([row_f1(np.broadcast_to(each, sets.shape), sets) for each in sets])
+    likely = np.where(sets, probabilities[:, None], 1 - probabilities[:, None]).prod(axis=2)
+    expected = likely @ f1.T
+    chosen = best_sets(probabilities) @ (1 << np.arange(labels)[::-1])
+    assert np.take_along_axis(expected, chosen[:, None], axis=1)[:, 0] == pytest.approx(expected.max(axis=1))
+
+
+def test_a_second_label_pays_beside_an_unsure_one_only():
+    unsure, sure = best_sets(np.array([[0.4, 0.5], [0.4, 0.99]]))
+    assert unsure.tolist() == [True, True] and sure.tolist() == [False, True]
+
+
+def test_where_nothing_is_likely_equal_labels_are_told_apart_by_their_order():
+    assert best_sets(np.zeros((1, 3))).tolist() == [[True, False, False]]
 
 
 def test_the_best_threshold_is_the_best_of_all_that_were_tried():

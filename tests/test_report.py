@@ -82,7 +82,8 @@ def write_selection(reports, runs, version):
     ensemble = {"used": False, "rule": "best_2", "configurations": 1, "gain": 0.001, "noise": True}
     ensemble |= {"low": -0.01, "high": 0.012}
     metrics = {"competition": "sample", "synthetic": True, "run": best, "run_f1": 0.8, "sample_f1": 0.8125, "low": 0.79}
-    (reports / "metrics.json").write_text(json.dumps(metrics | {"high": 0.83, "ensemble": ensemble}))
+    metrics |= {"high": 0.83, "ensemble": ensemble, "decision": {"share": 0.0}}
+    (reports / "metrics.json").write_text(json.dumps(metrics))
 
 
 def write_project(folder, runs, failed=()):
@@ -230,6 +231,20 @@ def test_other_axes_have_a_heatmap_and_the_rehearsal_of_this_bundle_is_shown(tmp
     assert "no space left" not in report(folder)
     rehearsed(0.5)
     assert "no space left" not in report(folder)
+
+
+def test_without_thresholds_it_tells_what_the_expected_f1_decides(project, page, tmp_path):
+    shutil.copytree(project, tmp_path / "copy")
+    reports = tmp_path / "copy/reports"
+    metrics = json.loads((reports / "metrics.json").read_text())
+    (reports / "metrics.json").write_text(json.dumps(metrics | {"decision": {"share": None}}))
+    pd.read_csv(reports / "thresholds.csv").assign(used=None).to_csv(reports / "thresholds.csv", index=False)
+    without = report(tmp_path / "copy")
+    told = "whose F1 is to be expected highest"
+    assert told in section(without, "Labels") and told not in page
+    assert "<b>–</b>" in section(without, "Labels") and "<b>0.400</b>" in section(page, "Labels")
+    # Of two labels at 0.3 and 0.41 to 0.45, a common threshold of 0.4 takes the second alone.
+    assert " + " in section(without, "Label sets") and " + " not in section(page, "Label sets")
 
 
 def test_without_a_selection_it_says_what_to_run(project, tmp_path):

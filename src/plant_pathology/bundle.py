@@ -17,7 +17,7 @@ PREFIX = "network."  # of the timm network's weights in a checkpoint
 def write_bundle(
     folder: Path,
     members: dict[str, tuple[Configuration, float]],
-    thresholds: np.ndarray,
+    thresholds: np.ndarray | None,
     score: dict[str, Any],
     competition: Competition,
 ) -> None:
@@ -25,7 +25,7 @@ def write_bundle(
 
     Args:
         members: by name, configurations with their weights, which sum to 1; a configuration's networks share its own.
-        thresholds: (labels,).
+        thresholds: (labels,); None: the F1 to be expected decides.
     """
     networks = [
         (result, run, weight / len(configuration.results))
@@ -33,6 +33,7 @@ def write_bundle(
         for result, run in zip(configuration.results, configuration.folders, strict=True)
     ]
     (first, _), *_ = members.values()
+    by_label = None if thresholds is None else dict(zip(competition.labels, thresholds.tolist(), strict=True))
     with whole_folder(folder) as work:
         for result, run, _ in networks:
             save_weights(run / "best.ckpt", work / weights_name(result))
@@ -49,7 +50,7 @@ def write_bundle(
                 "separator": competition.separator,
                 "multilabel": competition.multilabel,
                 "labels": competition.labels,
-                "thresholds": dict(zip(competition.labels, thresholds.tolist(), strict=True)),
+                "thresholds": by_label,
                 "fallback": most_frequent(first.true, competition),
                 "members": [member(result, weight) for result, _, weight in networks],
                 "score": score,

@@ -17,7 +17,8 @@ from plant_pathology.thresholds import shrunk, tuned
 
 PARTS = 5
 ROWS, REPEATS = 10_000, 10  # all of it again until so many rows were scored, at most so often
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the way from the common threshold to each label's own
+# Of the way from the common threshold to each label's own; None: no thresholds, but the F1 to be expected.
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, None)
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,13 @@ class Choice:
     """
 
     rule: str
-    share: float
+    share: float | None
     f1: np.ndarray
     common: np.ndarray
 
 
 def best_choice(scores: dict[str, np.ndarray]) -> Choice:
-    """The best mean; of equals the rule named first, and the share nearest to the common threshold.
+    """The best mean; of equals the rule named first, and the first of SHARES.
 
     Args:
         scores: by rule, what `crossfit` gave.

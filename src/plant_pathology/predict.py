@@ -42,7 +42,8 @@ class Bundle:
     def __init__(self, folder: Path):
         self.spec = json.loads((folder / "bundle.json").read_text())
         self.labels: list[str] = self.spec["labels"]
-        self.thresholds = np.array([self.spec["thresholds"][label] for label in self.labels])
+        thresholds = self.spec["thresholds"]
+        self.thresholds = None if thresholds is None else np.array([thresholds[label] for label in self.labels])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.networks = [self._load(folder, member) for member in self.spec["members"]]
         self.sides = sorted({member["image_size"] for member in self.spec["members"]})

@@ -39,7 +39,7 @@ class Selection:
     """What select wrote into reports/.
 
     Args:
-        thresholds: (labels,) as the bundle uses them.
+        thresholds: by label: common, tuned, and used, which is empty where the F1 to be expected decides.
         true, probabilities, predicted: (n, labels), a row a line of `predictions`, out of fold.
     """
 
@@ -115,7 +115,7 @@ def read_selection(reports: Path, competition: Competition) -> Selection:
         raise StageError(
             f"{reports / 'metrics.json'} is for {metrics['competition']}, not {competition.name}: {SELECT}"
         )
-    if absent := sorted({"low", "high", "ensemble"} - set(metrics)):
+    if absent := sorted({"low", "high", "ensemble", "decision"} - set(metrics)):
         raise StageError(f"{reports / 'metrics.json'} lacks {', '.join(absent)}: {SELECT}")
     tables = {name: read_table(reports / f"{name}.csv") for name in ("leaderboard", "ensemble", "predictions")}
     predictions = tables["predictions"]
@@ -125,7 +125,8 @@ def read_selection(reports: Path, competition: Competition) -> Selection:
         raise StageError(f"{reports}: predictions.csv and thresholds.csv lack {', '.join(absent)}: {SELECT}")
     thresholds = thresholds.loc[competition.labels]
     true, probabilities = np.split(predictions[columns].to_numpy(float), 2, axis=1)
-    predicted = decide(probabilities, thresholds["used"].to_numpy(), competition.multilabel)
+    used = None if metrics["decision"]["share"] is None else thresholds["used"].to_numpy()
+    predicted = decide(probabilities, used, competition.multilabel)
     board, ensemble = tables["leaderboard"], tables["ensemble"]
     return Selection(metrics, board, ensemble, thresholds, predictions, true.astype(bool), probabilities, predicted)
 

@@ -1,4 +1,4 @@
-"""Stage: the sweep's runs to a leaderboard, an ensemble with its thresholds, and the bundle that predicts.
+"""Stage: the sweep's runs to a leaderboard, an ensemble, what decides on its labels, and the bundle that predicts.
 
 Reads predictions, no images; trains nothing.
 """
@@ -69,7 +69,7 @@ def main(cfg: DictConfig) -> None:
     write_table(reports / "predictions.csv", predictions_table(best, probabilities, competition))
     gains = {
         "ensemble": difference(together.f1, single.f1),
-        "thresholds": difference(choice.f1, choice.common),
+        "decision": difference(choice.f1, choice.common),
     }
     write_json(
         reports / "metrics.json",
@@ -87,7 +87,7 @@ def main(cfg: DictConfig) -> None:
                 "configurations": len(members),
                 **gains["ensemble"],
             },
-            "thresholds": {"share": choice.share, **gains["thresholds"]},
+            "decision": {"share": choice.share, **gains["decision"]},
             "kernel": dict(zip(RESOURCES, np.round(budget.costs[counts > 0].sum(axis=0), 4).tolist(), strict=True)),
             "configurations": len(configurations),
             "runs": len(results),
@@ -105,8 +105,11 @@ def main(cfg: DictConfig) -> None:
         print("no ensemble: there is one configuration")
     else:
         print("no ensemble: no other configuration fits the kernel beside the best, or predicted the same images")
-    way = f"{choice.share:.0%} of the way from the common {common:.2f}"
-    print(f"thresholds of their own, {way}: {worth(gains['thresholds'])}")
+    if choice.share is None:
+        way = f"by the F1 to be expected, not by a common threshold of {common:.2f}"
+    else:
+        way = f"by thresholds of their own, {choice.share:.0%} of the way from the common {common:.2f}"
+    print(f"labels {way}: {worth(gains['decision'])}")
     print(f"the bundle: sample-F1 {score['validation']:.4f} on rows that it was not selected on")
 
 

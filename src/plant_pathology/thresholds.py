@@ -61,6 +61,6 @@ def best_place(
     return float((values[place] + values[place + 1]) / 2)
 
 
-def shrunk(common: float, tuned: np.ndarray, share: float) -> np.ndarray:
-    """(labels,): of the way from the common threshold to each label's own, `share`."""
-    return common + share * (tuned - common)
+def shrunk(common: float, tuned: np.ndarray, share: float | None) -> np.ndarray | None:
+    """(labels,): of the way from the common threshold to each label's own, `share`; None where that is None."""
+    return None if share is None else common + share * (tuned - common)
