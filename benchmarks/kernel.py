@@ -113,7 +113,7 @@ def write_bundle(root: Path, architecture: str, views: int) -> None:
             "separator": " ",
             "multilabel": True,
             "labels": LABELS,
-            "thresholds": dict.fromkeys(LABELS, 0.5),
+            "decision": {"by": "thresholds", "values": [0.5] * len(LABELS)},
             "fallback": "healthy",
             "members": [{**member, "image_size": SIDE, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}],
         },

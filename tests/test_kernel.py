@@ -94,7 +94,7 @@ def test_a_hash_that_no_longer_holds_is_not_claimed(project, tmp_path):
 def test_the_code_that_travels_is_only_what_predicts(project):
     wheel = next((project / "kernels/dataset").glob("plant_pathology-*.whl"))
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info" not in name}
-    modules = ("__init__", "expected_f1", "images", "metrics", "predict", "symmetries")
+    modules = ("__init__", "decision", "expected_f1", "images", "metrics", "predict", "symmetries")
     assert names == {f"plant_pathology/{name}.py" for name in modules}
 
 
@@ -412,19 +412,20 @@ def test_each_network_of_the_bundle_predicts_what_its_run_measured(project, tmp_
         np.testing.assert_allclose(probabilities, stored.filter(regex="^p_"), atol=1e-4)
 
 
-def test_labels_are_decided_as_select_did_by_thresholds_and_without(project, tmp_path):
-    bundle = Bundle(project / "models/best")
+def test_labels_are_decided_as_select_did_whatever_decides(project, tmp_path):
     stored = pd.read_csv(project / "reports/predictions.csv")
-    true, p = (stored[[prefix + label for label in bundle.labels]].to_numpy() for prefix in ("is_", "p_"))
-    measured = pd.read_csv(project / "reports/labels.csv")["f1"]
-    assert f1_score(true, one_hot(bundle, p), average=None) == pytest.approx(measured, abs=1e-4)
-    sets = {}
-    for name, thresholds in {"high": dict.fromkeys(bundle.labels, 0.9), "none": None}.items():
-        shutil.copytree(project / "models/best", tmp_path / name)
-        (tmp_path / name / "bundle.json").write_text(json.dumps(bundle.spec | {"thresholds": thresholds}))
-        sets[name] = one_hot(Bundle(tmp_path / name), p)
-    # Above 0.9 is hardly a label but the likeliest; what F1 is to be expected adds others.
-    assert (sets["none"].sum(axis=1) >= sets["high"].sum(axis=1)).all() and sets["none"].sum() > sets["high"].sum()
+    bundle = Bundle(project / "models/best")
+    p, has = (stored[[prefix + label for label in bundle.labels]].to_numpy() for prefix in ("p_", "has_"))
+    assert (one_hot(bundle, p) == has).all()
+    labels, sets = len(bundle.labels), {}
+    ways = {"likeliest": [], "thresholds": [0.9] * labels, "expected_f1": [1.0, 9.0] + [0.0] * (labels - 1)}
+    for by, values in ways.items():
+        shutil.copytree(project / "models/best", tmp_path / by)
+        (tmp_path / by / "bundle.json").write_text(json.dumps(bundle.spec | {"decision": {"by": by, "values": values}}))
+        sets[by] = one_hot(Bundle(tmp_path / by), p)
+    assert (sets["likeliest"].sum(axis=1) == 1).all() and sets["thresholds"][p >= 0.9].all()
+    # Shifted by 9, the first label is next to sure.
+    assert sets["expected_f1"][:, 0].all() and not sets["thresholds"][:, 0].all()
 
 
 def one_hot(bundle, probabilities):

@@ -11,16 +11,19 @@ from safetensors.numpy import load_file
 from conftest import PROJECT, config, run_module
 from plant_pathology import ensemble, select
 from plant_pathology.bootstrap import interval
+from plant_pathology.calibration import fitted, unchanged
 from plant_pathology.competition import Competition
 from plant_pathology.configurations import comparable, leaderboard, read_configurations
-from plant_pathology.crossfit import SHARES, best_choice, crossfit
+from plant_pathology.crossfit import OFFERED, best_choice, crossfit, decisions, shrunk
+from plant_pathology.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, log_odds
 from plant_pathology.ensemble import Budget, blend
 from plant_pathology.metrics import best_threshold, decide, sample_f1
-from plant_pathology.thresholds import shrunk, tuned
+from plant_pathology.thresholds import tuned
 
 COMPETITION = Competition.from_config(config())
 LABELS = COMPETITION.labels
-OWN = SHARES.index(1.0)
+OWN = OFFERED.index((THRESHOLDS, 1.0))
+EXPECTED, CALIBRATED = (OFFERED.index((EXPECTED_F1, share)) for share in (0.0, 1.0))
 
 
 def leaves(rows, seed=0, noise=1.0, members=1, offsets=0.0):
@@ -51,7 +54,7 @@ def test_tuned_thresholds_cannot_be_bettered_one_at_a_time():
 def test_where_labels_differ_their_own_thresholds_are_taken():
     stack, true = leaves(150, noise=1.5, offsets=np.linspace(-2, 2, len(LABELS)))
     scores = crossfit(stack, true, unlimited(1), True, seed=0)["best_1"]
-    assert best_choice({"best_1": scores}).share > 0 and scores[OWN].mean() > scores[0].mean() + 0.02
+    assert scores[OWN].mean() > scores[0].mean() + 0.02
 
 
 def test_what_tuning_seems_to_gain_on_its_own_rows_is_seen_through():
@@ -73,16 +76,33 @@ def test_probabilities_that_hold_need_no_thresholds():
     evidence = np.where(true, 1, -1) + noise * rng.normal(size=true.shape)
     probabilities = 1 / (1 + 0.7 / 0.3 * np.exp(-2 * evidence / noise**2))
     scores = crossfit(probabilities[None].astype(np.float32), true, unlimited(1), True, seed=0)["best_1"]
-    assert best_choice({"best_1": scores}).share is None
-    assert scores[SHARES.index(None)].mean() > scores[0].mean() + 0.005
+    assert scores[EXPECTED].mean() > scores[:EXPECTED].mean(axis=1).max() + 0.005
+    assert fitted(probabilities, true) == pytest.approx(unchanged(len(LABELS)), abs=0.25)
 
 
-def test_the_best_rule_and_share_are_taken_of_equals_the_plainest():
-    scores = {"best_1": np.full((len(SHARES), 9), 0.5), "greedy": np.full((len(SHARES), 9), 0.5)}
-    assert (best_choice(scores).rule, best_choice(scores).share) == ("best_1", 0)
+def test_probabilities_that_are_off_are_calibrated_first():
+    stack, true = leaves(1500, noise=1.5, offsets=np.linspace(-2, 2, len(LABELS)))
+    scores = crossfit(stack, true, unlimited(1), True, seed=0)["best_1"]
+    assert OFFERED[best_choice({"best_1": scores}).place] == (EXPECTED_F1, 1.0)
+    slope, *shifts = fitted(stack[0], true)
+    odds = slope * log_odds(stack[0]) + shifts
+    # As often as they say, label by label.
+    assert (1 / (1 + np.exp(-odds))).mean(axis=0) == pytest.approx(true.mean(axis=0), abs=0.01)
+    # Of two normal distributions 3 apart the log-odds are 3 times what is observed, over the variance of 1.5 squared.
+    assert slope == pytest.approx(3 / 1.5**2, rel=0.1)
+
+
+def test_calibration_ends_where_every_label_is_told_right():
+    true = np.eye(4, len(LABELS), dtype=bool)
+    assert np.isfinite(fitted(np.where(true, 1.0, 0.0), true)).all()
+
+
+def test_the_best_rule_and_decision_are_taken_of_equals_the_plainest():
+    scores = {"best_1": np.full((len(OFFERED), 9), 0.5), "greedy": np.full((len(OFFERED), 9), 0.5)}
+    assert (best_choice(scores).rule, best_choice(scores).place) == ("best_1", 0)
     scores["greedy"][2] = 0.6
     chosen = best_choice(scores)
-    assert (chosen.rule, chosen.share) == ("greedy", SHARES[2])
+    assert (chosen.rule, chosen.place) == ("greedy", 2)
     assert (chosen.f1 == 0.6).all() and (chosen.common == 0.5).all()
 
 
@@ -94,10 +114,23 @@ def test_the_better_of_two_networks_weighs_more():
     assert counts[0] > counts[1] > 0
 
 
-def test_shrinking_goes_from_the_common_threshold_to_each_label_s_own():
-    own = np.array([0.1, 0.7])
-    assert shrunk(0.3, own, 0.0).tolist() == [0.3, 0.3]
-    assert shrunk(0.3, own, 1.0) == pytest.approx(own) and shrunk(0.3, own, 0.5) == pytest.approx([0.2, 0.5])
+def test_decisions_go_from_the_plain_to_the_tuned():
+    (probabilities,), true = leaves(200, offsets=np.linspace(-2, 2, len(LABELS)))
+    offered = decisions(probabilities, true, multilabel=True)
+    assert [each.by for each in offered] == [by for by, _ in OFFERED]
+    common, _ = best_threshold(probabilities, true)
+    assert offered[0].values.tolist() == [common] * len(LABELS)
+    assert offered[OWN].values == pytest.approx(tuned(probabilities, true, common))
+    halfway = offered[OFFERED.index((THRESHOLDS, 0.5))]
+    assert halfway.values == pytest.approx((offered[0].values + offered[OWN].values) / 2)
+    assert offered[EXPECTED].values == pytest.approx(unchanged(len(LABELS)))
+    assert offered[CALIBRATED].values == pytest.approx(fitted(probabilities, true))
+
+
+def test_where_one_label_is_true_the_likeliest_is_decided_whatever_is_tuned():
+    probabilities = np.array([[0.6, 0.7, 0.1]])
+    for each in decisions(probabilities, np.array([[1, 0, 0]], bool), multilabel=False):
+        assert each.by == LIKELIEST and each.labels(probabilities).tolist() == [[False, True, False]]
 
 
 def test_networks_with_independent_errors_are_better_together_also_on_rows_not_selected_on():
@@ -235,13 +268,17 @@ def test_the_reports_of_a_real_sweep_agree_with_each_other_and_the_bundle(projec
     assert ((board["low"] <= board["sample_f1"]) & (board["sample_f1"] <= board["high"])).all()
     assert len(spec["members"]) == members["networks"].sum() == metrics["kernel"]["networks"] == 2 * len(members)
     assert members["weight"].sum() == pytest.approx(1, abs=1e-3) and set(members["configuration"]) <= set(board["run"])
-    used, share = thresholds["used"], metrics["decision"]["share"]
-    if share is None:
-        assert spec["thresholds"] is None and used.isna().all()
+    by, share = metrics["decision"]["by"], metrics["decision"]["share"]
+    if by == THRESHOLDS:
+        assert spec["decision"]["values"] == pytest.approx(thresholds["used"].tolist(), abs=1e-4)
+        expected = shrunk(thresholds["common"], thresholds["tuned"], share)
+        assert thresholds["used"].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
     else:
-        assert list(spec["thresholds"].values()) == pytest.approx(used.tolist(), abs=1e-4)
-        assert used.tolist() == pytest.approx(shrunk(thresholds["common"], thresholds["tuned"], share), abs=1e-4)
-    assert share in SHARES and spec["score"]["validation"] == metrics["sample_f1"]
+        assert thresholds["used"].isna().all()
+    assert spec["decision"]["by"] == by and (by, share) in OFFERED
+    decided = Decision(by, np.array(spec["decision"]["values"])).labels(predictions.filter(regex="^p_").to_numpy())
+    assert (decided == predictions.filter(regex="^has_").to_numpy(bool)).all()
+    assert spec["score"]["validation"] == metrics["sample_f1"]
     # Each image is predicted by the networks that have not seen it, by their weights.
     expected = sum(
         2 * member["weight"] * stored.set_index("image").filter(regex="^p_").reindex(predictions["image"]).fillna(0)
@@ -277,8 +314,10 @@ def test_dvc_knows_all_that_select_imports():
     for module in (
         "bootstrap",
         "bundle",
+        "calibration",
         "configurations",
         "crossfit",
+        "decision",
         "ensemble",
         "expected_f1",
         "metrics",

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from plant_pathology.competition import Competition
 from plant_pathology.configurations import Configuration
+from plant_pathology.decision import Decision
 from plant_pathology.stage import whole_folder, write_json
 
 PREFIX = "network."  # of the timm network's weights in a checkpoint
@@ -17,7 +18,7 @@ PREFIX = "network."  # of the timm network's weights in a checkpoint
 def write_bundle(
     folder: Path,
     members: dict[str, tuple[Configuration, float]],
-    thresholds: np.ndarray | None,
+    decision: Decision,
     score: dict[str, Any],
     competition: Competition,
 ) -> None:
@@ -25,7 +26,6 @@ def write_bundle(
 
     Args:
         members: by name, configurations with their weights, which sum to 1; a configuration's networks share its own.
-        thresholds: (labels,); None: the F1 to be expected decides.
     """
     networks = [
         (result, run, weight / len(configuration.results))
@@ -33,7 +33,6 @@ def write_bundle(
         for result, run in zip(configuration.results, configuration.folders, strict=True)
     ]
     (first, _), *_ = members.values()
-    by_label = None if thresholds is None else dict(zip(competition.labels, thresholds.tolist(), strict=True))
     with whole_folder(folder) as work:
         for result, run, _ in networks:
             save_weights(run / "best.ckpt", work / weights_name(result))
@@ -50,7 +49,7 @@ def write_bundle(
                 "separator": competition.separator,
                 "multilabel": competition.multilabel,
                 "labels": competition.labels,
-                "thresholds": by_label,
+                "decision": {"by": decision.by, "values": decision.values.tolist()},
                 "fallback": most_frequent(first.true, competition),
                 "members": [member(result, weight) for result, _, weight in networks],
                 "score": score,

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from plant_pathology.expected_f1 import best_sets
-
 THRESHOLDS = np.linspace(0.05, 0.95, 91)
 
 
@@ -25,14 +23,14 @@ def row_f1(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     return 2 * (predicted & true).sum(axis=1) / np.maximum(sizes, 1)
 
 
-def decide(probabilities: np.ndarray, thresholds: np.ndarray | float | None, multilabel: bool = True) -> np.ndarray:
+def decide(probabilities: np.ndarray, thresholds: np.ndarray | float, multilabel: bool = True) -> np.ndarray:
     """Probabilities to labels: those at or above their threshold, and the likeliest alone where none is.
 
     An empty row scores 0 whatever is true, so that filling it never loses.
 
     Args:
         probabilities: (n, labels).
-        thresholds: one for all, or (labels,); None: no thresholds, but what F1 is to be expected.
+        thresholds: one for all, or (labels,).
         multilabel: False takes the likeliest alone in every row.
 
     Returns:
@@ -42,8 +40,6 @@ def decide(probabilities: np.ndarray, thresholds: np.ndarray | float | None, mul
     likeliest[np.arange(len(probabilities)), probabilities.argmax(axis=1)] = True
     if not multilabel:
         return likeliest
-    if thresholds is None:
-        return best_sets(probabilities)
     chosen = probabilities >= np.asarray(thresholds, np.float64)
     return np.where(chosen.any(axis=1, keepdims=True), chosen, likeliest)
 

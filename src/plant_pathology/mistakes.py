@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from plant_pathology.decision import TINY
+
 OTHERS = "other sets"
-TINY = 1e-7  # a float32 sigmoid may say 0 or 1
 
 
 def label_counts(labels: list[str], true: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:

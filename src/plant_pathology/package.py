@@ -20,7 +20,7 @@ from plant_pathology.sandbox import image_distributions
 from plant_pathology.stage import StageError, check_values, read_json, stage, whole_folder, write_json
 from plant_pathology.wheels import check_wheels, wheel_of_installed, wheel_of_modules, wheels_in
 
-KERNEL_MODULES = ("__init__", "expected_f1", "images", "metrics", "predict", "symmetries")
+KERNEL_MODULES = ("__init__", "decision", "expected_f1", "images", "metrics", "predict", "symmetries")
 # As wheels, whatever Kaggle's image has of them: networks are those of the timm that trained them.
 BROUGHT = ("timm",)
 STAGES_BEFORE = ("prepare", "push", "sweep", "select")

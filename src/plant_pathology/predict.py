@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from plant_pathology.decision import Decision
 from plant_pathology.images import ImageError, decode_sides
-from plant_pathology.metrics import decide
 from plant_pathology.symmetries import views
 
 BATCH = 32
@@ -30,7 +30,7 @@ AHEAD = 1 if torch.cuda.is_available() else 0
 
 
 class Bundle:
-    """What select wrote: networks, preprocessing and thresholds.
+    """What select wrote: networks, preprocessing, and what decides on labels.
 
     Args:
         folder: holds bundle.json and a .safetensors file a network.
@@ -42,8 +42,7 @@ class Bundle:
     def __init__(self, folder: Path):
         self.spec = json.loads((folder / "bundle.json").read_text())
         self.labels: list[str] = self.spec["labels"]
-        thresholds = self.spec["thresholds"]
-        self.thresholds = None if thresholds is None else np.array([thresholds[label] for label in self.labels])
+        self.decision = Decision(self.spec["decision"]["by"], np.array(self.spec["decision"]["values"]))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.networks = [self._load(folder, member) for member in self.spec["members"]]
         self.sides = sorted({member["image_size"] for member in self.spec["members"]})
@@ -69,7 +68,7 @@ class Bundle:
 
     def label_sets(self, probabilities: np.ndarray) -> list[str]:
         """Each row as the submission spells it; a row of zeros gets the training set's most frequent set."""
-        chosen = decide(probabilities, self.thresholds, self.spec["multilabel"])
+        chosen = self.decision.labels(probabilities)
         names = np.array(self.labels)
         return [
             self.spec["separator"].join(names[row]) if predicted else self.spec["fallback"]

@@ -19,7 +19,6 @@ from plant_pathology import axes, figures, mistakes, provenance
 from plant_pathology.competition import Competition
 from plant_pathology.datastore import Version, open_version
 from plant_pathology.gallery import thumbnails
-from plant_pathology.metrics import decide
 from plant_pathology.package import STAGES_BEFORE
 from plant_pathology.pushable import hashes_of
 from plant_pathology.runs import RUN
@@ -39,7 +38,7 @@ class Selection:
     """What select wrote into reports/.
 
     Args:
-        thresholds: by label: common, tuned, and used, which is empty where the F1 to be expected decides.
+        thresholds: by label: common, tuned, and used, which is empty where no threshold decides.
         true, probabilities, predicted: (n, labels), a row a line of `predictions`, out of fold.
     """
 
@@ -120,15 +119,14 @@ def read_selection(reports: Path, competition: Competition) -> Selection:
     tables = {name: read_table(reports / f"{name}.csv") for name in ("leaderboard", "ensemble", "predictions")}
     predictions = tables["predictions"]
     thresholds = read_table(reports / "thresholds.csv").set_index("label")
-    columns = [f"{prefix}{label}" for prefix in ("is_", "p_") for label in competition.labels]
+    columns = [f"{prefix}{label}" for prefix in ("is_", "p_", "has_") for label in competition.labels]
     if absent := sorted({*columns} - {*predictions} | {*competition.labels} - {*thresholds.index}):
         raise StageError(f"{reports}: predictions.csv and thresholds.csv lack {', '.join(absent)}: {SELECT}")
     thresholds = thresholds.loc[competition.labels]
-    true, probabilities = np.split(predictions[columns].to_numpy(float), 2, axis=1)
-    used = None if metrics["decision"]["share"] is None else thresholds["used"].to_numpy()
-    predicted = decide(probabilities, used, competition.multilabel)
+    true, probabilities, predicted = np.split(predictions[columns].to_numpy(float), 3, axis=1)
     board, ensemble = tables["leaderboard"], tables["ensemble"]
-    return Selection(metrics, board, ensemble, thresholds, predictions, true.astype(bool), probabilities, predicted)
+    sets = (true.astype(bool), probabilities, predicted.astype(bool))
+    return Selection(metrics, board, ensemble, thresholds, predictions, *sets)
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -15,13 +15,12 @@ from plant_pathology.bootstrap import interval
 from plant_pathology.bundle import write_bundle
 from plant_pathology.competition import Competition
 from plant_pathology.configurations import Configuration, comparable, leaderboard, read_configurations
-from plant_pathology.crossfit import best_choice, both_thresholds, crossfit
+from plant_pathology.crossfit import OFFERED, best_choice, crossfit, decisions
+from plant_pathology.decision import EXPECTED_F1, THRESHOLDS, Decision
 from plant_pathology.ensemble import Budget, blend
-from plant_pathology.metrics import decide
 from plant_pathology.mistakes import label_counts
 from plant_pathology.stage import StageError, check_values, stage, whole_file, write_json
 from plant_pathology.sweep import sweep_results
-from plant_pathology.thresholds import shrunk
 
 RESOURCES = ("networks", "megabytes", "seconds")
 RANGES = {
@@ -53,20 +52,20 @@ def main(cfg: DictConfig) -> None:
         counts = np.eye(len(candidates), dtype=int)[0]
     choice = together if accepted else single
     probabilities = blend(stack, counts)
-    common, own = both_thresholds(probabilities, best.true, competition.multilabel)
-    used = shrunk(common, own, choice.share)
+    tried = decisions(probabilities, best.true, competition.multilabel)
+    decision, share = tried[choice.place], OFFERED[choice.place][1]
+    predicted = decision.labels(probabilities)
 
     score = {"metric": "sample_f1", "validation": float(choice.f1.mean()), **bounds(choice.f1)}
     weights = counts / counts.sum()
     members = {each.name: (each, weight) for each, weight in zip(candidates, weights, strict=True) if weight}
-    write_bundle(Path(cfg.paths.models) / "best", members, used, score, competition)
+    write_bundle(Path(cfg.paths.models) / "best", members, decision, score, competition)
     write_table(reports / "leaderboard.csv", board)
-    predicted = decide(probabilities, used, competition.multilabel)
     labels = label_counts(competition.labels, best.true, predicted).round(4)
     write_table(reports / "labels.csv", labels[["label", "precision", "recall", "f1", "images"]])
     write_table(reports / "ensemble.csv", ensemble_table(members))
-    write_table(reports / "thresholds.csv", thresholds_table(common, own, used, competition))
-    write_table(reports / "predictions.csv", predictions_table(best, probabilities, competition))
+    write_table(reports / "thresholds.csv", thresholds_table(tried, decision, competition))
+    write_table(reports / "predictions.csv", predictions_table(best, probabilities, predicted, competition))
     gains = {
         "ensemble": difference(together.f1, single.f1),
         "decision": difference(choice.f1, choice.common),
@@ -87,7 +86,7 @@ def main(cfg: DictConfig) -> None:
                 "configurations": len(members),
                 **gains["ensemble"],
             },
-            "decision": {"share": choice.share, **gains["decision"]},
+            "decision": {"by": decision.by, "share": share, **gains["decision"]},
             "kernel": dict(zip(RESOURCES, np.round(budget.costs[counts > 0].sum(axis=0), 4).tolist(), strict=True)),
             "configurations": len(configurations),
             "runs": len(results),
@@ -105,11 +104,8 @@ def main(cfg: DictConfig) -> None:
         print("no ensemble: there is one configuration")
     else:
         print("no ensemble: no other configuration fits the kernel beside the best, or predicted the same images")
-    if choice.share is None:
-        way = f"by the F1 to be expected, not by a common threshold of {common:.2f}"
-    else:
-        way = f"by thresholds of their own, {choice.share:.0%} of the way from the common {common:.2f}"
-    print(f"labels {way}: {worth(gains['decision'])}")
+    if competition.multilabel:
+        print(f"labels {told(decision, share)}, against a common threshold: {worth(gains['decision'])}")
     print(f"the bundle: sample-F1 {score['validation']:.4f} on rows that it was not selected on")
 
 
@@ -162,16 +158,32 @@ def ensemble_table(members: dict[str, tuple[Configuration, float]]) -> pd.DataFr
     return table.sort_values("weight", ascending=False, kind="stable")
 
 
-def thresholds_table(common: float, own: np.ndarray, used: np.ndarray, competition: Competition) -> pd.DataFrame:
-    table = pd.DataFrame({"label": competition.labels, "common": common, "tuned": own, "used": used})
-    return table.round(4)
+def told(decision: Decision, share: float) -> str:
+    """As a person reads it."""
+    if decision.by == EXPECTED_F1:
+        return f"by the F1 to be expected, probabilities {f'{share:.0%} calibrated' if share else 'as they are'}"
+    return f"by thresholds, {share:.0%} of the way from the common to their own"
 
 
-def predictions_table(best: Configuration, probabilities: np.ndarray, competition: Competition) -> pd.DataFrame:
-    """What the bundle's networks say of images that they have not seen: image, fold, is_<label>…, p_<label>…"""
-    true = pd.DataFrame(best.true.astype(int), columns=[f"is_{label}" for label in competition.labels])
-    predicted = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in competition.labels])
-    return pd.concat([pd.Series(best.images, name="image"), pd.Series(best.fold, name="fold"), true, predicted], axis=1)
+def thresholds_table(tried: list[Decision], used: Decision, competition: Competition) -> pd.DataFrame:
+    """A row a label; empty where no threshold decides."""
+    of = {"common": tried[0], "tuned": tried[OFFERED.index((THRESHOLDS, 1.0))], "used": used}
+    thresholds = {name: each.values.round(4) if each.by == THRESHOLDS else None for name, each in of.items()}
+    return pd.DataFrame({"label": competition.labels, **thresholds})
+
+
+def predictions_table(
+    best: Configuration, probabilities: np.ndarray, predicted: np.ndarray, competition: Competition
+) -> pd.DataFrame:
+    """What the bundle says of images that its networks have not seen: image, fold, and for each label is_<label>, what
+    is true, p_<label>, how likely it is, and has_<label>, what is decided.
+    """
+    blocks = {"is": best.true.astype(int), "p": probabilities, "has": predicted.astype(int)}
+    tables = [
+        pd.DataFrame(values, columns=[f"{prefix}_{label}" for label in competition.labels])
+        for prefix, values in blocks.items()
+    ]
+    return pd.concat([pd.Series(best.images, name="image"), pd.Series(best.fold, name="fold"), *tables], axis=1)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

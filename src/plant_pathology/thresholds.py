@@ -59,8 +59,3 @@ def best_place(
     possible = values[:-1] > values[1:]  # equal probabilities cannot be told apart
     place = np.flatnonzero(possible)[gained[possible].round(9).argmax()]
     return float((values[place] + values[place + 1]) / 2)
-
-
-def shrunk(common: float, tuned: np.ndarray, share: float | None) -> np.ndarray | None:
-    """(labels,): of the way from the common threshold to each label's own, `share`; None where that is None."""
-    return None if share is None else common + share * (tuned - common)
