@@ -92,8 +92,9 @@ def test_probabilities_that_are_off_are_calibrated_first():
     assert slope == pytest.approx(3 / 1.5**2, rel=0.1)
 
 
-def test_calibration_ends_where_every_label_is_told_right():
+def test_calibration_stays_near_where_all_of_few_rows_are_told_right():
     true = np.eye(4, len(LABELS), dtype=bool)
+    assert 1 < fitted(np.where(true, 0.6, 0.4), true)[0] < 5
     assert np.isfinite(fitted(np.where(true, 1.0, 0.0), true)).all()
 
 
