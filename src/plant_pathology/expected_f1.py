@@ -36,6 +36,8 @@ def true_among(probabilities: np.ndarray) -> list[np.ndarray]:
     """For the first 0, 1, … labels, how likely 0, 1, … of them are true: (n, 1), (n, 2), …"""
     likely = [np.ones((len(probabilities), 1))]
     for p in probabilities.T[:, :, None]:
-        without, with_it = likely[-1] * (1 - p), likely[-1] * p
-        likely.append(np.pad(without, ((0, 0), (0, 1))) + np.pad(with_it, ((0, 0), (1, 0))))
+        more = np.zeros((len(p), len(likely) + 1))
+        more[:, :-1] = likely[-1] * (1 - p)
+        more[:, 1:] += likely[-1] * p
+        likely.append(more)
     return likely
