@@ -29,7 +29,7 @@ def fitted(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
         gradient = np.concatenate([[(error * odds).sum()], error.sum(axis=0)])
         return (entropy + apart @ apart / 2) / len(true), (gradient + apart) / len(true)
 
-    return minimize(loss, plain, jac=True, method="BFGS").x
+    return minimize(loss, plain, jac=True, method="L-BFGS-B").x
 
 
 def unchanged(labels: int) -> np.ndarray:
