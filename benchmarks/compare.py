@@ -15,7 +15,7 @@ from statistics import mean, stdev
 from rich.console import Console
 from rich.table import Table
 
-from plant_pathology.sweep import sweep_results
+from plant_pathology.sweeps.index import sweep_results
 
 RUNS = "runs-compared"
 

@@ -25,12 +25,12 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from plant_pathology.augment import Augment
-from plant_pathology.competition import Competition
-from plant_pathology.data import StoredData
+from plant_pathology.training.augmentation import Augment
+from plant_pathology.competition.spec import Competition
+from plant_pathology.training.data import StoredData
 from plant_pathology.datastore import open_version
-from plant_pathology.sample import draw
-from plant_pathology.stage import checkout
+from plant_pathology.competition.sample import draw
+from plant_pathology.core.app import checkout
 
 SIDE, BATCH, ROUNDS = 224, 32, 5
 IMAGES, ORIGINALS = 256, 16

@@ -15,8 +15,8 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from plant_pathology.duplicates import near_pairs
-from plant_pathology.images import decode
+from plant_pathology.data.duplicates import near_pairs
+from plant_pathology.inference.decode import decode
 
 SIDES = (64, 256)
 HASHES = {

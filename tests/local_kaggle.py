@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from plant_pathology.sandbox import run_kernel
+from plant_pathology.kernel.sandbox import run_kernel
 
 SECRET = "never-to-be-printed"
 

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pandas as pd
 
-from plant_pathology.index import write_index
-from plant_pathology.shards import encode, shard_name, write_shard
+from plant_pathology.data.index import write_index
+from plant_pathology.data.shards import encode, shard_name, write_shard
 
 LABELS = ["rust", "scab"]
 SIDE = 32

@@ -53,7 +53,7 @@ def test_what_predicts_reaches_nothing_that_belongs_to_training():
 
 
 def test_the_kernel_s_wheel_holds_all_that_predict_reaches():
-    from plant_pathology.package import KERNEL_MODULES
+    from plant_pathology.kernel.build import KERNEL_MODULES
 
     assert set(KERNEL_MODULES) == reach("predict") | {"__init__"}
 

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plant_pathology.arrange import place
+from plant_pathology.store.incremental import place
 from plant_pathology.datastore import described
-from plant_pathology.index import ARRAY, open_array, read_table
-from plant_pathology.objects import FolderObjects
-from plant_pathology.shards import Shards, encode, shard_name
-from plant_pathology.stage import StageError
-from plant_pathology.versions import DamagedError, Store
+from plant_pathology.data.index import ARRAY, open_array, read_table
+from plant_pathology.store.backend import FolderObjects
+from plant_pathology.data.shards import Shards, encode, shard_name
+from plant_pathology.core.app import StageError
+from plant_pathology.store.versions import DamagedError, Store
 from prepared import leaves, picture, prepare
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from plant_pathology.cache import Cache
+from plant_pathology.store.cache import Cache
 
 
 def content(letter):

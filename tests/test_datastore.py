@@ -15,11 +15,11 @@ import pytest
 
 from conftest import PROJECT, config, run_module
 from plant_pathology.datastore import open_store, open_version
-from plant_pathology.hashes import content_hash, sealed
-from plant_pathology.names import manifest_key, object_key
-from plant_pathology.provenance import commit
-from plant_pathology.stage import StageError
-from plant_pathology.versions import DamagedError
+from plant_pathology.core.hashes import content_hash, sealed
+from plant_pathology.store.keys import manifest_key, object_key
+from plant_pathology.core.provenance import commit
+from plant_pathology.core.app import StageError
+from plant_pathology.store.versions import DamagedError
 from stores import BUCKET, SECRET, BucketPlace, FolderPlace
 
 

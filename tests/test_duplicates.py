@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from plant_pathology.duplicates import groups, near_pairs, resolve
+from plant_pathology.data.duplicates import groups, near_pairs, resolve
 
 
 def test_near_pairs_are_those_that_a_comparison_of_all_bits_finds():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plant_pathology.images import ImageError, decode, decode_sides, decode_sized
+from plant_pathology.inference.decode import ImageError, decode, decode_sides, decode_sized
 
 
 def picture(width=120, height=80):

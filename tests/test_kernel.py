@@ -15,14 +15,14 @@ from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from conftest import config, git, run_module
-from plant_pathology.competition import Competition
-from plant_pathology.form import check_submission
-from plant_pathology.hashes import folder_hash
-from plant_pathology.hidden import SIZES, made_test_set
-from plant_pathology.images import ImageError, decode
-from plant_pathology.limits import Limits
-from plant_pathology.predict import Bundle, submission_of
-from plant_pathology.sandbox import namespaces_work, run_kernel
+from plant_pathology.competition.spec import Competition
+from plant_pathology.kernel.submission_check import check_submission
+from plant_pathology.core.hashes import folder_hash
+from plant_pathology.kernel.test_sets import SIZES, made_test_set
+from plant_pathology.inference.decode import ImageError, decode
+from plant_pathology.kernel.limits import Limits
+from plant_pathology.inference.predictor import Bundle, submission_of
+from plant_pathology.kernel.sandbox import namespaces_work, run_kernel
 
 COMPETITION = Competition.from_config(config())
 

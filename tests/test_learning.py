@@ -6,9 +6,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from conftest import config
-from plant_pathology.metrics import best_threshold, decide, sample_f1
-from plant_pathology.model import Classifier
-from plant_pathology.symmetries import views
+from plant_pathology.competition.metrics import best_threshold, decide, sample_f1
+from plant_pathology.training.classifier import Classifier
+from plant_pathology.inference.tta import views
 
 
 def classifier(multilabel=True, **changed):

@@ -14,11 +14,11 @@ import yaml
 
 from conftest import PROJECT, run_module
 from local_kaggle import environment, in_sandbox, local_kaggle
-from plant_pathology.kernel_source import NOTEBOOK, as_script
-from plant_pathology.package import KERNEL_MODULES
-from plant_pathology.pushable import Pushable
-from plant_pathology.stage import StageError
-from plant_pathology.wheels import PYTHONS, check_wheels, imported_distributions, wheels_in, write_wheel
+from plant_pathology.kernel.source import NOTEBOOK, as_script
+from plant_pathology.kernel.build import KERNEL_MODULES
+from plant_pathology.kernel.rules import Pushable
+from plant_pathology.core.app import StageError
+from plant_pathology.kernel.wheels import PYTHONS, check_wheels, imported_distributions, wheels_in, write_wheel
 
 MODULES = [PROJECT / f"src/plant_pathology/{module}.py" for module in KERNEL_MODULES]
 

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from conftest import config, on_a_small_disk, run_module
-from plant_pathology.competition import Competition
-from plant_pathology.decoded import open_decoded
-from plant_pathology.index import read_table
-from plant_pathology.prepare import folds
-from plant_pathology.shards import Shards, shard_name
-from plant_pathology.stage import StageError
+from plant_pathology.competition.spec import Competition
+from plant_pathology.data.decode_cache import open_decoded
+from plant_pathology.data.index import read_table
+from plant_pathology.data.pipeline import folds
+from plant_pathology.data.shards import Shards, shard_name
+from plant_pathology.core.app import StageError
 
 COMMAND = [sys.executable, "-m", "plant_pathology.prepare", "competition=sample", "prepare.image_size=32"]
 

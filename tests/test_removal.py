@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from conftest import run_module
-from plant_pathology import leases
-from plant_pathology.leases import BusyError, claim
-from plant_pathology.names import manifest_key
-from plant_pathology.removal import Freed, gc, rm
-from plant_pathology.stage import StageError
+from plant_pathology.store import claims as leases
+from plant_pathology.store.claims import BusyError, claim
+from plant_pathology.store.keys import manifest_key
+from plant_pathology.store.garbage import Freed, gc, rm
+from plant_pathology.core.app import StageError
 from prepared import leaves, prepare
 from stores import FolderPlace
 

@@ -15,7 +15,7 @@ import torch
 
 from conftest import run_module
 from interruptions import interrupt, same_digits, start, wait_for_epochs, wait_for_training
-from plant_pathology.status import status_of
+from plant_pathology.runs.status import status_of
 
 SMALL = ["competition=sample", "machine=cpu", "model=test_resnet", "prepare.image_size=32"]
 SHORT = ["trainer.max_epochs=3", "data.batch_size=16", "threads=1"]
@@ -30,9 +30,9 @@ def finished(root):
 
 DIES = """
 import os
-from plant_pathology import train
+from plant_pathology.training import run as train
 train.write_json = lambda path, content: os.kill(os.getpid(), 9) if path.name == "result.json" else write(path, content)
-from plant_pathology.stage import write_json as write
+from plant_pathology.core.app import write_json as write
 train.main()
 """
 

@@ -6,9 +6,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import config, run_module
-from plant_pathology.competition import Competition
-from plant_pathology.sample import LABEL_SETS, draw
-from plant_pathology.stage import StageError
+from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.sample import LABEL_SETS, draw
+from plant_pathology.core.app import StageError
 
 COMPETITION = Competition.from_config(config())
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plant_pathology.shards import OPEN, SUFFIXES, Shards, encode, shard_name, write_shard
+from plant_pathology.data.shards import OPEN, SUFFIXES, Shards, encode, shard_name, write_shard
 
 
 def images(count, side=16):

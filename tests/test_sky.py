@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 from conftest import PROJECT, config, git, run_module
-from plant_pathology.cost import Machine, machine_of
-from plant_pathology.mirror import Mirror
-from plant_pathology.objects import FolderObjects
-from plant_pathology.runs import Run, run_of
-from plant_pathology.spot import shown
-from plant_pathology.spot_engine import Job
-from plant_pathology.spot_sweep import SpotSweep
-from plant_pathology.spot_task import (
+from plant_pathology.runs.cost import Machine, machine_of
+from plant_pathology.runs.sync import Mirror
+from plant_pathology.store.backend import FolderObjects
+from plant_pathology.runs.run import Run, run_of
+from plant_pathology.sweeps.sky.launch import shown
+from plant_pathology.sweeps.sky.client import Job
+from plant_pathology.sweeps.sky.follow import SpotSweep
+from plant_pathology.sweeps.sky.task import (
     RUN,
     SETUP,
     VENV,
@@ -29,10 +29,10 @@ from plant_pathology.spot_task import (
     overrides_of,
     task_of,
 )
-from plant_pathology.spot_wanted import Wanted
-from plant_pathology.stage import StageError
-from plant_pathology.sweep import sweep_names
-from plant_pathology.versions import Store
+from plant_pathology.sweeps.sky.options import Wanted
+from plant_pathology.core.app import StageError
+from plant_pathology.sweeps.index import sweep_names
+from plant_pathology.store.versions import Store
 from prepared import leaves, prepare
 
 T4 = Machine("g4dn.xlarge in us-east-1", True, 0.2, 0.526)
@@ -383,7 +383,7 @@ g4dn.xlarge,T4,1.0,4.0,16.0,,0.526,0.1901,us-east-2,us-east-2c,x86_64
 """
 PRICED = """\
 from types import SimpleNamespace
-from plant_pathology.spot_engine import SkyEngine
+from plant_pathology.sweeps.sky.client import SkyEngine
 made = "1x[spot](gpus=T4:1, cpus=4, mem=16, g4dn.xlarge, disk=256)"
 where = dict(cloud="AWS", region="us-east-2", zone="us-east-2c", accelerators={"T4": 1})
 print(SkyEngine()._machine(SimpleNamespace(cluster_resources_full=made, **where)))

@@ -16,11 +16,11 @@ from filelock import FileLock
 
 from conftest import config, run_module
 from local_kaggle import SECRET, LocalKaggle, environment, in_sandbox, local_kaggle
-from plant_pathology.competition import Competition
-from plant_pathology.hashes import folder_hash
-from plant_pathology.pushable import Pushable
-from plant_pathology.sample import draw
-from plant_pathology.stage import StageError
+from plant_pathology.competition.spec import Competition
+from plant_pathology.core.hashes import folder_hash
+from plant_pathology.kernel.rules import Pushable
+from plant_pathology.competition.sample import draw
+from plant_pathology.core.app import StageError
 
 NAME = "plant-pathology-2021-fgvc8"
 DATASET, KERNEL = "tester/leaf-bundle", "tester/leaf-submission"
@@ -438,9 +438,9 @@ def test_the_client_by_hand_pushes_the_same(kaggle, root):
 
 def test_the_packaged_kernel_scores_on_a_hidden_test_set(project, tmp_path):
     """From the bundle to a score: the notebook that was pushed really runs, with the dataset that was uploaded."""
-    from plant_pathology.hidden import given_test_set
-    from plant_pathology.predict import submission_of
-    from plant_pathology.rehearse import score_of
+    from plant_pathology.kernel.test_sets import given_test_set
+    from plant_pathology.inference.predictor import submission_of
+    from plant_pathology.kernel.rehearsal import score_of
 
     competition = Competition.from_config(config())
     for name in ("kernels", "reports"):

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from conftest import config, run_module
-from plant_pathology.runs import enter_sweep
-from plant_pathology.sweep import SweepIndex, folders, sweep_results
+from plant_pathology.runs.run import enter_sweep
+from plant_pathology.sweeps.index import SweepIndex, folders, sweep_results
 
 SMALL = ["competition=sample", "machine=cpu", "prepare.image_size=32", "data.batch_size=8", "threads=1"]
 

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from conftest import TINY, on_a_small_disk
-from plant_pathology.metrics import sample_f1
+from plant_pathology.competition.metrics import sample_f1
 from small_runs import runs, train
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 from faults import Faults, FaultyProxy
-from plant_pathology import leases
-from plant_pathology.hashes import unsealed
-from plant_pathology.leases import BusyError
-from plant_pathology.removal import gc, rm
-from plant_pathology.stage import StageError
+from plant_pathology.store import claims as leases
+from plant_pathology.core.hashes import unsealed
+from plant_pathology.store.claims import BusyError
+from plant_pathology.store.garbage import gc, rm
+from plant_pathology.core.app import StageError
 from prepared import leaves, prepare
 from stores import BucketPlace
 

@@ -30,7 +30,7 @@ class LocalLauncher(BasicLauncher):
         if self.config.hydra.job.name != "train":
             return super().launch(job_overrides, initial_job_idx)
         # Imported here: Hydra imports every launcher at every start.
-        from plant_pathology import workers
+        from plant_pathology.sweeps import local as workers
 
         load = self.hydra_context.config_loader.load_sweep_config
         configs = (load(self.config, list(overrides)) for overrides in job_overrides)

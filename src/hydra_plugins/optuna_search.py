@@ -90,7 +90,7 @@ class OptunaSearch(Sweeper):
         # Imported here: Hydra imports its plugins on every command.
         import optuna
 
-        from plant_pathology.runs import run_of
+        from plant_pathology.runs.run import run_of
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         Path(self.config.paths.runs).mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from plant_pathology.spot_wanted import Wanted
+from plant_pathology.sweeps.sky.options import Wanted
 
 
 @dataclass
@@ -31,8 +31,8 @@ class SkyLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         # Imported here: Hydra imports every launcher at every start.
-        from plant_pathology.spot import sweep
-        from plant_pathology.stage import StageError
+        from plant_pathology.sweeps.sky.launch import sweep
+        from plant_pathology.core.app import StageError
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)

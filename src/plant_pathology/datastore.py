@@ -10,13 +10,13 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from plant_pathology import removal
-from plant_pathology.bucket import BucketObjects
-from plant_pathology.cache import Cache
-from plant_pathology.objects import FolderObjects
-from plant_pathology.provenance import commit
-from plant_pathology.stage import StageError, checkout, read_json, run_verb, write_json
-from plant_pathology.versions import Store, Version
+from plant_pathology.store import garbage as removal
+from plant_pathology.store.s3 import BucketObjects
+from plant_pathology.store.cache import Cache
+from plant_pathology.store.backend import FolderObjects
+from plant_pathology.core.provenance import commit
+from plant_pathology.core.app import StageError, checkout, read_json, run_verb, write_json
+from plant_pathology.store.versions import Store, Version
 
 
 def open_store(cfg: DictConfig) -> Store:
@@ -98,7 +98,7 @@ def show(cfg: DictConfig) -> None:
 def described(version: Version) -> list[list[str]]:
     """Where a version comes from: the one before, the code, the competition and how it was prepared."""
     # Imported here, for the same reason as in `Store.push`.
-    from plant_pathology.arrange import MANIFEST, SETTINGS
+    from plant_pathology.store.incremental import MANIFEST, SETTINGS
 
     lineage = version.lineage
     lines = [["identity", version.identity]]

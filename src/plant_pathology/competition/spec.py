@@ -1,0 +1,131 @@
+"""What changes from one competition to the next, and its raw layout read into one table."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from plant_pathology.core.app import StageError
+
+
+@dataclass(frozen=True)
+class Competition:
+    """One file of conf/competition/, as it stands."""
+
+    name: str
+    title: str
+    synthetic: bool
+    train_csv: str
+    train_images: str
+    test_images: str
+    sample_submission: str
+    image_column: str
+    label_column: str
+    separator: str
+    multilabel: bool
+    labels: list[str]
+
+    @classmethod
+    def from_config(cls, cfg: DictConfig) -> "Competition":
+        """Raises: StageError on a key that is missing or unknown, or a vocabulary that is empty or repeats itself."""
+        values = OmegaConf.to_container(cfg.competition, resolve=True)
+        where = f"conf/competition/{values.get('name')}.yaml"
+        fields = set(cls.__dataclass_fields__)
+        if missing := sorted(fields - set(values)):
+            raise StageError(f"{where}: add the missing {', '.join(missing)} under competition:")
+        if unknown := sorted(set(values) - fields):
+            raise StageError(f"{where}: unknown {', '.join(unknown)}; the keys are {', '.join(sorted(fields))}")
+        labels = values["labels"]
+        if not labels or len(set(labels)) != len(labels):
+            raise StageError(f"{where}: competition.labels must name each label once, not {labels}")
+        return cls(**values)
+
+    def read_train(self, raw: Path) -> pd.DataFrame:
+        """Read the training table of the raw folder.
+
+        Returns:
+            One row a line, in the file's order: `image` (file name), `labels` (list of names) and `problems` (what is
+            wrong with the line or its file, in words; an empty list where nothing is).
+
+        Raises:
+            StageError: there is no such table, or it lists nothing.
+        """
+        path = raw / self.train_csv
+        table = self._read(path, raw)
+        if table.empty:
+            raise StageError(f"{path} lists no images: download the competition again (make download)")
+        names, labels = table[self.image_column], pd.Series(self.label_lists(table[self.label_column]))
+        present = self.train_files(raw)
+        again = self._listed_again(names, labels)
+        problems = [
+            [f"unknown label {label!r}" for label in row if label not in self.labels]
+            + ([again[line]] if line in again else [])
+            + (["not a plain file name"] if Path(name).name != name else [])
+            + ([f"not in {self.train_images}/"] if name not in present else [])
+            for line, (name, row) in enumerate(zip(names, labels, strict=True))
+        ]
+        return pd.DataFrame({"image": names, "labels": labels, "problems": problems})
+
+    def train_files(self, raw: Path) -> set[str]:
+        """Names of the files in the folder of training images, listed or not.
+
+        Raises:
+            StageError: there is no such folder.
+        """
+        try:
+            with os.scandir(raw / self.train_images) as entries:
+                return {entry.name for entry in entries if entry.is_file()}
+        except (FileNotFoundError, NotADirectoryError):
+            raise StageError(
+                f"{raw / self.train_images} is not a folder: download the competition again (make download),"
+                f" or set competition.train_images in conf/competition/{self.name}.yaml"
+            ) from None
+
+    def label_lists(self, cells: Iterable[str]) -> list[list[str]]:
+        """The label column's cells as lists of names."""
+        return [cell.split(self.separator) if self.multilabel else [cell] for cell in cells]
+
+    def one_hot(self, labels: Iterable[list[str]]) -> pd.DataFrame:
+        """Lists of names to a column is_<label> of 0 and 1 a label, in the vocabulary's order."""
+        return pd.DataFrame({f"is_{name}": [int(name in row) for row in labels] for name in self.labels})
+
+    def read_sample_submission(self, raw: Path) -> pd.DataFrame:
+        """The submission's form: the image and label columns, one row a test image.
+
+        Raises:
+            StageError: the file is absent or has other columns.
+        """
+        return self._read(raw / self.sample_submission, raw)
+
+    def _read(self, path: Path, raw: Path) -> pd.DataFrame:
+        if not raw.is_dir():
+            raise StageError(
+                f"{raw} does not exist: run `make repro` (sample), `make repro RAW=<folder>` or `make download`"
+            )
+        try:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except FileNotFoundError:
+            raise StageError(
+                f"{path} does not exist: {raw} must hold the competition as Kaggle ships it"
+                f" ({self.train_csv}, {self.train_images}/, {self.test_images}/, {self.sample_submission})"
+            ) from None
+        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise StageError(f"{path} is not a CSV table ({error}): download it again (make download)") from None
+        if absent := [c for c in (self.image_column, self.label_column) if c not in table]:
+            raise StageError(
+                f"{path} has no column {', '.join(absent)}, only {', '.join(table)}:"
+                f" set image_column and label_column in conf/competition/{self.name}.yaml"
+            )
+        return table
+
+    def _listed_again(self, names: pd.Series, labels: pd.Series) -> dict[int, str]:
+        """What is wrong with lines that share a name: of those that agree all but the first, else all."""
+        problems = {}
+        for _, rows in labels[names.duplicated(keep=False)].groupby(names):
+            agree = len({frozenset(row) for row in rows}) == 1
+            text = "listed before" if agree else "listed more than once, with different labels"
+            problems |= dict.fromkeys(rows.index[1:] if agree else rows.index, text)
+        return problems

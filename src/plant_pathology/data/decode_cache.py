@@ -1,0 +1,202 @@
+"""Decoded images, kept between runs: one SQLite file that remembers each image's encoded row and facts.
+
+Committed every half second, so a run that is killed at any moment loses no more than that. A decode is known while
+the file's name, size and mtime, the encoding and the code that decodes are what they were. Only prepare looks in
+here: what it writes for others knows nothing of mtimes.
+"""
+
+import errno
+import hashlib
+import inspect
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from functools import partial
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import imagehash
+import numpy as np
+import pandas as pd
+import PIL
+from PIL import Image
+from tqdm import tqdm
+
+from plant_pathology.inference import decode as images
+from plant_pathology.data import shards
+from plant_pathology.inference.decode import ImageError, decode_sized
+from plant_pathology.data.shards import encode
+from plant_pathology.core.app import StageError
+
+COMMIT_S = 0.5
+HASH_SIDE = 16  # bits along each side of a perceptual hash
+
+
+class Row(NamedTuple):
+    """What is kept of one image.
+
+    Attributes:
+        pixels: SHA-256 of the decoded square, hex.
+        phash: its perceptual hash, HASH_SIDE * HASH_SIDE bits.
+        width, height: of the original, upright, in pixels.
+        brightness: mean over pixels and channels, 0 to 255.
+        encoded: the square as the shards store it.
+    """
+
+    pixels: str
+    phash: bytes
+    width: int
+    height: int
+    brightness: float
+    encoded: bytes
+
+
+FACTS = Row._fields[:-1]
+INSERT = f"INSERT INTO decoded (key, {', '.join(Row._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+
+def decode_row(path: Path, side: int, encoding: str, quality: int) -> Row | ImageError:
+    """Decode one file; its error is returned, for the caller to collect."""
+    try:
+        pixels, (width, height) = decode_sized(path, side)
+    except ImageError as error:
+        return error
+    digest = hashlib.sha256(pixels).hexdigest()
+    small = cv2.resize(pixels, (4 * HASH_SIDE, 4 * HASH_SIDE), interpolation=cv2.INTER_AREA)  # as phash would, faster
+    phash = np.packbits(imagehash.phash(Image.fromarray(small), hash_size=HASH_SIDE).hash).tobytes()
+    return Row(digest, phash, width, height, round(float(small.mean()), 1), encode(pixels, encoding, quality))
+
+
+class Decoded:
+    """The open file; made by `open_decoded`."""
+
+    def __init__(self, database: sqlite3.Connection, side: int, encoding: str, quality: int):
+        self._database = database
+        self._decode = partial(decode_row, side=side, encoding=encoding, quality=quality)
+        code = [inspect.getsource(part) for part in (images, shards, decode_row)]
+        libraries = [PIL.__version__, cv2.__version__, imagehash.__version__]
+        settings = (side, encoding, quality, HASH_SIDE, *code, *libraries)
+        self._settings = hashlib.sha256(repr(settings).encode()).hexdigest()
+        self._keys: dict[str, str] = {}
+
+    def add(self, paths: list[Path], workers: int | None) -> tuple[int, dict[str, str]]:
+        """Decode in parallel what is not known yet.
+
+        Args:
+            paths: image files of different names.
+            workers: processes; None: one a core.
+
+        Returns:
+            How many were decoded now, and {file name: what is wrong with it}.
+
+        Raises:
+            StageError: the system ended a worker.
+        """
+        self._keys = {path.name: self._key(path) for path in paths}
+        known = {key for (key,) in self._database.execute("SELECT key FROM decoded")}
+        todo = [path for path in paths if self._keys[path.name] not in known]
+        bad = {}
+        bar = tqdm(total=len(paths), initial=len(paths) - len(todo), desc="decode", unit="img", disable=None)
+        committed = time.monotonic()
+        try:
+            for path, row in zip(todo, in_parallel(self._decode, todo, workers), strict=True):
+                bar.update()
+                if isinstance(row, ImageError):
+                    bad[path.name] = row.reason
+                    continue
+                self._database.execute(INSERT, [self._keys[path.name], *row])
+                if time.monotonic() - committed > COMMIT_S:
+                    self._database.commit()
+                    committed = time.monotonic()
+        finally:
+            bar.close()
+            self._database.commit()
+        return len(todo), bad
+
+    def facts(self, names: Iterable[str]) -> pd.DataFrame:
+        """A row a name, in order: all of `Row` but `encoded`."""
+        table = pd.read_sql(f"SELECT key, {', '.join(FACTS)} FROM decoded", self._database, index_col="key")
+        return table.loc[[self._keys[name] for name in names]].reset_index(drop=True)
+
+    def encoded(self, names: Iterable[str]) -> Iterator[bytes]:
+        """The rows that the shards store, in order, one at a time."""
+        for name in names:
+            yield self._database.execute("SELECT encoded FROM decoded WHERE key = ?", [self._keys[name]]).fetchone()[0]
+
+    def prune(self) -> None:
+        """Forget what the last `add` did not name: files that changed or went, other encodings, older code."""
+        known = {key for (key,) in self._database.execute("SELECT key FROM decoded")}
+        stale = [(key,) for key in known - set(self._keys.values())]
+        self._database.executemany("DELETE FROM decoded WHERE key = ?", stale)
+        self._database.commit()
+
+    def _key(self, path: Path) -> str:
+        status = path.stat()
+        identity = (path.name, status.st_size, status.st_mtime_ns, self._settings)
+        return hashlib.sha256(repr(identity).encode()).hexdigest()
+
+
+@contextmanager
+def open_decoded(path: Path, side: int, encoding: str, quality: int) -> Iterator[Decoded]:
+    """Open the file, or make it, for images of one encoding; one process at a time.
+
+    Raises:
+        StageError: another process has it, or it is damaged or not writable.
+        OSError: the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with closing(sqlite3.connect(path, timeout=1)) as database:
+            database.execute("PRAGMA auto_vacuum = FULL")
+            database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            database.execute("BEGIN EXCLUSIVE")
+            # What is long comes last: SQLite reads a row from its start.
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS decoded (key TEXT PRIMARY KEY, pixels TEXT, phash BLOB,"
+                " width INTEGER, height INTEGER, brightness REAL, encoded BLOB)"
+            )
+            database.commit()
+            yield Decoded(database, side, encoding, quality)
+    except (sqlite3.Error, pd.errors.DatabaseError) as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if code == sqlite3.SQLITE_BUSY:
+            raise StageError(f"{path} is in use: wait for the other prepare to end") from error
+        raise StageError(
+            f"{path}: {error}; make its folder writable, or delete the file: what it holds is only decoded again"
+        ) from error
+
+
+def in_parallel(job, paths: list[Path], workers: int | None) -> Iterator:
+    """`job` of each path, in order, by as many processes.
+
+    Raises:
+        StageError: the system ended a process.
+    """
+    if not paths:
+        return
+    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
+    try:
+        yield from pool.map(job, paths, chunksize=8)
+    except BrokenProcessPool:
+        raise StageError("a decoding process was ended from outside, maybe for memory: lower prepare.workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Workers of a killed parent would wait for work for ever."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

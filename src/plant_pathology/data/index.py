@@ -1,0 +1,68 @@
+"""The index of a prepared folder: a row an image, as a table for people and as an array for machines.
+
+index.csv is the table. index.npy holds the same rows at a fixed width, memory-mapped: ten million of them open at
+once, and only what is looked at is read.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plant_pathology.core.app import whole_file
+
+TABLE, ARRAY = "index.csv", "index.npy"
+PLACES = ["image", "labels", "fold", "group", "pixels", "shard", "row"]
+
+
+def write_index(folder: Path, table: pd.DataFrame, labels: list[str]) -> None:
+    """Write index.csv and index.npy.
+
+    Args:
+        table: image (file name), labels (as train.csv spells them), fold, group (the position of its first image),
+            pixels (SHA-256 of the decoded image, hex), shard (number), row (in the shard), and is_<label>, 0 or 1, for
+            each of `labels`.
+    """
+    targets = [f"is_{label}" for label in labels]
+    table = table[[*PLACES, *targets]]
+    with whole_file(folder / TABLE) as work:
+        table.to_csv(work, index=False)
+    names = np.char.encode(table["image"].to_numpy(str), "utf-8")
+    array = np.empty(len(table), dtype(names.dtype.str, len(labels)))
+    array["image"] = names
+    array["pixels"] = np.frombuffer(bytes.fromhex("".join(table["pixels"])), np.uint8).reshape(-1, 32)
+    for column in ("fold", "group", "shard", "row"):
+        array[column] = table[column]
+    array["targets"] = table[targets]
+    with whole_file(folder / ARRAY) as work, work.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def dtype(image: str, labels: int) -> np.dtype:
+    """A row of index.npy.
+
+    Args:
+        image: NumPy's name for the type of the names, such as S20.
+    """
+    return np.dtype(
+        [
+            ("image", image),
+            ("pixels", np.uint8, 32),
+            ("fold", np.int16),
+            ("group", np.int64),
+            ("shard", np.int32),
+            ("row", np.int32),
+            ("targets", np.uint8, labels),
+        ]
+    )
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """index.csv, as `write_index` took it."""
+    return pd.read_csv(path, dtype={"image": str, "labels": str, "pixels": str}, keep_default_na=False)
+
+
+def open_array(path: Path) -> np.ndarray:
+    """index.npy, memory-mapped: a structured row an image, with image (UTF-8), pixels (32 bytes), fold, group, shard,
+    row and targets (a uint8 a label)."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,0 +1,228 @@
+"""Stage: run the packaged kernel as Kaggle would, on the public test set and then on one that it has never seen, and
+compare what it submits with the repository's own predictions.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from plant_pathology.competition.spec import Competition
+from plant_pathology.kernel.submission_check import Check, check_submission
+from plant_pathology.kernel.test_sets import given_test_set, made_test_set
+from plant_pathology.kernel.limits import ENOUGH, Limits
+from plant_pathology.competition.metrics import sample_f1
+from plant_pathology.kernel.rules import hashes_of
+from plant_pathology.kernel.sandbox import Outcome, run_kernel
+from plant_pathology.core.app import StageError, check_values, read_json, stage, whole_file, write_json
+
+# Belongs to training; a kernel that imports it would fail or crawl on Kaggle.
+FORBIDDEN = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "dvc"}
+COMPARED = 256  # first rows that are predicted once more: whole batches, so that the digits are the same
+RANGES = {
+    "rehearse.images": (ENOUGH, 1_000_000),
+    "rehearse.hidden_images": (1, 10_000_000),
+    "rehearse.timeout_s": (1.0, 1e6),
+    "rehearse.margin": (1.0, 100.0),
+    "rehearse.speedup": (0.01, 1000.0),
+    "rehearse.cores": (1, 1024),
+    "rehearse.memory_gb": (0.1, 10_000.0),
+    "rehearse.disk_gb": (0.001, 10_000.0),
+}
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A competition folder with test images.
+
+    Args:
+        unreadable: the name of an image that was damaged on purpose.
+    """
+
+    name: str
+    raw: Path
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of the kernel."""
+
+    images: int
+    outcome: Outcome
+    checks: dict[str, Check]
+
+    def told(self) -> dict[str, Any]:
+        """For rehearsal.json."""
+        return {
+            "images": self.images,
+            "seconds": round(self.outcome.seconds, 2),
+            "peak_memory_mb": self.outcome.peak_memory // 2**20,
+            "disk_mb": round(self.outcome.disk_used / 2**20, 2),
+        }
+
+
+@stage
+def main(cfg: DictConfig) -> None:
+    check_values(cfg, ranges=RANGES)
+    competition, limits = Competition.from_config(cfg), Limits.from_config(cfg)
+    kernels, reports = Path(cfg.paths.kernels), Path(cfg.paths.reports)
+    if cfg.rehearse.solution and not Path(cfg.rehearse.solution).is_file():
+        raise StageError(f"rehearse.solution={cfg.rehearse.solution}: there is no such file")
+    (reports / "rehearsal.json").unlink(missing_ok=True)
+    trials, score = {}, None
+    with tempfile.TemporaryDirectory() as scratch:
+        for test_set in test_sets(cfg, competition, Path(scratch)):
+            working = Path(scratch) / f"{test_set.name}-working"
+            working.mkdir()
+            trial = rehearse(test_set, kernels, Path(cfg.paths.models) / "best", working, competition, limits)
+            trials[test_set.name] = trial
+            if not all(check.passed for check in trial.checks.values()):
+                break
+            # That of Kaggle's public test set, or of the images that were given.
+            if test_set.unreadable is None:
+                with whole_file(reports / "submission.csv") as work:
+                    shutil.copyfile(working / "submission.csv", work)
+        else:
+            if cfg.rehearse.solution:
+                score = score_of(reports / "submission.csv", Path(cfg.rehearse.solution), competition)
+    checks = merged(trials)
+    passed = all(each.passed for each in checks.values())
+    last = list(trials.values())[-1]
+    write_json(
+        reports / "rehearsal.json",
+        {
+            "verdict": "passed" if passed else "failed",
+            "competition": competition.name,
+            "synthetic": competition.synthetic,
+            "isolation": last.outcome.isolation,
+            "sha256": hashes_of(kernels),
+            "test_sets": {name: trial.told() for name, trial in trials.items()},
+            "foretold": {
+                "images": limits.hidden_images,
+                "seconds": limits.foretold(last.outcome.seconds, last.images),
+                "limit": limits.timeout_s,
+            },
+            "score": score,
+            "checks": {name: "passed" if each.passed else each.detail for name, each in checks.items()},
+        },
+    )
+    for name, each in checks.items():
+        print(f"{'passed' if each.passed else 'FAILED'}  {name}: {each.detail}")
+    if not passed:
+        raise StageError(f"the rehearsal failed: see {reports}/rehearsal.json; Kaggle would fail the same way")
+
+
+def test_sets(cfg: DictConfig, competition: Competition, scratch: Path) -> Iterator[TestSet]:
+    """The public one, and in the place of Kaggle's hidden one the images that were given, or else made ones."""
+    raw = Path(cfg.paths.raw)
+    yield TestSet("public", raw)
+    if cfg.rehearse.test_images:
+        given_test_set(Path(cfg.rehearse.test_images), raw, scratch / "hidden", competition)
+        yield TestSet("given", scratch / "hidden")
+    else:
+        unreadable = made_test_set(raw, scratch / "hidden", cfg.rehearse.images, competition)
+        yield TestSet("hidden", scratch / "hidden", unreadable)
+
+
+def rehearse(
+    test_set: TestSet, kernels: Path, bundle: Path, working: Path, competition: Competition, limits: Limits
+) -> Trial:
+    """Run the kernel on a test set, and look for everything that is known to fail a submission."""
+    dataset = read_json(kernels / "dataset" / "dataset-metadata.json", "run `python -m plant_pathology.package`")["id"]
+    form = competition.read_sample_submission(test_set.raw)
+    images = len(form)
+    print(f"the {test_set.name} test set, {images} images", flush=True)
+    inputs = {competition.name: test_set.raw, dataset.split("/")[1]: kernels / "dataset"}
+    outcome = run_kernel(kernels / "submission", inputs, working, limits.patience(images), limits)
+    print(outcome.log, end="")
+    submitted = working / "submission.csv"
+    brought = sorted(FORBIDDEN & set(outcome.modules))
+    checks = {
+        "runs": Check(
+            outcome.error is None,
+            f"Notebook Threw Exception: {last_line(outcome.error)}" if outcome.error else f"{outcome.seconds:.1f} s",
+        ),
+        "time": limits.check_time(outcome.seconds, images, outcome.error == "timeout"),
+        "compute": limits.check_compute(outcome.peak_memory, outcome.disk_used, outcome.error),
+        "offline": Check(not outcome.network, f"network off by {outcome.isolation}"),
+        "imports": Check(
+            not brought, f"imports {', '.join(brought)}" if brought else "nothing that belongs to training"
+        ),
+        "submission": check_submission(submitted, form, competition),
+    }
+    if checks["submission"].passed:
+        checks["equal"] = check_equal(submitted, bundle, test_set.raw, form, competition)
+    if checks["submission"].passed and test_set.unreadable:
+        checks["unreadable"] = check_unreadable(test_set.unreadable, outcome.log, submitted, bundle, competition)
+    return Trial(images, outcome, checks)
+
+
+def last_line(error: str) -> str:
+    """A traceback's message; the whole of it stands in the kernel's log."""
+    return error.strip().rpartition("\n")[2]
+
+
+def merged(trials: dict[str, Trial]) -> dict[str, Check]:
+    """Each check over the test sets, with what those that failed it said, or else all."""
+    checks = {}
+    for name in dict.fromkeys(name for trial in trials.values() for name in trial.checks):
+        each = {test_set: trial.checks[name] for test_set, trial in trials.items() if name in trial.checks}
+        passed = all(check.passed for check in each.values())
+        said = [f"{test_set}: {check.detail}" for test_set, check in each.items() if check.passed == passed]
+        checks[name] = Check(passed, "; ".join(said))
+    return checks
+
+
+def check_equal(path: Path, bundle: Path, raw: Path, form: pd.DataFrame, competition: Competition) -> Check:
+    """Row by row what the repository itself predicts, in the first rows."""
+    # Imported here, so that a kernel that fails is told of without waiting for torch.
+    from plant_pathology.inference.predictor import submission_of
+
+    theirs = pd.read_csv(path, dtype=str, keep_default_na=False).head(COMPARED)
+    with tempfile.TemporaryDirectory() as scratch:
+        first = Path(scratch) / competition.sample_submission
+        form.head(COMPARED).to_csv(first, index=False)
+        expected, _ = submission_of(bundle, raw / competition.test_images, first)
+    differing = int((expected != theirs).any(axis=1).sum())
+    return Check(not differing, f"{differing} of {len(expected)} rows differ from the repository's predictions")
+
+
+def check_unreadable(image: str, log: str, submitted: Path, bundle: Path, competition: Competition) -> Check:
+    """An image that cannot be read is reported, and its row has the labels that are the bundle's fallback."""
+    table = pd.read_csv(submitted, dtype=str).set_index(competition.image_column)
+    labels = table.loc[image, competition.label_column]
+    fallback = read_json(bundle / "bundle.json", "run `python -m plant_pathology.select`")["fallback"]
+    if labels != fallback:
+        return Check(False, f"the damaged image {image} has the labels {labels!r}, not {fallback!r}")
+    if image not in log:
+        return Check(False, f"the kernel's log does not name the damaged image {image}")
+    return Check(True, f"{image} is damaged, reported, and has the labels {fallback!r}")
+
+
+def score_of(submitted: Path, solution: Path, competition: Competition) -> float:
+    """Sample-F1 of the submission.
+
+    Raises:
+        StageError: the solution lacks an image that was submitted.
+    """
+    columns = [competition.image_column, competition.label_column]
+    ours, truth = (pd.read_csv(path, dtype=str, keep_default_na=False)[columns] for path in (submitted, solution))
+    both = ours.merge(truth, on=competition.image_column, how="left", suffixes=("_ours", "_true"))
+    if both.isna().any(axis=None):
+        missing = both[both.isna().any(axis=1)][competition.image_column]
+        raise StageError(f"rehearse.solution={solution} has no row for {len(missing)} images, {missing.iloc[0]} first")
+    predicted, true = (
+        competition.one_hot(competition.label_lists(both[f"{competition.label_column}_{side}"]))
+        for side in ("ours", "true")
+    )
+    return sample_f1(predicted, true)
+
+
+if __name__ == "__main__":
+    main()

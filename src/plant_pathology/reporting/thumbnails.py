@@ -1,0 +1,36 @@
+"""Images of a data version as text that a page can hold."""
+
+import base64
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+
+from plant_pathology.datastore import Version
+from plant_pathology.data.index import ARRAY, open_array
+from plant_pathology.data.shards import Shards, shard_name
+
+SIDE = 160  # pixels at most
+QUALITY = 85
+
+
+def thumbnails(version: Version, encoding: str, names: Iterable[str]) -> dict[str, str]:
+    """JPEGs of the named images as data URIs; those that the version lacks are left out.
+
+    Args:
+        encoding: of the version's shards.
+    """
+    index = open_array(version.open(ARRAY))
+    wanted = np.array(sorted(name.encode() for name in set(names)), dtype=index["image"].dtype)
+    rows = index[np.isin(index["image"], wanted)]
+    shards = [shard_name(number, encoding) for number in rows["shard"]]
+    images = Shards(version.open).pixels(shards, rows["row"])
+    return {name.decode(): data_uri(image) for name, image in zip(rows["image"], images, strict=True)}
+
+
+def data_uri(image: np.ndarray) -> str:
+    """(side, side, 3) uint8 RGB as a JPEG of at most SIDE pixels."""
+    if len(image) > SIDE:
+        image = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

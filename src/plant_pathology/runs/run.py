@@ -1,0 +1,126 @@
+"""Runs on disk: a folder each, named after all that decides its result.
+
+A run's folder holds run.json (what it is), metrics.csv (an epoch a row), checkpoints, and once it is over result.json,
+which is written last. failure.txt tells why it broke off, stop that somebody asked it to, continue that no rule may.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from plant_pathology.datastore import Version, open_version
+from plant_pathology.core.app import StageError, read_json, whole_file
+
+IDENTITY = ("seed", "competition", "data", "model", "trainer")
+CODE = ("augment", "checkpoints", "data", "fit", "index", "metrics", "model", "shards", "symmetries")
+RUN, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.csv", "checkpoints", "result.json"
+FAILURE, STOP, CONTINUE, JOB = "failure.txt", "stop", "continue", "job.json"
+SWEEP = ".sweep"  # an empty file for every run of the sweep under way
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be trained, and where.
+
+    Args:
+        identity: config, data by content and code by content.
+        folder: below paths.runs.
+    """
+
+    cfg: DictConfig
+    version: Version
+    identity: dict[str, Any]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The config's `name` for people, and eight digits that tell every identity apart."""
+        return self.folder.name
+
+    def result(self) -> dict[str, Any] | None:
+        """None until the run is over."""
+        path = self.folder / RESULT
+        return read_json(path, f"delete {self.folder} and start again") if path.exists() else None
+
+
+def run_of(cfg: DictConfig) -> Run:
+    """The run that a config describes.
+
+    Raises:
+        StageError: there is no such version of the data.
+    """
+    version = open_version(cfg)
+    config = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(IDENTITY)), resolve=True)
+    for key in ("ref", "workers"):
+        del config["data"][key]
+    code = hashlib.sha256()
+    for module in CODE:
+        code.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    identity = {"config": config, "data": version.sha256, "code": code.hexdigest()}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    # Fold 0 is called as it would be without folds, so that training more of them keeps it.
+    fold = f"-fold{cfg.data.fold}" if cfg.data.fold else ""
+    return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{cfg.name}{fold}-{digest}")
+
+
+@contextmanager
+def training(folder: Path, patience: float = 10) -> Iterator[None]:
+    """Be the one process that trains in `folder`; over when the process dies, however it dies.
+
+    Args:
+        patience: seconds to wait for another one, which may be saving its checkpoint.
+
+    Raises:
+        StageError: another process does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # Not at once: whoever looks whether a run is in training holds the lock for a moment.
+        with FileLock(folder / ".lock", timeout=patience):
+            yield
+    except Timeout:
+        raise StageError(f"{folder}: another process trains this run: wait for it, or end it") from None
+
+
+def in_training(folder: Path) -> bool:
+    try:
+        with training(folder, patience=0):
+            return False
+    except StageError:
+        return True
+
+
+def fail(run: Run, cause: str) -> None:
+    """Leave in the run's folder why there is no result; the last line is what lists of failures show."""
+    with whole_file(run.folder / FAILURE) as path:
+        path.write_text(f"{cause.rstrip()}\n")
+
+
+def job_of(folder: Path) -> dict[str, Any]:
+    """What the launcher keeps of the run's machine and job; empty where no launcher started it."""
+    path = folder / JOB
+    return read_json(path, f"delete {path}") if path.exists() else {}
+
+
+def enter_sweep(run: Run) -> None:
+    """Note that the run belongs to the sweep under way, from whichever process runs it."""
+    entry = run.folder.parent / SWEEP / run.name
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    entry.touch()
+
+
+def epochs(folder: Path) -> list[dict[str, float]]:
+    """What a run measured, an epoch each; none before the first."""
+    try:
+        with (folder / METRICS).open() as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,176 @@
+"""How far runs are, as their folders tell: a live table on a terminal, a line an event elsewhere."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from plant_pathology.runs.cost import Machine, hours, machine_of
+from plant_pathology.runs.run import CHECKPOINTS, FAILURE, METRICS, RESULT, RUN, STOP, epochs, in_training, job_of
+from plant_pathology.core.app import read_json
+
+WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
+FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+PATIENCE = 300  # seconds, and three epochs: a run elsewhere that told nothing for so long was interrupted
+COLOURS = {RUNNING: "green", FINISHED: "bold", STOPPED: "yellow", FAILED: "red", INTERRUPTED: "red"}
+
+
+@dataclass(frozen=True)
+class Status:
+    """One run, now.
+
+    Args:
+        rows: metrics.csv, an epoch each; `epochs`: how many there are to be.
+        seconds_left: of a run that trains, by its last epoch.
+        machine: what trains it, where a launcher started it.
+        note: why it failed or stopped.
+    """
+
+    run: str
+    state: str
+    rows: list[dict[str, float]]
+    epochs: int | None
+    seconds_left: float | None
+    machine: Machine | None
+    note: str
+
+    @property
+    def hours(self) -> float:
+        return hours(self.rows)
+
+    @property
+    def dollars(self) -> float:
+        return self.hours * self.machine.usd_per_hour if self.machine else 0.0
+
+    @property
+    def best(self) -> dict[str, float] | None:
+        """The epoch with the best sample-F1."""
+        return max(self.rows, key=lambda row: row["val_f1"], default=None)
+
+
+def status_of(folder: Path) -> Status:
+    """What a run's folder tells, also while it is written."""
+    rows = epochs(folder)
+    planned, left = None, None
+    state, note = _state(folder, rows)
+    if (folder / RUN).exists():
+        planned = read_json(folder / RUN, f"delete {folder}")["config"]["trainer"]["max_epochs"]
+    if state == RUNNING and rows:
+        left = max(0.0, (planned - len(rows)) * rows[-1]["seconds"] - silence(folder))
+    return Status(folder.name, state, rows, planned, left, machine_of(folder), note)
+
+
+def silence(folder: Path) -> float:
+    """Seconds since a run's last epoch was over."""
+    return time.time() - (folder / METRICS).stat().st_mtime
+
+
+def _state(folder: Path, rows: list[dict[str, float]]) -> tuple[str, str]:
+    if (folder / RESULT).exists():
+        stopped = read_json(folder / RESULT, f"delete {folder}")["stopped"]
+        return (STOPPED, stopped) if stopped else (FINISHED, "")
+    if folder.exists() and in_training(folder):
+        return RUNNING, "stops after this epoch" if (folder / STOP).exists() else ""
+    if (folder / FAILURE).exists():
+        return FAILED, failure_cause(folder)
+    if "state" in (job := job_of(folder)):
+        return job["state"], f"job {job['job']}"
+    if rows and not (folder / CHECKPOINTS).exists():
+        # Brought here to be looked at; where it trains, nobody can see its lock from here.
+        silent = silence(folder)
+        state = RUNNING if silent < PATIENCE + 3 * rows[-1]["seconds"] else INTERRUPTED
+        return state, f"elsewhere, heard of {duration(max(0, silent))} ago"
+    return (INTERRUPTED if (folder / RUN).exists() else WAITING), ""
+
+
+def failure_cause(folder: Path) -> str:
+    """The last line of what a failed run left."""
+    try:
+        return (folder / FAILURE).read_text().strip().splitlines()[-1]
+    except (FileNotFoundError, IndexError):
+        return "stopped without a word"
+
+
+def epoch_line(run: str, row: dict[str, float], planned: int | None) -> str:
+    return (
+        f"{run}: epoch {row['epoch'] + 1:.0f}/{planned}  loss {row['train_loss']:.4f}"
+        f"  sample-F1 {row['val_f1']:.4f}  {row['seconds']:.1f} s"
+    )
+
+
+def table_of(runs: Sequence[Status]) -> Table:
+    """All runs, a row each."""
+    table = Table()
+    for column in ("run", "state", "epoch", "best F1", "at", "images/s", "left", "cost", ""):
+        table.add_column(column, justify="left" if column in ("run", "state", "") else "right")
+    for run in runs:
+        best, last = run.best, run.rows[-1] if run.rows else None
+        colour = COLOURS.get(run.state, "dim")
+        table.add_row(
+            run.run,
+            f"[{colour}]{run.state}[/]",
+            f"{len(run.rows)}/{run.epochs or '?'}",
+            f"{best['val_f1']:.4f}" if best else "",
+            f"{best['epoch'] + 1:.0f}" if best else "",
+            f"{last['images_per_second']:.0f}" if last else "",
+            duration(run.seconds_left) if run.seconds_left is not None else "",
+            f"${run.dollars:.2f}" if run.dollars else "",
+            run.note,
+        )
+    return table
+
+
+def duration(seconds: float) -> str:
+    """1:02:03, or 2:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class Watch:
+    """Shows runs as they get on, from `with` to its end; `show` looks again.
+
+    Args:
+        folders: of the runs, which need not exist yet.
+    """
+
+    def __init__(self, folders: Sequence[Path]):
+        self.folders = list(dict.fromkeys(folders))
+        self._told: dict[str, tuple[int, str]] = {}
+        self._live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
+
+    def __enter__(self) -> "Watch":
+        if self._live:
+            self._live.start()
+        else:
+            self._told = {run.run: (len(run.rows), run.state) for run in map(status_of, self.folders)}
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._live:
+            self.show()
+            self._live.stop()
+
+    def show(self) -> list[Status]:
+        runs = [status_of(folder) for folder in self.folders]
+        if self._live:
+            self._live.update(table_of(runs), refresh=True)
+        else:
+            for run in runs:
+                self._tell(run)
+        return runs
+
+    def _tell(self, run: Status) -> None:
+        told, state = self._told.get(run.run, (0, WAITING))
+        for row in run.rows[told:]:
+            print(epoch_line(run.run, row, run.epochs), flush=True)
+        if run.state not in (state, RUNNING, WAITING):
+            reached = f", sample-F1 {run.best['val_f1']:.4f} at epoch {run.best['epoch'] + 1:.0f}" if run.best else ""
+            print(f"{run.run}: {run.state}{reached}" + (f" ({run.note})" if run.note else ""), flush=True)
+        self._told[run.run] = (len(run.rows), run.state)

@@ -1,0 +1,43 @@
+"""The keys of a datastore's objects and manifests, and which names and paths may be stored."""
+
+import re
+from pathlib import Path
+
+from plant_pathology.core.app import StageError
+
+NAME = r"[a-z0-9][a-z0-9._-]*"
+REF = re.compile(rf"({NAME})(?::([1-9][0-9]*))?")
+MANIFEST = re.compile(rf"versions/({NAME})/([1-9][0-9]*)\.json")
+OBJECT = re.compile(r"objects/([0-9a-f]{64})")
+
+
+def manifest_key(name: str, number: int) -> str:
+    return f"versions/{name}/{number}.json"
+
+
+def object_key(sha256: str) -> str:
+    return f"objects/{sha256}"
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """{relative path: path} of all files, sorted. Raises: StageError on none, or on one that cannot be stored."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    for file, path in paths.items():
+        check_file(file)
+        if not path.is_file() and (path.is_symlink() or not path.is_dir()):
+            raise StageError(f"{path} is neither a file nor a folder: delete it, or replace the link by a copy")
+    if files := {file: paths[file] for file in sorted(paths) if paths[file].is_file()}:
+        return files
+    raise StageError(f"{folder} holds no files to push")
+
+
+def check_name(name: str) -> None:
+    """Raises: StageError on a name that leads out of the store, or that people could not type in a command."""
+    if not re.fullmatch(NAME, name):
+        raise StageError(f"store.name={name!r} must be of a-z, 0-9, '.', '_', '-', and begin with a letter or digit")
+
+
+def check_file(file: str) -> None:
+    """Raises: StageError on a path that leads out of its folder, here or on another system."""
+    if not file.isprintable() or {"\\", ":"} & set(file) or {"", ".", ".."} & set(file.split("/")):
+        raise StageError(f"{file!r} cannot be stored: write a relative path without .., colons and backslashes")

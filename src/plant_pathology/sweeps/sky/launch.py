@@ -1,0 +1,91 @@
+"""What hydra/launcher=sky does: refuse what could not work, then a job of SkyPilot for every run."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from plant_pathology.runs.cost import Machine
+from plant_pathology.datastore import open_store
+from plant_pathology.runs.sync import Mirror
+from plant_pathology.runs.run import Run, enter_sweep, fail, run_of
+from plant_pathology.sweeps.sky.client import SkyEngine, skypilot
+from plant_pathology.sweeps.sky.follow import SpotSweep
+from plant_pathology.sweeps.sky.task import check_committed, check_reach, export, overrides_of, task_of
+from plant_pathology.sweeps.sky.options import Wanted
+from plant_pathology.core.app import StageError, checkout
+from plant_pathology.training.run import check
+
+
+def sweep(configs: list[DictConfig], wanted: Wanted) -> list[dict[str, Any] | None]:
+    """Train on machines of SkyPilot; a run that fails leaves its failure.txt, and does not stop the others.
+
+    Args:
+        configs: with Hydra's own part, which knows the overrides.
+
+    Returns:
+        Each config's result; None where the run failed.
+
+    Raises:
+        StageError: a config describes no run; the code is not committed; the machines could not read the datastore;
+            there is no SkyPilot.
+    """
+    cfg = configs[0]
+    if cfg.hydra.job.name != "train":
+        raise StageError(f"hydra/launcher=sky trains, and this is {cfg.hydra.job.name}: leave it out")
+    skypilot()
+    check_reach(cfg, wanted)
+    head = check_committed(checkout(), wanted.allow_uncommitted)
+    runs = [_run(config) for config in configs]
+    sound = {run.name: run for run in runs if _checked(run, wanted.dry_run)}
+    folder = Path(cfg.paths.runs)
+    code = export(checkout(), head, folder)
+
+    def task(run: Run) -> Any:
+        hydra = run.cfg.hydra
+        overrides = overrides_of(run, list(hydra.overrides.task), hydra.runtime.choices.store)
+        return task_of(run, overrides, wanted, code)
+
+    if wanted.accelerators and cfg.trainer.accelerator == "cpu":
+        print(f"hydra.launcher.accelerators={wanted.accelerators} will idle: machine=gpu trains on it", flush=True)
+    if wanted.dry_run:
+        for run in sound.values():
+            print(f"# {run.name}\n{shown(task(run))}", flush=True)
+        # Hydra must not take it for a sweep that is over.
+        sys.exit(0)
+    SpotSweep(
+        sound,
+        task,
+        SkyEngine(),
+        Mirror(open_store(cfg).objects, folder),
+        Machine(f"{wanted.described}, asked for", wanted.use_spot and not wanted.slurm, 0.0),
+        wanted.parallel,
+        cfg.cost.budget_usd,
+        wanted.poll_s,
+    ).run()
+    return [run.result() for run in runs]
+
+
+def _run(config: DictConfig) -> Run:
+    HydraConfig.instance().set_config(config)
+    return run_of(config)
+
+
+def _checked(run: Run, dry_run: bool) -> bool:
+    """Whether its values can be: found out here, not on a machine that is paid for. A dry run notes nothing."""
+    try:
+        check(run.cfg)
+    except StageError as error:
+        if not dry_run:
+            enter_sweep(run)
+            fail(run, str(error))
+        print(f"{run.name}: failed: {error}", flush=True)
+        return False
+    return True
+
+
+def shown(task: Any) -> str:
+    """A task as SkyPilot writes it down, secrets redacted."""
+    return skypilot().utils.yaml_utils.dump_yaml_str(task.to_yaml_config(use_user_specified_yaml=True))

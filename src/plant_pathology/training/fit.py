@@ -1,0 +1,151 @@
+"""Training itself: Lightning's Trainer on a run's config, data and folder.
+
+Everything slow to import is imported here, at the top, so that a launcher can import it once for many runs.
+"""
+
+import difflib
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import timm
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from plant_pathology.training.augmentation import Augment, Growth
+from plant_pathology.training.checkpoints import BestCheckpoint, ResumePoints, WholeCheckpoints, latest_sound, step_of
+from plant_pathology.training.data import StoredData
+from plant_pathology.runs.history import DataWait, History
+from plant_pathology.runs.loggers import logger_of
+from plant_pathology.competition.metrics import best_threshold
+from plant_pathology.runs.sync import Mirror
+from plant_pathology.training.classifier import Classifier
+from plant_pathology.runs.run import METRICS, Run
+from plant_pathology.core.app import StageError, whole_file
+from plant_pathology.runs.early_stopping import rules
+
+QUIET = (
+    ".*does not have many workers.*",
+    ".*smaller than the logging interval.*",
+    ".*exists and is not empty.*",
+    ".*LeafSpec.*",
+    # The order of what is shown is a function of seed and epoch: see ShuffledBatches.
+    ".*dataloader is not resumable.*",
+    ".*`srun` command is available.*",
+)
+
+
+def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
+    """Train from the run's last checkpoint if there is one, then validate the best.
+
+    Leaves best.ckpt, checkpoints, metrics.csv and validation.csv in the run's folder.
+
+    Args:
+        threads: on which a CPU trains; other numbers of them add up in another order, to other last digits.
+        mirror: where checkpoints and metrics go as they are written.
+
+    Returns:
+        f1 (sample-F1 on the validation fold, each image seen in data.views views), threshold, epoch (from 0), epochs,
+        seconds, images_per_second, data_wait, network, and stopped: why the run ended before its time, or None.
+
+    Raises:
+        StageError: the config describes no training.
+        SystemExit: on SIGTERM or SIGINT, after a checkpoint.
+    """
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message=message)
+    torch.set_num_threads(threads)
+    cfg, folder = run.cfg, run.folder
+    pl.seed_everything(cfg.seed, verbose=False)
+    data = StoredData(
+        run.version,
+        cfg.data.fold,
+        cfg.data.batch_size,
+        cfg.data.window,
+        cfg.data.workers,
+        Augment(**cfg.data.augment),
+        cfg.seed,
+        Growth(**cfg.data.grow, epochs=cfg.trainer.max_epochs),
+    )
+    classifier = build(cfg, data.manifest)
+    waiting = DataWait()
+    history = History(folder / METRICS, images=len(data.training), title=folder.name, waiting=waiting)
+    ends = rules(run, mirror)
+    points = ResumePoints(folder, cfg.seed, saved=lambda: mirror and mirror.push_behind(run.name))
+    if checkpoint := latest_sound(folder):
+        print(f"{folder.name}: continues after {checkpoint}", flush=True)
+    with logger_of(run, step_of(checkpoint) if checkpoint else 0) as logger:
+        trainer = trainer_of(cfg, folder, logger, waiting, [history, *ends, BestCheckpoint(folder), points])
+        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        classifier.views = cfg.data.views
+        trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
+    probabilities, targets = classifier.validation_results()
+    threshold, f1 = best_threshold(probabilities, targets, data.manifest["multilabel"])
+    names = [name.decode() for name in data.validation.column("image")]
+    write_predictions(folder / "validation.csv", names, targets, probabilities, data.manifest["labels"])
+    network = {"name": cfg.model.name, "image_size": data.manifest["image_size"], **classifier.normalization}
+    network |= {"views": cfg.data.views}
+    stopped = next((rule.reason for rule in ends if rule.reason), None)
+    return {"f1": f1, "threshold": threshold, **history.summary(), "stopped": stopped, "network": network}
+
+
+def trainer_of(
+    cfg: DictConfig, folder: Path, logger: Logger, waiting: DataWait, callbacks: list[Callback]
+) -> pl.Trainer:
+    """Raises: StageError on a key of trainer: that Lightning does not know, or a value it does not take."""
+    terminal = sys.stderr.isatty()
+    try:
+        return pl.Trainer(
+            **cfg.trainer,
+            callbacks=[*callbacks, *([TQDMProgressBar()] if terminal else [])],
+            plugins=[WholeCheckpoints()],
+            profiler=waiting,
+            logger=logger,
+            default_root_dir=folder,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1_000_000,  # by epoch only: a logged step waits for the device
+            enable_model_summary=False,
+            enable_progress_bar=terminal,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise StageError(f"trainer: {error}: each key of trainer: is an argument of Lightning's Trainer") from None
+
+
+def build(cfg: DictConfig, manifest: dict) -> Classifier:
+    """Raises: StageError when timm has no such model, or cannot get its pretrained weights."""
+    name = cfg.model.name
+    if not timm.is_model(name.split(".")[0]):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
+        raise StageError(
+            f"model={name}: timm has no such model; "
+            + (f"did you mean {', '.join(near)}?" if near else "see timm.list_models()")
+        )
+    try:
+        return Classifier(**cfg.model, outputs=len(manifest["labels"]), multilabel=manifest["multilabel"])
+    except Exception as error:
+        if not cfg.model.pretrained:
+            raise
+        raise StageError(
+            f"model.pretrained=true, but timm could not get weights for {name} ({type(error).__name__}:"
+            f" {error}): connect to the internet once, or train from scratch with model.pretrained=false"
+        ) from error
+
+
+def write_predictions(
+    path: Path, images: list[str], targets: np.ndarray, probabilities: np.ndarray, labels: list[str]
+) -> None:
+    """A row an image: its name, and for each label is_<label>, 0 or 1, and p_<label>."""
+    true = pd.DataFrame(targets.astype(int), columns=[f"is_{label}" for label in labels])
+    predicted = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])
+    with whole_file(path) as work:
+        pd.concat([pd.Series(images, name="image"), true, predicted], axis=1).to_csv(work, index=False)
