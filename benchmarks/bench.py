@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from plant_pathology.core.app import write_json
+from plant_pathology.core.files import write_json
 
 REPORT = Path("reports/bench.json")
 GOALS = {  # of each ratio, what the project promises

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from plant_pathology.data.shards import encode, open_shard, shard_name, write_shard
 from plant_pathology.inference import decode as images
 from plant_pathology.inference.decode import decode
-from plant_pathology.data.shards import encode, open_shard, shard_name, write_shard
 
 IMAGES, REPEATS = 200, 5
 SIDES = (64, 128, 256)

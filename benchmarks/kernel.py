@@ -37,11 +37,11 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
+from plant_pathology.competition.sample import LABEL_SETS, photograph
+from plant_pathology.core.files import write_json
 from plant_pathology.inference import predictor as predict
 from plant_pathology.inference.decode import DRAFT
 from plant_pathology.inference.predictor import BATCH, Bundle, write_submission
-from plant_pathology.competition.sample import LABEL_SETS, photograph
-from plant_pathology.core.app import write_json
 
 PHOTOGRAPHS, SIDE = 40, 256
 ALL, FEWER, FEW = 5000, 1000, 64

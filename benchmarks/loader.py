@@ -25,12 +25,12 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from plant_pathology.training.augmentation import Augment
-from plant_pathology.competition.spec import Competition
-from plant_pathology.training.data import StoredData
-from plant_pathology.datastore import open_version
 from plant_pathology.competition.sample import draw
-from plant_pathology.core.app import checkout
+from plant_pathology.competition.spec import Competition
+from plant_pathology.core.checkout import checkout
+from plant_pathology.datastore import open_version
+from plant_pathology.training.augmentation import Augment
+from plant_pathology.training.data import StoredData
 
 SIDE, BATCH, ROUNDS = 224, 32, 5
 IMAGES, ORIGINALS = 256, 16

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from plant_pathology.data.decode_cache import decode_row, open_decoded
-from plant_pathology.inference.decode import DRAFT, decode
 from plant_pathology.competition.sample import LABEL_SETS, photograph
+from plant_pathology.data.decode_cache import decode_row, open_decoded
 from plant_pathology.data.shards import encode
+from plant_pathology.inference.decode import DRAFT, decode
 
 PHOTOGRAPHS, LINKS, REPEATS = 8, 48, 5  # 384 images a start: starting a worker hardly counts, as in the stage
 SETTINGS = {"": (256, "jpeg", 95), "_64px": (64, "raw", 95)}  # suffix of the ratios: how the rows are stored

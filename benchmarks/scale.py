@@ -18,16 +18,17 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
-from plant_pathology.training.augmentation import Augment
-from plant_pathology.training.data import ShuffledBatches, StoredData
-from plant_pathology.datastore import open_version
+from plant_pathology.core.checkout import checkout
+from plant_pathology.core.files import write_json
 from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.data.index import ARRAY, dtype
-from plant_pathology.store.keys import manifest_key, object_key
-from plant_pathology.store.backend import FolderObjects
 from plant_pathology.data.shards import shard_name
-from plant_pathology.core.app import checkout, write_json
+from plant_pathology.datastore import open_version
+from plant_pathology.store.backend import FolderObjects
+from plant_pathology.store.keys import manifest_key, object_key
 from plant_pathology.store.versions import Store, Version
+from plant_pathology.training.augmentation import Augment
+from plant_pathology.training.data import ShuffledBatches, StoredData
 
 ROWS = (1_000, 1_000_000, 10_000_000)
 ROWS_A_SHARD, BYTES_A_SHARD = 130, 4_000_000  # as 256 px JPEGs make them

@@ -20,14 +20,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from pytorch_lightning.loggers.logger import DummyLogger
 
+from plant_pathology.core.checkout import checkout
+from plant_pathology.runs.early_stopping import rules
+from plant_pathology.runs.history import DataWait, History
+from plant_pathology.runs.run import run_of
 from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.checkpoints import ResumePoints
 from plant_pathology.training.data import StoredData
 from plant_pathology.training.fit import build, trainer_of
-from plant_pathology.runs.history import DataWait, History
-from plant_pathology.runs.run import run_of
-from plant_pathology.core.app import checkout
-from plant_pathology.runs.early_stopping import rules
 
 ROUNDS = 7
 SMALL = [

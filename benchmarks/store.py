@@ -20,8 +20,8 @@ sys.path.insert(0, str(PROJECT / "tests"))
 from s3transfer.manager import TransferConfig, TransferManager  # noqa: E402
 
 from plant_pathology.data.index import TABLE, read_table  # noqa: E402
-from plant_pathology.store.backend import TRANSFERS  # noqa: E402
 from plant_pathology.data.shards import Shards, shard_name  # noqa: E402
+from plant_pathology.store.backend import TRANSFERS  # noqa: E402
 from stores import BUCKET, BucketPlace, S3Process, credentials  # noqa: E402
 
 

@@ -23,11 +23,11 @@ import cv2
 import torch
 from hydra import compose, initialize_config_dir
 
-from plant_pathology.training.augmentation import Augment
-from plant_pathology.training.data import StoredData
+from plant_pathology.core.checkout import checkout
 from plant_pathology.datastore import open_version
 from plant_pathology.store.backend import TRANSFERS
-from plant_pathology.core.app import checkout
+from plant_pathology.training.augmentation import Augment
+from plant_pathology.training.data import StoredData
 
 sys.path.insert(0, str(checkout() / "tests"))
 from stores import BUCKET, S3Process, credentials

@@ -13,8 +13,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from plant_pathology.choose import with_default
-from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.sample import draw
+from plant_pathology.competition.spec import Competition
 from stores import BucketPlace, FolderPlace, S3Server, credentials
 
 # More processes test than there are cores: threads in each would only wait for one another.

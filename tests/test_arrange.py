@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plant_pathology.store.incremental import place
-from plant_pathology.datastore import described
+from plant_pathology.core.errors import DamagedError, UserError
 from plant_pathology.data.index import ARRAY, open_array, read_table
-from plant_pathology.store.backend import FolderObjects
 from plant_pathology.data.shards import Shards, encode, shard_name
-from plant_pathology.core.app import StageError
-from plant_pathology.store.versions import DamagedError, Store
+from plant_pathology.datastore import described
+from plant_pathology.store.backend import FolderObjects
+from plant_pathology.store.incremental import place
+from plant_pathology.store.versions import Store
 from prepared import leaves, picture, prepare
 
 
@@ -164,7 +164,7 @@ def test_a_prepared_folder_that_lacks_something_is_refused(absent, store, tmp_pa
     (folder / "images-000001.zip").unlink()
     if absent == "shard_mb":
         (folder / "manifest.json").write_text('{"image_size": 32, "encoding": "jpeg", "quality": 95}')
-    with pytest.raises(StageError, match=f"{absent}.*run prepare again"):
+    with pytest.raises(UserError, match=f"{absent}.*run prepare again"):
         store.push("leaves", folder)
     assert store.refs() == []
 

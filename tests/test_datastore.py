@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 
 from conftest import PROJECT, config, run_module
-from plant_pathology.datastore import open_store, open_version
+from plant_pathology.core.errors import DamagedError, UserError
 from plant_pathology.core.hashes import content_hash, sealed
-from plant_pathology.store.keys import manifest_key, object_key
 from plant_pathology.core.provenance import commit
-from plant_pathology.core.app import StageError
-from plant_pathology.store.versions import DamagedError
+from plant_pathology.datastore import open_store, open_version
+from plant_pathology.store.keys import manifest_key, object_key
 from stores import BUCKET, SECRET, BucketPlace, FolderPlace
 
 
@@ -130,7 +129,7 @@ def test_training_maps_shards_read_only_into_memory(store, prepared):
     np.testing.assert_array_equal(shard, np.load(prepared / "shards" / "images-00000.npy"))
     assert not os.stat(version.open("index.csv")).st_mode & 0o222
     assert version.open("empty.txt").read_bytes() == b""
-    with pytest.raises(StageError, match="no missing.npy"):
+    with pytest.raises(UserError, match="no missing.npy"):
         version.open("missing.npy")
 
 
@@ -264,16 +263,16 @@ def test_a_killed_push_leaves_no_version_and_the_next_one_completes(place, store
 def test_a_file_that_changes_while_it_is_pushed_is_not_stored_as_what_it_was(store, tmp_path):
     (tmp_path / "file").write_bytes(b"after")
     before = hashlib.sha256(b"before").hexdigest()
-    with pytest.raises(StageError, match="changed while it was pushed"):
+    with pytest.raises(UserError, match="changed while it was pushed"):
         store.objects.put(object_key(before), tmp_path / "file", before)
     assert store.objects.keys("objects") == []
 
 
 @pytest.mark.parametrize("name", ["../up", "/root", "", "..", ".hidden", "a/b", "a\\b", "a\nb", "Leaves", "a:1"])
 def test_a_name_that_tries_to_escape_is_refused(name, store, prepared):
-    with pytest.raises(StageError, match="store.name"):
+    with pytest.raises(UserError, match="store.name"):
         store.push(name, prepared)
-    with pytest.raises(StageError):
+    with pytest.raises(UserError):
         store.resolve(f"{name}:1")
     assert store.objects.keys("objects") == []
 
@@ -281,11 +280,11 @@ def test_a_name_that_tries_to_escape_is_refused(name, store, prepared):
 def test_a_file_name_that_other_systems_cannot_hold_is_refused_before_anything_moves(store, prepared):
     for name in ("line\nbreak", "back\\slash", "C:drive"):
         (prepared / name).touch()
-        with pytest.raises(StageError, match="cannot be stored"):
+        with pytest.raises(UserError, match="cannot be stored"):
             store.push("leaves", prepared)
         (prepared / name).unlink()
     (prepared / "link").symlink_to(prepared.parent)
-    with pytest.raises(StageError, match="replace the link"):
+    with pytest.raises(UserError, match="replace the link"):
         store.push("leaves", prepared)
     assert store.objects.keys("") == []
 
@@ -293,21 +292,21 @@ def test_a_file_name_that_other_systems_cannot_hold_is_refused_before_anything_m
 @pytest.mark.parametrize("file", ["../up", "/root", "", ".", "a/../../b", "a//b", "a/", "a\nb", "a\\..\\b", "C:a"])
 def test_a_manifest_whose_paths_try_to_escape_is_refused(file, store):
     forge(store, {file: {"sha256": "0" * 64, "size": 1}})
-    with pytest.raises(StageError, match="1.json is damaged"):
+    with pytest.raises(UserError, match="1.json is damaged"):
         store.resolve("leaves:1")
 
 
 @pytest.mark.parametrize("sha256", ["../../secret", "0" * 63, "0" * 63 + "\n", None])
 def test_a_manifest_that_names_anything_but_objects_is_refused(sha256, store):
     forge(store, {"a": {"sha256": sha256, "size": 1}})
-    with pytest.raises(StageError, match="1.json is damaged"):
+    with pytest.raises(UserError, match="1.json is damaged"):
         store.resolve("leaves:1")
 
 
 @pytest.mark.parametrize("change", [{"version": 2}, {"name": "roots"}, {"sha256": "0" * 64}, {"files": []}, None])
 def test_a_manifest_that_does_not_match_its_place_or_hash_is_refused(change, store):
     forge(store, {"a": {"sha256": "0" * 64, "size": 1}}, change)
-    with pytest.raises(StageError, match="1.json is damaged"):
+    with pytest.raises(UserError, match="1.json is damaged"):
         store.resolve("leaves:1")
 
 
@@ -315,7 +314,7 @@ def test_a_manifest_of_which_a_single_byte_changed_is_refused(place, store, prep
     store.push("leaves", prepared, "five folds")
     content = place.raw("versions")[manifest_key("leaves", 1)]
     place.replace(manifest_key("leaves", 1), content.replace(b"five", b"four"))
-    with pytest.raises(StageError, match="1.json is damaged"):
+    with pytest.raises(UserError, match="1.json is damaged"):
         store.resolve("leaves:1")
 
 
@@ -327,17 +326,17 @@ def forge(store, files, change=(), number=1):
 
 
 def test_a_note_that_would_break_the_table_is_refused(store, prepared):
-    with pytest.raises(StageError, match="store.note must be one line"):
+    with pytest.raises(UserError, match="store.note must be one line"):
         store.push("leaves", prepared, "two\nlines")
 
 
 def test_an_unknown_version_is_an_error_that_lists_what_there_is(store, prepared, tmp_path):
-    with pytest.raises(StageError, match="holds no version at all"):
+    with pytest.raises(UserError, match="holds no version at all"):
         store.resolve("leaves")
     store.push("leaves", prepared)
     store.push("leaves", write_folder(tmp_path / "other", seed=1))
     for ref in ("leaves:3", "roots", "roots:1"):
-        with pytest.raises(StageError, match="leaves:1, leaves:2, and not " + ref):
+        with pytest.raises(UserError, match="leaves:1, leaves:2, and not " + ref):
             store.resolve(ref)
     assert store.resolve("leaves").ref == "leaves:2"
     assert store.resolve("leaves:1").ref == "leaves:1"
@@ -353,7 +352,7 @@ def test_version_ten_comes_after_version_nine(store, prepared):
 
 def test_training_opens_what_the_pointer_names_or_data_ref(place, store, prepared, tmp_path):
     cfg = [*place.overrides, f"paths.root={tmp_path}"]
-    with pytest.raises(StageError, match="datastore push"):
+    with pytest.raises(UserError, match="datastore push"):
         open_version(config(*cfg))
     assert datastore(tmp_path, "push", *place.overrides).returncode == 0
     store.push("plant-pathology", write_folder(tmp_path / "other", seed=1))
@@ -367,10 +366,10 @@ def test_a_pointer_into_another_store_is_an_error_that_names_it(prepared, tmp_pa
         return config(f"store.uri=file://{tmp_path / store}", f"paths.root={tmp_path}")
 
     assert datastore(tmp_path, "push", f"store.uri=file://{tmp_path / 'first'}").returncode == 0
-    with pytest.raises(StageError, match="points to plant-pathology:1 in .*/first"):
+    with pytest.raises(UserError, match="points to plant-pathology:1 in .*/first"):
         open_version(cfg("second"))
     open_store(cfg("second")).push("plant-pathology", write_folder(tmp_path / "other", seed=1))
-    with pytest.raises(StageError, match="another plant-pathology:1, in .*/first"):
+    with pytest.raises(UserError, match="another plant-pathology:1, in .*/first"):
         open_version(cfg("second"))
 
 

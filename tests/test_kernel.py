@@ -16,13 +16,13 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from conftest import config, git, run_module
 from plant_pathology.competition.spec import Competition
-from plant_pathology.kernel.submission_check import check_submission
 from plant_pathology.core.hashes import folder_hash
-from plant_pathology.kernel.test_sets import SIZES, made_test_set
 from plant_pathology.inference.decode import ImageError, decode
-from plant_pathology.kernel.limits import Limits
 from plant_pathology.inference.predictor import Bundle, submission_of
+from plant_pathology.kernel.limits import Limits
 from plant_pathology.kernel.sandbox import namespaces_work, run_kernel
+from plant_pathology.kernel.submission_check import check_submission
+from plant_pathology.kernel.test_sets import SIZES, made_test_set
 
 COMPETITION = Competition.from_config(config())
 

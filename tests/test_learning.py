@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader
 
 from conftest import config
 from plant_pathology.competition.metrics import best_threshold, decide, sample_f1
-from plant_pathology.training.classifier import Classifier
 from plant_pathology.inference.tta import views
+from plant_pathology.training.classifier import Classifier
 
 
 def classifier(multilabel=True, **changed):

@@ -14,10 +14,10 @@ import yaml
 
 from conftest import PROJECT, run_module
 from local_kaggle import environment, in_sandbox, local_kaggle
-from plant_pathology.kernel.source import NOTEBOOK, as_script
+from plant_pathology.core.errors import UserError
 from plant_pathology.kernel.build import KERNEL_MODULES
 from plant_pathology.kernel.rules import Pushable
-from plant_pathology.core.app import StageError
+from plant_pathology.kernel.source import NOTEBOOK, as_script
 from plant_pathology.kernel.wheels import PYTHONS, check_wheels, imported_distributions, wheels_in, write_wheel
 
 MODULES = [PROJECT / f"src/plant_pathology/{module}.py" for module in KERNEL_MODULES]
@@ -184,7 +184,7 @@ def test_a_wheel_that_would_not_do_on_kaggle_is_refused(tmp_path, about, reason)
     if reason is None:
         check_wheels(wheels_in(tmp_path), {"numpy"})
     else:
-        with pytest.raises(StageError, match=reason):
+        with pytest.raises(UserError, match=reason):
             check_wheels(wheels_in(tmp_path), {"numpy"})
 
 
@@ -264,7 +264,7 @@ def no_kernelspec(kernels):
 def test_folders_that_were_changed_by_hand_are_measured_by_the_same_rules(root, change, reason):
     Pushable.read(root / "kernels", "sample")
     change(root / "kernels")
-    with pytest.raises(StageError, match=reason):
+    with pytest.raises(UserError, match=reason):
         Pushable.read(root / "kernels", "sample")
 
 

@@ -15,11 +15,11 @@ from PIL import Image
 
 from conftest import config, on_a_small_disk, run_module
 from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
 from plant_pathology.data.decode_cache import open_decoded
 from plant_pathology.data.index import read_table
 from plant_pathology.data.pipeline import folds
 from plant_pathology.data.shards import Shards, shard_name
-from plant_pathology.core.app import StageError
 
 COMMAND = [sys.executable, "-m", "plant_pathology.prepare", "competition=sample", "prepare.image_size=32"]
 
@@ -302,13 +302,13 @@ def test_a_failed_stage_leaves_the_last_good_result_alone(competition):
 
 def test_without_a_folder_of_images_the_error_says_so_once(competition):
     shutil.rmtree(images_of(competition))
-    with pytest.raises(StageError, match="train_images is not a folder: .*make download"):
+    with pytest.raises(UserError, match="train_images is not a folder: .*make download"):
         Competition.from_config(config()).read_train(competition / "data/raw/sample")
 
 
 def test_a_damaged_file_of_decodes_may_be_deleted_and_the_error_says_so(tmp_path):
     (tmp_path / "decoded.sqlite").write_text("no database " * 100)
-    with pytest.raises(StageError, match="decoded.sqlite: file is not a database; .* delete the file"):
+    with pytest.raises(UserError, match="decoded.sqlite: file is not a database; .* delete the file"):
         open_decoded(tmp_path / "decoded.sqlite", 32, "raw", 95).__enter__()
 
 
@@ -316,7 +316,7 @@ def test_two_at_once_are_refused(tmp_path):
     decoded = tmp_path / "decoded.sqlite", 32, "raw", 95
     with open_decoded(*decoded):
         pass
-    with open_decoded(*decoded), pytest.raises(StageError, match="is in use: wait"), open_decoded(*decoded):
+    with open_decoded(*decoded), pytest.raises(UserError, match="is in use: wait"), open_decoded(*decoded):
         pass
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from conftest import run_module
+from plant_pathology.core.errors import BusyError, UserError
 from plant_pathology.store import claims as leases
-from plant_pathology.store.claims import BusyError, claim
-from plant_pathology.store.keys import manifest_key
+from plant_pathology.store.claims import claim
 from plant_pathology.store.garbage import Freed, gc, rm
-from plant_pathology.core.app import StageError
+from plant_pathology.store.keys import manifest_key
 from prepared import leaves, prepare
 from stores import FolderPlace
 
@@ -56,7 +56,7 @@ def test_the_command_line_removes_a_version_and_frees_what_it_alone_used(place, 
     [("leaves", "name the one to remove, such as data.ref=leaves:3"), ("../up:1", "no version"), ("leaves:9", "holds")],
 )
 def test_only_a_version_that_is_named_in_full_is_removed(ref, message, store, three):
-    with pytest.raises(StageError, match=message):
+    with pytest.raises(UserError, match=message):
         rm(store, ref)
     assert store.versions() == three
 
@@ -88,7 +88,7 @@ def test_gc_leaves_alone_what_it_does_not_know(place, store, three):
 def test_gc_collects_nothing_while_it_cannot_read_what_a_version_uses(place, store, three):
     rm(store, "leaves:2")
     place.replace(manifest_key("leaves", 1), b"{}")
-    with pytest.raises(StageError, match="1.json is damaged"):
+    with pytest.raises(UserError, match="1.json is damaged"):
         gc(store)
     assert objects(store) == used(*three) and not store.objects.keys("claims")
 

@@ -32,7 +32,7 @@ DIES = """
 import os
 from plant_pathology.training import run as train
 train.write_json = lambda path, content: os.kill(os.getpid(), 9) if path.name == "result.json" else write(path, content)
-from plant_pathology.core.app import write_json as write
+from plant_pathology.core.files import write_json as write
 train.main()
 """
 

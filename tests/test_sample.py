@@ -6,9 +6,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import config, run_module
-from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.sample import LABEL_SETS, draw
-from plant_pathology.core.app import StageError
+from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
 
 COMPETITION = Competition.from_config(config())
 
@@ -71,5 +71,5 @@ def test_what_is_there_is_left_alone(raw):
 def test_a_competition_file_that_lacks_a_key_says_which(removed):
     cfg = config()
     values = {key: value for key, value in cfg.competition.items() if key != removed}
-    with pytest.raises(StageError, match=rf"sample\.yaml: add the missing {removed}"):
+    with pytest.raises(UserError, match=rf"sample\.yaml: add the missing {removed}"):
         Competition.from_config(OmegaConf.create({"competition": values}))

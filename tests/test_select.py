@@ -9,16 +9,16 @@ import torch
 from safetensors.numpy import load_file
 
 from conftest import PROJECT, config, run_module
+from plant_pathology.competition.metrics import best_threshold, decide, sample_f1
+from plant_pathology.competition.spec import Competition
+from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, log_odds
 from plant_pathology.selection import ensemble
 from plant_pathology.selection import pipeline as select
 from plant_pathology.selection.bootstrap import interval
 from plant_pathology.selection.calibration import fitted, unchanged
-from plant_pathology.competition.spec import Competition
-from plant_pathology.selection.leaderboard import comparable, leaderboard, read_configurations
 from plant_pathology.selection.crossfit import OFFERED, best_choice, crossfit, decisions, shrunk
-from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, log_odds
 from plant_pathology.selection.ensemble import Budget, blend
-from plant_pathology.competition.metrics import best_threshold, decide, sample_f1
+from plant_pathology.selection.leaderboard import comparable, leaderboard, read_configurations
 from plant_pathology.selection.thresholds import tuned
 
 COMPETITION = Competition.from_config(config())

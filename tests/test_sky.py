@@ -11,13 +11,17 @@ import pytest
 import yaml
 
 from conftest import PROJECT, config, git, run_module
+from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of
+from plant_pathology.runs.run import Run, run_of
 from plant_pathology.runs.sync import Mirror
 from plant_pathology.store.backend import FolderObjects
-from plant_pathology.runs.run import Run, run_of
-from plant_pathology.sweeps.sky.launch import shown
+from plant_pathology.store.versions import Store
+from plant_pathology.sweeps.index import sweep_names
 from plant_pathology.sweeps.sky.client import Job
 from plant_pathology.sweeps.sky.follow import SpotSweep
+from plant_pathology.sweeps.sky.launch import shown
+from plant_pathology.sweeps.sky.options import Wanted
 from plant_pathology.sweeps.sky.task import (
     RUN,
     SETUP,
@@ -29,10 +33,6 @@ from plant_pathology.sweeps.sky.task import (
     overrides_of,
     task_of,
 )
-from plant_pathology.sweeps.sky.options import Wanted
-from plant_pathology.core.app import StageError
-from plant_pathology.sweeps.index import sweep_names
-from plant_pathology.store.versions import Store
 from prepared import leaves, prepare
 
 T4 = Machine("g4dn.xlarge in us-east-1", True, 0.2, 0.526)
@@ -60,7 +60,7 @@ class Jobs:
 
     def accepted(self, request: str) -> int | None:
         if int(request) not in self.made:
-            raise StageError("SkyPilot made no job: no such request")
+            raise UserError("SkyPilot made no job: no such request")
         return int(request)
 
     def jobs(self, ids: list[int] | None = None) -> list[Job]:
@@ -239,7 +239,7 @@ def test_only_what_is_committed_travels(checkout, tmp_path, capsys):
     (checkout / "data").write_text("ignored")
     (checkout / "train.py").write_text("edited\n")
     (checkout / "secret.txt").write_text("key")
-    with pytest.raises(StageError, match=r"secret.txt, train.py.*commit first.*allow_uncommitted=true"):
+    with pytest.raises(UserError, match=r"secret.txt, train.py.*commit first.*allow_uncommitted=true"):
         check_committed(checkout, allow_uncommitted=False)
     assert check_committed(checkout, allow_uncommitted=True) == head
     assert "is what runs, without" in capsys.readouterr().out
@@ -249,7 +249,7 @@ def test_only_what_is_committed_travels(checkout, tmp_path, capsys):
 
 
 def test_a_folder_of_this_machine_is_refused_as_a_store_for_others():
-    with pytest.raises(StageError, match="use store=s3"):
+    with pytest.raises(UserError, match="use store=s3"):
         check_reach(config(), Wanted(infra="aws"))
     check_reach(config(), Wanted(infra="slurm/loop"))
     check_reach(config("store=s3", "store.uri=s3://leaves/here"), Wanted())
@@ -371,9 +371,9 @@ def test_secrets_travel_by_skypilot_s_means_only(sky, mirror, tmp_path, monkeypa
     task = task_of(run, [], Wanted(secrets=["WANDB_API_KEY"]), tmp_path)
     assert "hush-hush" not in shown(task) and "WANDB_API_KEY" in shown(task)
     assert "hush-hush" not in f"{task.setup}{task.run}{task.envs}{task!r}"
-    with pytest.raises(StageError, match="NOT_SET is not set: export it"):
+    with pytest.raises(UserError, match="NOT_SET is not set: export it"):
         task_of(run, [], Wanted(secrets=["NOT_SET"]), tmp_path)
-    with pytest.raises(StageError, match="all users of a node can read"):
+    with pytest.raises(UserError, match="all users of a node can read"):
         task_of(run, [], Wanted(infra="slurm/loop", secrets=["WANDB_API_KEY"]), tmp_path)
 
 

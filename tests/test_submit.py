@@ -16,11 +16,11 @@ from filelock import FileLock
 
 from conftest import config, run_module
 from local_kaggle import SECRET, LocalKaggle, environment, in_sandbox, local_kaggle
+from plant_pathology.competition.sample import draw
 from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import folder_hash
 from plant_pathology.kernel.rules import Pushable
-from plant_pathology.competition.sample import draw
-from plant_pathology.core.app import StageError
 
 NAME = "plant-pathology-2021-fgvc8"
 DATASET, KERNEL = "tester/leaf-bundle", "tester/leaf-submission"
@@ -181,18 +181,18 @@ def test_a_changed_kernel_needs_no_new_dataset_and_a_changed_dataset_says_which_
 def test_what_the_client_would_ignore_or_take_for_something_else_is_refused(root, change, reason):
     Pushable.read(root / "kernels", NAME)
     write(root / "kernels/submission/kernel-metadata.json", METADATA | change)
-    with pytest.raises(StageError, match=reason):
+    with pytest.raises(UserError, match=reason):
         Pushable.read(root / "kernels", NAME)
 
 
 def test_a_key_left_out_and_a_folder_in_the_dataset_are_refused(root):
     path = root / "kernels/submission/kernel-metadata.json"
     write(path, {key: value for key, value in METADATA.items() if key != "enable_internet"})
-    with pytest.raises(StageError, match="enable_internet is missing"):
+    with pytest.raises(UserError, match="enable_internet is missing"):
         Pushable.read(root / "kernels", NAME)
     write(path, METADATA)
     (root / "kernels/dataset/below").mkdir()
-    with pytest.raises(StageError, match="below is a folder"):
+    with pytest.raises(UserError, match="below is a folder"):
         Pushable.read(root / "kernels", NAME)
 
 
@@ -438,9 +438,9 @@ def test_the_client_by_hand_pushes_the_same(kaggle, root):
 
 def test_the_packaged_kernel_scores_on_a_hidden_test_set(project, tmp_path):
     """From the bundle to a score: the notebook that was pushed really runs, with the dataset that was uploaded."""
-    from plant_pathology.kernel.test_sets import given_test_set
     from plant_pathology.inference.predictor import submission_of
     from plant_pathology.kernel.rehearsal import score_of
+    from plant_pathology.kernel.test_sets import given_test_set
 
     competition = Competition.from_config(config())
     for name in ("kernels", "reports"):

@@ -19,11 +19,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from faults import Faults, FaultyProxy
-from plant_pathology.store import claims as leases
+from plant_pathology.core.errors import BusyError, UserError
 from plant_pathology.core.hashes import unsealed
-from plant_pathology.store.claims import BusyError
+from plant_pathology.store import claims as leases
 from plant_pathology.store.garbage import gc, rm
-from plant_pathology.core.app import StageError
 from prepared import leaves, prepare
 from stores import BucketPlace
 
@@ -70,7 +69,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def verify(version) -> None:
     if damages := version.damages():
-        raise StageError("; ".join(damages))
+        raise UserError("; ".join(damages))
 
 
 def command_line(place, root: Path, verb: str, *overrides: str) -> subprocess.Popen:
@@ -165,7 +164,7 @@ def meet_faults(root: Path, s3, kind: str, rounds: int, seed: int, images: int =
             try:
                 act()
                 done += 1
-            except StageError as error:
+            except UserError as error:
                 assert "\n" not in str(error)
                 refused += 1
             ledger.check()
@@ -220,7 +219,7 @@ def storm(place, root: Path, seconds: float, seed: int) -> str:
 
     def remove():
         while time.monotonic() < end:
-            with suppress(StageError):
+            with suppress(UserError):
                 refs = place.store().refs("leaves")
                 rm(place.store(), "leaves:{1}".format(*chance.choice(refs)) if refs else "leaves:1")
                 count("removals")

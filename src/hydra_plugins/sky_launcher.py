@@ -31,15 +31,15 @@ class SkyLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         # Imported here: Hydra imports every launcher at every start.
+        from plant_pathology.core.errors import UserError
         from plant_pathology.sweeps.sky.launch import sweep
-        from plant_pathology.core.app import StageError
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         configs = [self._config(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         try:
             results = sweep(configs, self.wanted)
-        except StageError as error:
+        except UserError as error:
             sys.exit(f"error: {error}")
         return [
             JobReturn(overrides=overrides, cfg=cfg, status=JobStatus.COMPLETED, _return_value=result and result["f1"])

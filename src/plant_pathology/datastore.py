@@ -3,66 +3,20 @@
 `push` is a stage: its output, the pointer file, names the version that the rest of the pipeline uses.
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tqdm import tqdm
 
-from plant_pathology.store import garbage as removal
-from plant_pathology.store.s3 import BucketObjects
-from plant_pathology.store.cache import Cache
-from plant_pathology.store.backend import FolderObjects
+from plant_pathology.core.app import run_verb
+from plant_pathology.core.checkout import checkout
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import read_json, write_json
 from plant_pathology.core.provenance import commit
-from plant_pathology.core.app import StageError, checkout, read_json, run_verb, write_json
-from plant_pathology.store.versions import Store, Version
-
-
-def open_store(cfg: DictConfig) -> Store:
-    """The store at file://<folder>, relative to here or absolute, or s3://<bucket>/<prefix>.
-
-    Raises:
-        StageError: store.uri is missing, or neither.
-    """
-    if OmegaConf.is_missing(cfg.store, "uri"):
-        raise StageError("store.uri is not set: write store.uri=s3://<bucket>/<prefix>")
-    if match := re.fullmatch(r"file://(.+)", cfg.store.uri):
-        return Store(FolderObjects(Path(match[1])))
-    if match := re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]+)(/.*)?", cfg.store.uri):
-        prefix = (match[2] or "").strip("/")
-        bucket = BucketObjects(match[1], prefix, cfg.store.endpoint_url, cfg.store.sse, cfg.store.timeout_s)
-        return Store(bucket, Cache(Path(cfg.store.cache).expanduser(), cfg.store.cache_gb * 1e9))
-    # Without the value: people write s3://key:secret@bucket.
-    raise StageError("store.uri must be file://<folder> or s3://<bucket>/<prefix>")
-
-
-def open_version(cfg: DictConfig) -> Version:
-    """The version that data.ref names; where that is null, the one that was pushed last, by the pointer file.
-
-    Raises:
-        StageError: there is no such version, or not with the content that was pushed.
-    """
-    store = open_store(cfg)
-    if cfg.data.ref:
-        return store.resolve(str(cfg.data.ref))
-    path = Path(cfg.paths.pointer)
-    pointer = read_json(path, "run `python -m plant_pathology.datastore push`, or set data.ref")
-    try:
-        ref, uri, sha256 = pointer["ref"], pointer["uri"], pointer["sha256"]
-    except (KeyError, TypeError):
-        raise StageError(
-            f"{path} does not point to a version: run `python -m plant_pathology.datastore push`"
-        ) from None
-    try:
-        version = store.resolve(ref)
-    except StageError as error:
-        raise StageError(f"{error} ({path} points to {ref} in {uri})") from None
-    if version.sha256 != sha256:
-        raise StageError(
-            f"{path} points to another {ref}, in {uri}, than {cfg.store.uri} holds: set store.uri, or push again"
-        )
-    return version
+from plant_pathology.store import garbage
+from plant_pathology.store.connect import open_store, open_version
+from plant_pathology.store.versions import Version
 
 
 def push(cfg: DictConfig) -> None:
@@ -116,7 +70,7 @@ def described(version: Version) -> list[list[str]]:
 
 def pull(cfg: DictConfig) -> None:
     if not cfg.store.into:
-        raise StageError("store.into is not set: name the folder to copy to, store.into=<folder>")
+        raise UserError("store.into is not set: name the folder to copy to, store.into=<folder>")
     version = open_version(cfg)
     version.pull(Path(cfg.store.into))
     print(f"{version.ref}: {bytes_of(version)} in {cfg.store.into}")
@@ -125,19 +79,19 @@ def pull(cfg: DictConfig) -> None:
 def verify(cfg: DictConfig) -> None:
     version = open_version(cfg)
     if damages := version.damages():
-        raise StageError(f"{len(damages)} of {len(version.files)} files are damaged\n  " + "\n  ".join(damages))
+        raise UserError(f"{len(damages)} of {len(version.files)} files are damaged\n  " + "\n  ".join(damages))
     print(f"{version.ref}: all {len(version.files)} files are what was pushed, {bytes_of(version)}")
 
 
 def rm(cfg: DictConfig) -> None:
     if not cfg.data.ref:
-        raise StageError("data.ref is not set: name the version to remove, data.ref=<name>:<number>")
-    version = removal.rm(open_store(cfg), str(cfg.data.ref))
+        raise UserError("data.ref is not set: name the version to remove, data.ref=<name>:<number>")
+    version = garbage.rm(open_store(cfg), str(cfg.data.ref))
     print(f"{version.ref} is removed from {cfg.store.uri}; `gc` frees what no other version uses")
 
 
 def gc(cfg: DictConfig) -> None:
-    freed = removal.gc(open_store(cfg))
+    freed = garbage.gc(open_store(cfg))
     left = f", {freed.left} more when run again" if freed.left else ""
     print(f"{tqdm.format_sizeof(freed.size, 'B')} freed in {cfg.store.uri}: {freed.objects} objects{left}")
 

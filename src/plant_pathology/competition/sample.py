@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
 from plant_pathology.competition.spec import Competition
-from plant_pathology.core.app import StageError, stage, whole_folder
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_folder
 
 LONG, SHORT = 192, 128
 WARTS = ["twin"] * 4 + ["sideways"] * 6 + ["grey"] * 2 + ["cmyk", "png"]
@@ -36,11 +37,10 @@ LABEL_SETS = {
 }
 
 
-@stage
-def main(cfg: DictConfig) -> None:
+def make_sample(cfg: DictConfig) -> None:
     competition = Competition.from_config(cfg)
     if not competition.synthetic:
-        raise StageError(f"competition={competition.name} is not drawn but downloaded: make download")
+        raise UserError(f"competition={competition.name} is not drawn but downloaded: make download")
     raw = Path(cfg.paths.raw)
     if (raw / competition.train_csv).exists():
         print(f"{raw}: there already")
@@ -58,7 +58,7 @@ def draw(folder: Path, competition: Competition, seed: int, train: int = 400, te
     """
     rng = np.random.default_rng(seed)
     columns = [competition.image_column, competition.label_column]
-    with whole_folder(folder) as work:
+    with atomic_folder(folder) as work:
         (work / competition.train_images).mkdir()
         (work / competition.test_images).mkdir()
         rows = []
@@ -212,7 +212,3 @@ LESIONS = {
     "powdery_mildew": powdery_mildew,
     "complex": complex_,
 }
-
-
-if __name__ == "__main__":
-    main()

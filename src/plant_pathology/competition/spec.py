@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from plant_pathology.core.app import StageError
+from plant_pathology.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class Competition:
 
     @classmethod
     def from_config(cls, cfg: DictConfig) -> "Competition":
-        """Raises: StageError on a key that is missing or unknown, or a vocabulary that is empty or repeats itself."""
+        """Raises: UserError on a key that is missing or unknown, or a vocabulary that is empty or repeats itself."""
         values = OmegaConf.to_container(cfg.competition, resolve=True)
         where = f"conf/competition/{values.get('name')}.yaml"
         fields = set(cls.__dataclass_fields__)
         if missing := sorted(fields - set(values)):
-            raise StageError(f"{where}: add the missing {', '.join(missing)} under competition:")
+            raise UserError(f"{where}: add the missing {', '.join(missing)} under competition:")
         if unknown := sorted(set(values) - fields):
-            raise StageError(f"{where}: unknown {', '.join(unknown)}; the keys are {', '.join(sorted(fields))}")
+            raise UserError(f"{where}: unknown {', '.join(unknown)}; the keys are {', '.join(sorted(fields))}")
         labels = values["labels"]
         if not labels or len(set(labels)) != len(labels):
-            raise StageError(f"{where}: competition.labels must name each label once, not {labels}")
+            raise UserError(f"{where}: competition.labels must name each label once, not {labels}")
         return cls(**values)
 
     def read_train(self, raw: Path) -> pd.DataFrame:
@@ -51,12 +51,12 @@ class Competition:
             wrong with the line or its file, in words; an empty list where nothing is).
 
         Raises:
-            StageError: there is no such table, or it lists nothing.
+            UserError: there is no such table, or it lists nothing.
         """
         path = raw / self.train_csv
         table = self._read(path, raw)
         if table.empty:
-            raise StageError(f"{path} lists no images: download the competition again (make download)")
+            raise UserError(f"{path} lists no images: download the competition again (make download)")
         names, labels = table[self.image_column], pd.Series(self.label_lists(table[self.label_column]))
         present = self.train_files(raw)
         again = self._listed_again(names, labels)
@@ -73,13 +73,13 @@ class Competition:
         """Names of the files in the folder of training images, listed or not.
 
         Raises:
-            StageError: there is no such folder.
+            UserError: there is no such folder.
         """
         try:
             with os.scandir(raw / self.train_images) as entries:
                 return {entry.name for entry in entries if entry.is_file()}
         except (FileNotFoundError, NotADirectoryError):
-            raise StageError(
+            raise UserError(
                 f"{raw / self.train_images} is not a folder: download the competition again (make download),"
                 f" or set competition.train_images in conf/competition/{self.name}.yaml"
             ) from None
@@ -96,26 +96,26 @@ class Competition:
         """The submission's form: the image and label columns, one row a test image.
 
         Raises:
-            StageError: the file is absent or has other columns.
+            UserError: the file is absent or has other columns.
         """
         return self._read(raw / self.sample_submission, raw)
 
     def _read(self, path: Path, raw: Path) -> pd.DataFrame:
         if not raw.is_dir():
-            raise StageError(
+            raise UserError(
                 f"{raw} does not exist: run `make repro` (sample), `make repro RAW=<folder>` or `make download`"
             )
         try:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
         except FileNotFoundError:
-            raise StageError(
+            raise UserError(
                 f"{path} does not exist: {raw} must hold the competition as Kaggle ships it"
                 f" ({self.train_csv}, {self.train_images}/, {self.test_images}/, {self.sample_submission})"
             ) from None
         except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise StageError(f"{path} is not a CSV table ({error}): download it again (make download)") from None
+            raise UserError(f"{path} is not a CSV table ({error}): download it again (make download)") from None
         if absent := [c for c in (self.image_column, self.label_column) if c not in table]:
-            raise StageError(
+            raise UserError(
                 f"{path} has no column {', '.join(absent)}, only {', '.join(table)}:"
                 f" set image_column and label_column in conf/competition/{self.name}.yaml"
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from plant_pathology.core.app import StageError
+from plant_pathology.core.errors import UserError
 
 # What the pipeline itself writes beside the code; it does not make a commit dirty.
 WRITTEN = ("dvc.lock",)
@@ -33,7 +33,7 @@ def locked_outputs(root: Path, stages: tuple[str, ...]) -> dict[str, dict[str, s
     Empty where no pipeline ran, or where what is on disk is not what dvc.lock describes.
 
     Raises:
-        StageError: dvc.lock is not a lock file.
+        UserError: dvc.lock is not a lock file.
     """
     path = root / "dvc.lock"
     if not path.exists() or not _describes_disk(root, stages):
@@ -42,7 +42,7 @@ def locked_outputs(root: Path, stages: tuple[str, ...]) -> dict[str, dict[str, s
         locked = yaml.safe_load(path.read_text())["stages"]
         return {stage: {out["path"]: out["md5"] for out in locked[stage]["outs"]} for stage in stages}
     except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise StageError(
+        raise UserError(
             f"{path} is damaged ({error!r}): restore it with git, or delete it and run `dvc repro`"
         ) from None
 

@@ -29,11 +29,11 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
-from plant_pathology.inference import decode as images
+from plant_pathology.core.errors import UserError
 from plant_pathology.data import shards
-from plant_pathology.inference.decode import ImageError, decode_sized
 from plant_pathology.data.shards import encode
-from plant_pathology.core.app import StageError
+from plant_pathology.inference import decode as images
+from plant_pathology.inference.decode import ImageError, decode_sized
 
 COMMIT_S = 0.5
 HASH_SIDE = 16  # bits along each side of a perceptual hash
@@ -97,7 +97,7 @@ class Decoded:
             How many were decoded now, and {file name: what is wrong with it}.
 
         Raises:
-            StageError: the system ended a worker.
+            UserError: the system ended a worker.
         """
         self._keys = {path.name: self._key(path) for path in paths}
         known = {key for (key,) in self._database.execute("SELECT key FROM decoded")}
@@ -148,7 +148,7 @@ def open_decoded(path: Path, side: int, encoding: str, quality: int) -> Iterator
     """Open the file, or make it, for images of one encoding; one process at a time.
 
     Raises:
-        StageError: another process has it, or it is damaged or not writable.
+        UserError: another process has it, or it is damaged or not writable.
         OSError: the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,8 +169,8 @@ def open_decoded(path: Path, side: int, encoding: str, quality: int) -> Iterator
         if code == sqlite3.SQLITE_FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         if code == sqlite3.SQLITE_BUSY:
-            raise StageError(f"{path} is in use: wait for the other prepare to end") from error
-        raise StageError(
+            raise UserError(f"{path} is in use: wait for the other prepare to end") from error
+        raise UserError(
             f"{path}: {error}; make its folder writable, or delete the file: what it holds is only decoded again"
         ) from error
 
@@ -179,7 +179,7 @@ def in_parallel(job, paths: list[Path], workers: int | None) -> Iterator:
     """`job` of each path, in order, by as many processes.
 
     Raises:
-        StageError: the system ended a process.
+        UserError: the system ended a process.
     """
     if not paths:
         return
@@ -187,7 +187,7 @@ def in_parallel(job, paths: list[Path], workers: int | None) -> Iterator:
     try:
         yield from pool.map(job, paths, chunksize=8)
     except BrokenProcessPool:
-        raise StageError("a decoding process was ended from outside, maybe for memory: lower prepare.workers") from None
+        raise UserError("a decoding process was ended from outside, maybe for memory: lower prepare.workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
 

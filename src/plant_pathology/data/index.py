@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plant_pathology.core.app import whole_file
+from plant_pathology.core.files import atomic_file
 
 TABLE, ARRAY = "index.csv", "index.npy"
 PLACES = ["image", "labels", "fold", "group", "pixels", "shard", "row"]
@@ -25,7 +25,7 @@ def write_index(folder: Path, table: pd.DataFrame, labels: list[str]) -> None:
     """
     targets = [f"is_{label}" for label in labels]
     table = table[[*PLACES, *targets]]
-    with whole_file(folder / TABLE) as work:
+    with atomic_file(folder / TABLE) as work:
         table.to_csv(work, index=False)
     names = np.char.encode(table["image"].to_numpy(str), "utf-8")
     array = np.empty(len(table), dtype(names.dtype.str, len(labels)))
@@ -34,7 +34,7 @@ def write_index(folder: Path, table: pd.DataFrame, labels: list[str]) -> None:
     for column in ("fold", "group", "shard", "row"):
         array[column] = table[column]
     array["targets"] = table[targets]
-    with whole_file(folder / ARRAY) as work, work.open("wb") as file:
+    with atomic_file(folder / ARRAY) as work, work.open("wb") as file:
         np.save(file, array, allow_pickle=False)
 
 

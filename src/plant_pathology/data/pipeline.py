@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from plant_pathology.data import duplicates
 from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_folder, write_json
+from plant_pathology.core.schema import check_values
+from plant_pathology.data import duplicates
 from plant_pathology.data.decode_cache import Decoded, open_decoded
 from plant_pathology.data.index import write_index
 from plant_pathology.data.shards import SUFFIXES, shard_name, write_shard
-from plant_pathology.core.app import StageError, check_values, stage, whole_folder, write_json
 
 CHOICES = {
     "prepare.encoding": tuple(SUFFIXES),
@@ -33,13 +35,12 @@ RANGES = {
 }
 
 
-@stage
-def main(cfg: DictConfig) -> None:
+def prepare(cfg: DictConfig) -> None:
     competition = Competition.from_config(cfg)
-    prepare = cfg.prepare
+    settings = cfg.prepare
     check_values(cfg, CHOICES, RANGES)
-    if prepare.duplicates == "merge" and not competition.multilabel:
-        raise StageError(
+    if settings.duplicates == "merge" and not competition.multilabel:
+        raise UserError(
             f"prepare.duplicates=merge: {competition.name} has one label an image, a union has several;"
             " choose keep or drop"
         )
@@ -49,23 +50,23 @@ def main(cfg: DictConfig) -> None:
     files = competition.train_files(raw)
     listed = sorted(files & set(table["image"]))
     unlisted = sorted(files - set(table["image"]))
-    with open_decoded(Path(cfg.paths.decoded), prepare.image_size, prepare.encoding, prepare.quality) as decoded:
-        new, unreadable = decoded.add([images / name for name in listed], prepare.workers)
+    with open_decoded(Path(cfg.paths.decoded), settings.image_size, settings.encoding, settings.quality) as decoded:
+        new, unreadable = decoded.add([images / name for name in listed], settings.workers)
         for name, problems in zip(table["image"], table["problems"], strict=True):
             problems.extend([unreadable[name]] if name in unreadable else [])
-        good, quarantine = part(table, raw, competition, prepare.on_bad)
+        good, quarantine = part(table, raw, competition, settings.on_bad)
         good = good.join(decoded.facts(good["image"]))
-        good["group"], repeated = duplicates.find(good, prepare.near_bits)
-        kept = duplicates.resolve(good, prepare.duplicates)
+        good["group"], repeated = duplicates.find(good, settings.near_bits)
+        kept = duplicates.resolve(good, settings.duplicates)
         targets = competition.one_hot(kept["labels"])
-        kept["fold"] = folds(targets.to_numpy(), kept["group"], prepare.folds, cfg.seed)
+        kept["fold"] = folds(targets.to_numpy(), kept["group"], settings.folds, cfg.seed)
         # Imported here, so that bad input is told of without waiting for Matplotlib.
         from plant_pathology.data import plots as eda
 
-        with whole_folder(reports) as folder:
+        with atomic_folder(reports) as folder:
             eda.draw(good, repeated, images, competition, folder)
-        with whole_folder(prepared) as folder:
-            places = write_shards(kept["image"].tolist(), decoded, folder, prepare)
+        with atomic_folder(prepared) as folder:
+            places = write_shards(kept["image"].tolist(), decoded, folder, settings)
             index = kept.assign(labels=kept["labels"].str.join(competition.separator)).join([targets, places])
             write_index(folder, index, competition.labels)
             if len(quarantine):
@@ -75,14 +76,14 @@ def main(cfg: DictConfig) -> None:
                 "synthetic": competition.synthetic,
                 "multilabel": competition.multilabel,
                 "labels": competition.labels,
-                "image_size": prepare.image_size,
-                "encoding": prepare.encoding,
-                "quality": prepare.quality,
-                "shard_mb": prepare.shard_mb,
+                "image_size": settings.image_size,
+                "encoding": settings.encoding,
+                "quality": settings.quality,
+                "shard_mb": settings.shard_mb,
                 "images": len(kept),
                 "images_with_label": dict(zip(competition.labels, targets.sum().tolist(), strict=True)),
                 "images_in_fold": kept["fold"].value_counts().sort_index().tolist(),
-                "duplicates_policy": prepare.duplicates,
+                "duplicates_policy": settings.duplicates,
                 "duplicates": repeated,
                 "quarantined": len(table) - len(good),
                 "unlisted": unlisted,
@@ -91,12 +92,12 @@ def main(cfg: DictConfig) -> None:
         decoded.prune()
     contradictory = sum(group["contradictory"] for group in repeated)
     print(
-        f"{prepared}: {len(kept)} images of {prepare.image_size} px in {prepare.folds} folds;"
+        f"{prepared}: {len(kept)} images of {settings.image_size} px in {settings.folds} folds;"
         f" {new} decoded, {len(listed) - new} known"
     )
     print(
         f"{len(repeated)} pictures more than once, {contradictory} of them with contradictory labels:"
-        f" prepare.duplicates={prepare.duplicates}; manifest.json names them"
+        f" prepare.duplicates={settings.duplicates}; manifest.json names them"
     )
     if len(quarantine):
         print(f"{len(table) - len(good)} bad lines of {competition.train_csv} left out; quarantine.csv says why")
@@ -115,14 +116,14 @@ def part(table: pd.DataFrame, raw: Path, competition: Competition, on_bad: str) 
         The good lines, numbered anew; and image and reason, one row a problem.
 
     Raises:
-        StageError: listing every problem, when `on_bad` is error or no line is good.
+        UserError: listing every problem, when `on_bad` is error or no line is good.
     """
     bad = table["problems"].str.len() > 0
     quarantine = table.loc[bad, ["image", "problems"]].explode("problems").rename(columns={"problems": "reason"})
     if bad.all() or (on_bad == "error" and bad.any()):
         lines = [f"line {line + 2}, {image}: {reason}" for line, image, reason in quarantine.itertuples()]
         path = raw / competition.train_csv
-        raise StageError(
+        raise UserError(
             f"{path}: {len(lines)} problem(s)\n  "
             + "\n  ".join(lines)
             + f"\nmend {path} or replace the images (make download); a label that is right goes into competition.labels"
@@ -164,20 +165,16 @@ def folds(targets: np.ndarray, groups: pd.Series, count: int, seed: int) -> np.n
         (n,) fold number of each image.
 
     Raises:
-        StageError: there are fewer groups than folds.
+        UserError: there are fewer groups than folds.
     """
     # Imported here, so that bad input is told of without waiting for scikit-learn.
     from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
     merged = pd.DataFrame(targets).groupby(groups.to_numpy()).max()
     if not 2 <= count <= len(merged):
-        raise StageError(f"prepare.folds={count}: {len(merged)} different images allow 2 to {len(merged)} folds")
+        raise UserError(f"prepare.folds={count}: {len(merged)} different images allow 2 to {len(merged)} folds")
     splitter = MultilabelStratifiedKFold(count, shuffle=True, random_state=seed)
     fold_of = pd.Series(-1, index=merged.index)
     for fold, (_, members) in enumerate(splitter.split(merged, merged)):
         fold_of.iloc[members] = fold
     return groups.map(fold_of).to_numpy()
-
-
-if __name__ == "__main__":
-    main()

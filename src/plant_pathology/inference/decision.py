@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plant_pathology.inference.expected_f1 import best_sets
 from plant_pathology.competition.metrics import decide
+from plant_pathology.inference.expected_f1 import best_sets
 
 LIKELIEST, THRESHOLDS, EXPECTED_F1 = "likeliest", "thresholds", "expected_f1"
 TINY = 1e-7  # a float32 sigmoid may say 0 or 1

@@ -20,9 +20,10 @@ from omegaconf import DictConfig
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_file
 from plant_pathology.kaggle.download import has_credentials
 from plant_pathology.kaggle.journal import AGAIN
-from plant_pathology.core.app import StageError, whole_file
 
 ACTS = ("/CreateDataset", "/CreateDatasetVersion", "/SaveKernel", "/CreateCodeSubmission")
 TRY_LATER = (429, 500, 502, 503, 504)
@@ -73,17 +74,17 @@ def patience(settings: DictConfig) -> Iterator[None]:
         HTTPAdapter.send = send
 
 
-class Uncertain(StageError):
+class Uncertain(UserError):
     """Kaggle may have acted or not: the request went out, and no clear answer came back."""
 
 
 class Kaggle:
-    """Kaggle, as one user sees it. Every method raises a StageError that says what to do about a refusal."""
+    """Kaggle, as one user sees it. Every method raises a UserError that says what to do about a refusal."""
 
     def __init__(self):
-        """Raises: StageError where there are no credentials, or Kaggle takes none of them."""
+        """Raises: UserError where there are no credentials, or Kaggle takes none of them."""
         if not has_credentials():
-            raise StageError(
+            raise UserError(
                 "no Kaggle credentials: make an API token on Kaggle (your picture, Settings, API), and save it as"
                 " ~/.kaggle/access_token or set KAGGLE_API_TOKEN"
             )
@@ -99,7 +100,7 @@ class Kaggle:
             try:
                 self._api.authenticate()
             except SystemExit:
-                raise StageError(f"authenticate: {REMEDIES[401]}") from None
+                raise UserError(f"authenticate: {REMEDIES[401]}") from None
         values = self._api.config_values
         self._secrets += [values[name] for name in ("key", "token") if values.get(name)]
         self.user: str = values["username"]
@@ -129,7 +130,7 @@ class Kaggle:
         """Create the dataset in `folder`, or with a `note` a version of it.
 
         Raises:
-            StageError: a file did not arrive, or Kaggle says error in a good answer. Nothing was created then.
+            UserError: a file did not arrive, or Kaggle says error in a good answer. Nothing was created then.
             Uncertain: it may have been created.
         """
         upload_files = self._api.upload_files
@@ -137,7 +138,7 @@ class Kaggle:
         def all_or_nothing(request, *arguments, **options):
             upload_files(request, *arguments, **options)
             if len(request.files) != len(files):
-                raise StageError(f"{len(request.files)} of {len(files)} files of {folder} arrived at Kaggle: {AGAIN}")
+                raise UserError(f"{len(request.files)} of {len(files)} files of {folder} arrived at Kaggle: {AGAIN}")
 
         self._api.upload_files = all_or_nothing
         # The client would go on with an upload of other bytes that have the same size and time.
@@ -152,7 +153,7 @@ class Kaggle:
             else:
                 answer = self._api.dataset_create_version(str(folder), note)
         if (answer.status or "").lower() != "ok":
-            raise StageError(f"Kaggle does not take the dataset in {folder}: {answer.error or 'it does not say why'}")
+            raise UserError(f"Kaggle does not take the dataset in {folder}: {answer.error or 'it does not say why'}")
 
     def kernel(self, ref: str) -> Any | None:
         """The client's ApiGetKernelResponse of the latest version; None where there is none."""
@@ -180,10 +181,10 @@ class Kaggle:
         return {file.file_name: file.url for page in pages for file in page.files}, pages[0].log or ""
 
     def download(self, address: str, path: Path) -> None:
-        """Raises: StageError on anything but the file; the client would save a 404 as its content."""
+        """Raises: UserError on anything but the file; the client would save a 404 as its content."""
         with self._asking(f"download {path.name}"), requests.get(address, stream=True) as answer:
             answer.raise_for_status()
-            with whole_file(path) as work, work.open("wb") as file:
+            with atomic_file(path) as work, work.open("wb") as file:
                 for block in answer.iter_content(2**20):
                     file.write(block)
 
@@ -250,16 +251,16 @@ class Kaggle:
             yield
         except requests.HTTPError as error:
             status = status_of(error)
-            kind = Uncertain if acts and status >= 500 else StageError
+            kind = Uncertain if acts and status >= 500 else UserError
             remedy = REMEDIES.get(status, AGAIN if status >= 500 else "see what it says")
             said = self._without_secrets(message_of(error))
             raise kind(f"Kaggle does not {what} ({status}{said}): {remedy}") from None
         except requests.RequestException as error:
-            kind = Uncertain if acts and not isinstance(error, requests.ConnectTimeout) else StageError
+            kind = Uncertain if acts and not isinstance(error, requests.ConnectTimeout) else UserError
             reason = getattr(error.args[0] if error.args else error, "reason", error)
             raise kind(f"Kaggle cannot be reached to {what} ({type(reason).__name__}): {AGAIN}") from None
         except (ValueError, KeyError, TypeError) as error:
-            kind = Uncertain if acts else StageError
+            kind = Uncertain if acts else UserError
             said = self._without_secrets(f"{type(error).__name__}: {error}")
             raise kind(f"Kaggle's answer to {what} is not understood ({said[:200]}): {AGAIN}") from None
 

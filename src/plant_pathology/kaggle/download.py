@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from plant_pathology.competition.spec import Competition
-from plant_pathology.core.app import StageError, stage, whole_folder
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_folder
 
 NO_CREDENTIALS = """no Kaggle credentials: make an API token on Kaggle (your picture, Settings, API), then either
   save it as ~/.kaggle/access_token, or
@@ -25,17 +26,16 @@ NO_CREDENTIALS = """no Kaggle credentials: make an API token on Kaggle (your pic
 and run `make download` again"""
 
 
-@stage
-def main(cfg: DictConfig) -> None:
+def download(cfg: DictConfig) -> None:
     competition = Competition.from_config(cfg)
     raw = Path(cfg.paths.raw)
     if competition.synthetic:
-        raise StageError(f"competition={competition.name} is drawn, not downloaded: name one of Kaggle's")
+        raise UserError(f"competition={competition.name} is drawn, not downloaded: name one of Kaggle's")
     if (raw / competition.train_csv).exists():
         print(f"{raw}: there already")
         return
     if not has_credentials():
-        raise StageError(NO_CREDENTIALS)
+        raise UserError(NO_CREDENTIALS)
     kept = raw.parent / f".{raw.name}-download"
     archive = kept / f"{competition.name}.zip"
     if not zipfile.is_zipfile(archive):
@@ -59,7 +59,7 @@ def fetch(name: str, folder: Path) -> None:
     """Let the client write <folder>/<name>.zip.
 
     Raises:
-        StageError: it could not, or it wrote something else and called that success.
+        UserError: it could not, or it wrote something else and called that success.
     """
     folder.mkdir(parents=True, exist_ok=True)
     client = Path(sys.executable).with_name("kaggle")
@@ -72,7 +72,7 @@ def fetch(name: str, folder: Path) -> None:
         said = (said + block)[-4096:]
     if process.wait() != 0 or not zipfile.is_zipfile(folder / f"{name}.zip"):
         status = re.search(r"\b(403|404|429|5\d\d)\b|Authentication required", said.decode(errors="replace"))
-        raise StageError(f"the kaggle client did not download {name}: {remedy(name, status and status[0])}")
+        raise UserError(f"the kaggle client did not download {name}: {remedy(name, status and status[0])}")
 
 
 def remedy(name: str, status: str | None) -> str:
@@ -90,24 +90,20 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack the archive as `folder`.
 
     Raises:
-        StageError: it is damaged, larger than the disk has room, or would write outside `folder`.
+        UserError: it is damaged, larger than the disk has room, or would write outside `folder`.
     """
-    with zipfile.ZipFile(archive) as content, whole_folder(folder) as work:
+    with zipfile.ZipFile(archive) as content, atomic_folder(folder) as work:
         members = content.infolist()
         size, free = sum(member.file_size for member in members), shutil.disk_usage(work).free
         if size > free:
-            raise StageError(f"{folder}: needs {size / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB: make room")
+            raise UserError(f"{folder}: needs {size / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB: make room")
         with tqdm(desc="unpack", total=size, unit="B", unit_scale=True, disable=None) as bar:
             for member in members:
                 try:
                     written = Path(content.extract(member, work))
                 except zipfile.BadZipFile as error:
                     archive.unlink()
-                    raise StageError(f"{archive} is damaged ({error}): run `make download` again") from None
+                    raise UserError(f"{archive} is damaged ({error}): run `make download` again") from None
                 if not written.is_relative_to(work):
-                    raise StageError(f"{archive} holds {member.filename}, which leads out of the folder: do not use it")
+                    raise UserError(f"{archive} holds {member.filename}, which leads out of the folder: do not use it")
                 bar.update(member.file_size)
-
-
-if __name__ == "__main__":
-    main()

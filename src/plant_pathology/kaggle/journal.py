@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plant_pathology.core.app import StageError, read_json, write_json
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import read_json, write_json
 
 AGAIN = "start again, it continues"
 
@@ -46,7 +47,7 @@ def follow(step: str, look: Callable[[], tuple[str, bool]], timeout_s: float, po
         look: what to show, and whether it is over.
 
     Raises:
-        StageError: that takes longer than `timeout_s`.
+        UserError: that takes longer than `timeout_s`.
     """
     started, shown, pause = time.monotonic(), None, poll_s
     while True:
@@ -58,6 +59,6 @@ def follow(step: str, look: Callable[[], tuple[str, bool]], timeout_s: float, po
             say(step, f"{state}, after {waited:.0f} s")
             shown = state
         if waited > timeout_s:
-            raise StageError(f"{step}: still {state} after {waited:.0f} s: {AGAIN}")
+            raise UserError(f"{step}: still {state} after {waited:.0f} s: {AGAIN}")
         time.sleep(pause)
         pause = min(1.5 * pause, 6 * poll_s)

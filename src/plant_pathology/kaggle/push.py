@@ -15,11 +15,11 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from plant_pathology.competition.spec import Competition
-from plant_pathology.kernel.submission_check import check_submission
+from plant_pathology.core.errors import UserError
 from plant_pathology.kaggle.client import Kaggle
 from plant_pathology.kaggle.journal import AGAIN, Journal, follow, say
 from plant_pathology.kernel.rules import Pushable
-from plant_pathology.core.app import StageError
+from plant_pathology.kernel.submission_check import check_submission
 
 OUTPUT = "submission.csv"
 
@@ -53,13 +53,13 @@ class Push:
             state, now = self.kaggle.dataset_status(ref), self.kaggle.dataset(ref)
             if state in ("FAILED", "DELETED"):
                 self.journal.forget("dataset_before")
-                raise StageError(f"Kaggle could not process the dataset {ref} ({state}): {AGAIN} with a new version")
+                raise UserError(f"Kaggle could not process the dataset {ref} ({state}): {AGAIN} with a new version")
             return state.lower(), state == "READY" and number_of(now) >= reached
 
         follow("dataset", look, self.settings.dataset_timeout_s, self.settings.poll_s)
         if missing := self.pushable.data_files - self.kaggle.dataset_files(ref):
             self.journal.forget("dataset_before")
-            raise StageError(f"the dataset {ref} on Kaggle lacks {', '.join(sorted(missing))}: {AGAIN}, and uploads it")
+            raise UserError(f"the dataset {ref} on Kaggle lacks {', '.join(sorted(missing))}: {AGAIN}, and uploads it")
         self.journal.note(dataset=self.dataset_noted(reached))
 
     def dataset_noted(self, version: int) -> dict[str, Any]:
@@ -102,13 +102,13 @@ class Push:
         try:
             follow("kernel", look, self.settings.settle_s, self.settings.poll_s)
             self.check_arrived(self.kaggle.kernel(ref).metadata)
-        except StageError:
+        except UserError:
             self.journal.forget("kernel_before")
             raise
         self.journal.note(kernel=version)
 
     def checked_push(self, answer: Any, ref: str) -> int:
-        """The pushed version's number. Raises: StageError on all that the client would only print, or not even that."""
+        """The pushed version's number. Raises: UserError on all that the client would only print, or not even that."""
         problem = None
         dropped = {
             kind: list(getattr(answer, f"invalid_{kind}_sources") or [])
@@ -125,7 +125,7 @@ class Push:
             problem = "it does not say which version this is"
         if problem:
             self.journal.forget("kernel_before")
-            raise StageError(f"Kaggle did not take the kernel as it is: {problem}")
+            raise UserError(f"Kaggle did not take the kernel as it is: {problem}")
         return answer.version_number
 
     def is_our_source(self, theirs: str | None) -> bool:
@@ -133,7 +133,7 @@ class Push:
         return cells(theirs or "") == cells(path.read_text())
 
     def check_arrived(self, theirs: Any) -> None:
-        """Raises: StageError where the kernel's metadata on Kaggle is not what was pushed."""
+        """Raises: UserError where the kernel's metadata on Kaggle is not what was pushed."""
         ours = self.pushable.metadata
         different = [
             f"{key}={getattr(theirs, key)!r}, not {ours[key]!r}"
@@ -145,7 +145,7 @@ class Push:
             if lost := [source for source in ours[f"{kind}_sources"] if source.lower() not in there]:
                 different.append(f"without the {kind} {', '.join(lost)}")
         if different:
-            raise StageError(
+            raise UserError(
                 f"the kernel {self.pushable.kernel} arrived at Kaggle {'; '.join(different)}: see that your account may"
                 " use these, then start again, it is pushed once more"
             )
@@ -159,7 +159,7 @@ class Push:
             if state in ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED"):
                 print(log_text(self.kaggle.kernel_output(ref)[1]), file=sys.stderr)
                 self.journal.forget("kernel", "kernel_before")
-                raise StageError(
+                raise UserError(
                     f"the kernel {ref} failed on Kaggle ({state.lower()}{f': {reason}' if reason else ''}): its log"
                     " stands above; started again, it is pushed once more"
                 )
@@ -169,7 +169,7 @@ class Push:
         latest = self.kaggle.kernel(ref).metadata.current_version_number
         if latest not in (0, version):
             self.journal.forget("kernel", "kernel_before")
-            raise StageError(
+            raise UserError(
                 f"version {latest} of {ref} was pushed while version {version} ran, and Kaggle only tells of the"
                 " latest: start again, ours is pushed once more"
             )
@@ -180,11 +180,11 @@ class Push:
             return
         files, _ = self.kaggle.kernel_output(self.pushable.kernel)
         if OUTPUT not in files:
-            raise StageError(f"the kernel {self.pushable.kernel} wrote no {OUTPUT} on Kaggle, only {sorted(files)}")
+            raise UserError(f"the kernel {self.pushable.kernel} wrote no {OUTPUT} on Kaggle, only {sorted(files)}")
         self.kaggle.download(files[OUTPUT], path)
         check = check_submission(path, form, competition)
         if not check.passed:
-            raise StageError(f"{path}, which the kernel wrote on Kaggle, would not be scored: {check.detail}")
+            raise UserError(f"{path}, which the kernel wrote on Kaggle, would not be scored: {check.detail}")
         say("output", f"{path}: {check.detail}")
         self.journal.note(output=str(path))
 

@@ -13,11 +13,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
 from plant_pathology.kaggle.client import Kaggle, Uncertain
 from plant_pathology.kaggle.journal import Journal, follow, say
-from plant_pathology.kernel.rules import Pushable
 from plant_pathology.kaggle.push import OUTPUT
-from plant_pathology.core.app import StageError
+from plant_pathology.kernel.rules import Pushable
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Submission:
             found = self.wait_for_listing()
         if not found:
             if self.left_today() < 1:
-                raise StageError("no submissions left today: start again after midnight UTC, it continues")
+                raise UserError("no submissions left today: start again after midnight UTC, it continues")
             found = self.create()
         self.journal.note(submission=found.ref)
         return found
@@ -87,12 +87,12 @@ class Submission:
             said = self.kaggle.submit(name, kernel, version, OUTPUT, self.message).message
         except Uncertain as error:
             print(f"  {error}", file=sys.stderr)
-        except StageError:
+        except UserError:
             self.journal.forget("submitting")
             raise
         if found := self.wait_for_listing():
             return found
-        raise StageError(f"Kaggle lists no such submission after {self.settings.settle_s} s{said and f': {said}'}")
+        raise UserError(f"Kaggle lists no such submission after {self.settings.settle_s} s{said and f': {said}'}")
 
     def wait_for_listing(self) -> Any | None:
         deadline = time.monotonic() + self.settings.settle_s
@@ -108,7 +108,7 @@ class Submission:
             nonlocal found
             found = self.find()
             if found is None:
-                raise StageError(f"submission {self.journal.get('submission')} is no longer in Kaggle's list")
+                raise UserError(f"submission {self.journal.get('submission')} is no longer in Kaggle's list")
             return found.status.name.lower(), found.status.name != "PENDING"
 
         follow("score", look, self.settings.score_timeout_s, self.settings.poll_s)

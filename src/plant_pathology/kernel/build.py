@@ -11,13 +11,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from plant_pathology.core import provenance
-from plant_pathology.kernel.model_card import model_card
 from plant_pathology.competition.spec import Competition
-from plant_pathology.kernel.source import CODE_FILES, kernel_source
+from plant_pathology.core import provenance
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_folder, read_json, write_json
+from plant_pathology.core.schema import check_values
+from plant_pathology.kernel.model_card import model_card
 from plant_pathology.kernel.rules import LICENCES, problems_of
 from plant_pathology.kernel.sandbox import image_distributions
-from plant_pathology.core.app import StageError, check_values, read_json, stage, whole_folder, write_json
+from plant_pathology.kernel.source import CODE_FILES, kernel_source
 from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheel_of_modules, wheels_in
 
 KERNEL_MODULES = ("__init__", "decision", "expected_f1", "images", "metrics", "predict", "symmetries")
@@ -26,8 +28,7 @@ BROUGHT = ("timm",)
 STAGES_BEFORE = ("prepare", "push", "sweep", "select")
 
 
-@stage
-def main(cfg: DictConfig) -> None:
+def build(cfg: DictConfig) -> None:
     check_values(
         cfg,
         choices={
@@ -40,11 +41,11 @@ def main(cfg: DictConfig) -> None:
     bundle, kernels = Path(cfg.paths.models) / "best", Path(cfg.paths.kernels)
     spec = read_json(bundle / "bundle.json", "run `python -m plant_pathology.select`")
     if spec["competition"] != competition.name:
-        raise StageError(f"{bundle} is for {spec['competition']}, not {competition.name}: run `dvc repro`")
+        raise UserError(f"{bundle} is for {spec['competition']}, not {competition.name}: run `dvc repro`")
     dataset = f"{cfg.package.owner}/{cfg.package.dataset or f'{competition.name}-bundle'}"
     kernel = f"{cfg.package.owner}/{cfg.package.kernel or f'{competition.name}-submission'}"
     origin = origin_of(Path(cfg.paths.root), spec)
-    with whole_folder(kernels / "dataset") as data, whole_folder(kernels / "submission") as code:
+    with atomic_folder(kernels / "dataset") as data, atomic_folder(kernels / "submission") as code:
         shutil.copytree(bundle, data, dirs_exist_ok=True)
         wheels = write_wheels(data)
         card = model_card(spec, cfg.package.licence, wheels)
@@ -54,7 +55,7 @@ def main(cfg: DictConfig) -> None:
         code_file.write_text(kernel_source(cfg.package.kernel_type, origin))
         write_json(code / "kernel-metadata.json", kernel_metadata(cfg, kernel, dataset, competition, origin))
         for problem in problems_of(data, code, competition.name):
-            raise StageError(problem)
+            raise UserError(problem)
     print(f"{kernels}/dataset and {kernels}/submission: kernel {kernel} with dataset {dataset}")
 
 
@@ -62,7 +63,7 @@ def write_wheels(folder: Path) -> list[metadata.Distribution]:
     """All that the kernel imports and Kaggle's image does not have, or not as we need it.
 
     Raises:
-        StageError: they would not do.
+        UserError: they would not do.
     """
     for name in BROUGHT:
         wheel_of_installed(name, folder)
@@ -122,7 +123,3 @@ def kernel_metadata(
         "model_sources": [],
         "provenance": origin,
     }
-
-
-if __name__ == "__main__":
-    main()

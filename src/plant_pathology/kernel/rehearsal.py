@@ -12,14 +12,16 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig
 
-from plant_pathology.competition.spec import Competition
-from plant_pathology.kernel.submission_check import Check, check_submission
-from plant_pathology.kernel.test_sets import given_test_set, made_test_set
-from plant_pathology.kernel.limits import ENOUGH, Limits
 from plant_pathology.competition.metrics import sample_f1
+from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_file, read_json, write_json
+from plant_pathology.core.schema import check_values
+from plant_pathology.kernel.limits import ENOUGH, Limits
 from plant_pathology.kernel.rules import hashes_of
 from plant_pathology.kernel.sandbox import Outcome, run_kernel
-from plant_pathology.core.app import StageError, check_values, read_json, stage, whole_file, write_json
+from plant_pathology.kernel.submission_check import Check, check_submission
+from plant_pathology.kernel.test_sets import given_test_set, made_test_set
 
 # Belongs to training; a kernel that imports it would fail or crawl on Kaggle.
 FORBIDDEN = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "dvc"}
@@ -67,26 +69,25 @@ class Trial:
         }
 
 
-@stage
-def main(cfg: DictConfig) -> None:
+def rehearse(cfg: DictConfig) -> None:
     check_values(cfg, ranges=RANGES)
     competition, limits = Competition.from_config(cfg), Limits.from_config(cfg)
     kernels, reports = Path(cfg.paths.kernels), Path(cfg.paths.reports)
     if cfg.rehearse.solution and not Path(cfg.rehearse.solution).is_file():
-        raise StageError(f"rehearse.solution={cfg.rehearse.solution}: there is no such file")
+        raise UserError(f"rehearse.solution={cfg.rehearse.solution}: there is no such file")
     (reports / "rehearsal.json").unlink(missing_ok=True)
     trials, score = {}, None
     with tempfile.TemporaryDirectory() as scratch:
         for test_set in test_sets(cfg, competition, Path(scratch)):
             working = Path(scratch) / f"{test_set.name}-working"
             working.mkdir()
-            trial = rehearse(test_set, kernels, Path(cfg.paths.models) / "best", working, competition, limits)
+            trial = run_trial(test_set, kernels, Path(cfg.paths.models) / "best", working, competition, limits)
             trials[test_set.name] = trial
             if not all(check.passed for check in trial.checks.values()):
                 break
             # That of Kaggle's public test set, or of the images that were given.
             if test_set.unreadable is None:
-                with whole_file(reports / "submission.csv") as work:
+                with atomic_file(reports / "submission.csv") as work:
                     shutil.copyfile(working / "submission.csv", work)
         else:
             if cfg.rehearse.solution:
@@ -115,7 +116,7 @@ def main(cfg: DictConfig) -> None:
     for name, each in checks.items():
         print(f"{'passed' if each.passed else 'FAILED'}  {name}: {each.detail}")
     if not passed:
-        raise StageError(f"the rehearsal failed: see {reports}/rehearsal.json; Kaggle would fail the same way")
+        raise UserError(f"the rehearsal failed: see {reports}/rehearsal.json; Kaggle would fail the same way")
 
 
 def test_sets(cfg: DictConfig, competition: Competition, scratch: Path) -> Iterator[TestSet]:
@@ -130,7 +131,7 @@ def test_sets(cfg: DictConfig, competition: Competition, scratch: Path) -> Itera
         yield TestSet("hidden", scratch / "hidden", unreadable)
 
 
-def rehearse(
+def run_trial(
     test_set: TestSet, kernels: Path, bundle: Path, working: Path, competition: Competition, limits: Limits
 ) -> Trial:
     """Run the kernel on a test set, and look for everything that is known to fail a submission."""
@@ -209,20 +210,16 @@ def score_of(submitted: Path, solution: Path, competition: Competition) -> float
     """Sample-F1 of the submission.
 
     Raises:
-        StageError: the solution lacks an image that was submitted.
+        UserError: the solution lacks an image that was submitted.
     """
     columns = [competition.image_column, competition.label_column]
     ours, truth = (pd.read_csv(path, dtype=str, keep_default_na=False)[columns] for path in (submitted, solution))
     both = ours.merge(truth, on=competition.image_column, how="left", suffixes=("_ours", "_true"))
     if both.isna().any(axis=None):
         missing = both[both.isna().any(axis=1)][competition.image_column]
-        raise StageError(f"rehearse.solution={solution} has no row for {len(missing)} images, {missing.iloc[0]} first")
+        raise UserError(f"rehearse.solution={solution} has no row for {len(missing)} images, {missing.iloc[0]} first")
     predicted, true = (
         competition.one_hot(competition.label_lists(both[f"{competition.label_column}_{side}"]))
         for side in ("ours", "true")
     )
     return sample_f1(predicted, true)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,8 +13,9 @@ from typing import Any
 
 from slugify import slugify
 
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import read_json
 from plant_pathology.core.hashes import content_hash, folder_hash
-from plant_pathology.core.app import StageError, read_json
 
 PACKAGE = "run `python -m plant_pathology.package`"
 # Key: its type, and whether it may be left out. Left out, `enable_internet` and others would mean what nobody wrote.
@@ -97,10 +98,10 @@ class Pushable:
 
     @classmethod
     def read(cls, kernels: Path, competition: str) -> "Pushable":
-        """Raises: StageError on all that Kaggle would refuse, ignore, or take for something else."""
+        """Raises: UserError on all that Kaggle would refuse, ignore, or take for something else."""
         dataset, kernel = kernels / "dataset", kernels / "submission"
         for problem in problems_of(dataset, kernel, competition):
-            raise StageError(f"{kernels}: {problem}; {PACKAGE}")
+            raise UserError(f"{kernels}: {problem}; {PACKAGE}")
         metadata = metadata_of(kernel, "kernel")
         return cls(kernels, metadata_of(dataset, "dataset")["id"], metadata["id"], metadata, hashes_of(kernels))
 

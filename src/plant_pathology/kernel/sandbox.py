@@ -23,9 +23,10 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import read_json
 from plant_pathology.kernel import runner as kernel_runner
 from plant_pathology.kernel.limits import Limits
-from plant_pathology.core.app import StageError, read_json
 
 # Of what Kaggle's image has, what a kernel may count on; with all that these require.
 IMAGE = ("torch", "torchvision", "numpy", "pandas", "pillow", "safetensors", "pyyaml", "huggingface-hub", "tqdm")
@@ -76,11 +77,11 @@ def run_kernel(
         isolation: None takes namespaces where they work, the audit hook elsewhere.
 
     Raises:
-        StageError: the folder is no kernel.
+        UserError: the folder is no kernel.
     """
     code = kernel / read_json(kernel / "kernel-metadata.json", "run `python -m plant_pathology.package`")["code_file"]
     if not code.exists():
-        raise StageError(f"{code} does not exist, though kernel-metadata.json names it as code_file")
+        raise UserError(f"{code} does not exist, though kernel-metadata.json names it as code_file")
     isolation = isolation or ("namespace" if namespaces_work() else "audit-hook")
     with tempfile.TemporaryDirectory() as scratch, socket.create_server(("127.0.0.1", 0)) as server:
         box = Path(scratch)

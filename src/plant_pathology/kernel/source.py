@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from plant_pathology.core.app import checkout
+from plant_pathology.core.checkout import checkout
 
 NOTEBOOK = "notebooks/submission.ipynb"
 # By kernel_type, as Kaggle calls it.

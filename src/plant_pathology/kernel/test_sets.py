@@ -12,8 +12,8 @@ import pandas as pd
 from PIL import Image
 
 from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import bytes_hash
-from plant_pathology.core.app import StageError
 
 SIZES = ((4000, 2672), (2672, 4000), (640, 480), (97, 61))  # width and height in pixels
 OTHER_SIZES = 25  # every so many images one is scaled to one of SIZES
@@ -26,11 +26,11 @@ def made_test_set(raw: Path, folder: Path, images: int, competition: Competition
         The name of the unreadable one.
 
     Raises:
-        StageError: there are no training images.
+        UserError: there are no training images.
     """
     sources = sorted(competition.train_files(raw))
     if not sources:
-        raise StageError(f"{raw / competition.train_images} is empty: download the competition again (make download)")
+        raise UserError(f"{raw / competition.train_images} is empty: download the competition again (make download)")
     target = folder / competition.test_images
     target.mkdir(parents=True)
     names = []
@@ -53,11 +53,11 @@ def given_test_set(images: Path, raw: Path, folder: Path, competition: Competiti
     """A competition folder around other test images.
 
     Raises:
-        StageError: there are no images.
+        UserError: there are no images.
     """
     names = sorted(path.name for path in images.iterdir() if path.is_file()) if images.is_dir() else []
     if not names:
-        raise StageError(f"rehearse.test_images={images}: there are no images in such a folder")
+        raise UserError(f"rehearse.test_images={images}: there are no images in such a folder")
     target = folder / competition.test_images
     target.mkdir(parents=True)
     for name in names:

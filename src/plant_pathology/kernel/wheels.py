@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from plant_pathology.core.app import StageError
+from plant_pathology.core.errors import UserError
 
 # What an installer adds to a distribution, different on each machine.
 INSTALLED = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"}
@@ -26,11 +26,11 @@ def wheel_of_installed(name: str, folder: Path) -> Path:
     """Put an installed pure-Python distribution back into a wheel.
 
     Raises:
-        StageError: it is not pure Python, so Kaggle's interpreter could not import it from a path.
+        UserError: it is not pure Python, so Kaggle's interpreter could not import it from a path.
     """
     distribution = metadata.distribution(name)
     if "Root-Is-Purelib: true" not in (distribution.read_text("WHEEL") or ""):
-        raise StageError(f"{name} is not pure Python: it cannot travel as a wheel that is imported from its path")
+        raise UserError(f"{name} is not pure Python: it cannot travel as a wheel that is imported from its path")
     files = {
         str(path): path.locate().read_bytes()
         for path in distribution.files or []
@@ -97,19 +97,19 @@ def check_wheels(wheels: list[metadata.Distribution], image: Collection[str]) ->
         image: normalized names of distributions.
 
     Raises:
-        StageError: one does not, or requires what is neither brought along nor there.
+        UserError: one does not, or requires what is neither brought along nor there.
     """
     there = {canonicalize_name(wheel.name) for wheel in wheels} | set(image)
     for wheel in wheels:
         admitted = SpecifierSet(wheel.metadata.get("Requires-Python") or "")
         if refused := [python for python in PYTHONS if python not in admitted]:
-            raise StageError(
+            raise UserError(
                 f"{wheel.name} {wheel.version} refuses Python {', '.join(refused)}, which Kaggle's image may have:"
                 " install another version of it"
             )
         for required in map(Requirement, wheel.requires or []):
             if applies(required) and canonicalize_name(required.name) not in there:
-                raise StageError(
+                raise UserError(
                     f"{wheel.name} {wheel.version} requires {required.name}, which Kaggle's image is not known to have:"
                     " add it to BROUGHT in package.py, or to IMAGE in sandbox.py if the image has it"
                 )

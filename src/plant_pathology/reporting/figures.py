@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from plant_pathology.selection.axes import title
 from plant_pathology.reporting.error_analysis import OTHERS
+from plant_pathology.selection.axes import title
 
 INK = "#1f2328"  # of text and lines; a page may put its own in its place
 MUTED = "#8a929b"

@@ -15,18 +15,20 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from plant_pathology.selection import axes
-from plant_pathology.reporting import figures
-from plant_pathology.reporting import error_analysis as mistakes
-from plant_pathology.core import provenance
 from plant_pathology.competition.spec import Competition
-from plant_pathology.datastore import Version, open_version
-from plant_pathology.reporting.thumbnails import thumbnails
+from plant_pathology.core import provenance
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_file, atomic_folder, read_json
 from plant_pathology.kernel.build import STAGES_BEFORE
 from plant_pathology.kernel.rules import hashes_of
+from plant_pathology.reporting import error_analysis as mistakes
+from plant_pathology.reporting import figures
+from plant_pathology.reporting.thumbnails import thumbnails
 from plant_pathology.runs.run import RUN
-from plant_pathology.core.app import StageError, read_json, stage, whole_file, whole_folder
 from plant_pathology.runs.status import FINISHED, STOPPED, Status, duration, status_of
+from plant_pathology.selection import axes
+from plant_pathology.store.connect import open_version
+from plant_pathology.store.versions import Version
 from plant_pathology.sweeps.index import folders
 
 SELECT = "run `python -m plant_pathology.select`"
@@ -55,8 +57,7 @@ class Selection:
     predicted: np.ndarray
 
 
-@stage
-def main(cfg: DictConfig) -> None:
+def write_report(cfg: DictConfig) -> None:
     competition = Competition.from_config(cfg)
     reports = Path(cfg.paths.reports)
     selection = read_selection(reports, competition)
@@ -71,7 +72,7 @@ def main(cfg: DictConfig) -> None:
     first = runs[selection.board["run"][0]][1]
     version = version_of(cfg, first["data_ref"], first["data"])
     manifest = read_json(version.open("manifest.json"), "push the prepared data again")
-    with whole_folder(reports / "figures") as folder:
+    with atomic_folder(reports / "figures") as folder:
         board = selection.board.drop(columns=settings.columns, errors="ignore").join(settings, on="run")
         figures.grid(board, mapped, folder / "grid.svg", competition.title)
         histories = [figures.History(each.run, each.state, pd.DataFrame(each.rows)) for each in statuses]
@@ -105,26 +106,24 @@ def main(cfg: DictConfig) -> None:
         identities=identity_rows(runs, settings),
         shared=shared_settings(settings),
     )
-    with whole_file(reports / "index.html") as work:
+    with atomic_file(reports / "index.html") as work:
         work.write_text(page, encoding="utf-8")
     print(f"{reports / 'index.html'}: {len(runs)} runs, {len(selection.predictions)} predicted images")
 
 
 def read_selection(reports: Path, competition: Competition) -> Selection:
-    """Raises: StageError where select has not run, or for other labels."""
+    """Raises: UserError where select has not run, or for other labels."""
     metrics = read_json(reports / "metrics.json", SELECT)
     if metrics["competition"] != competition.name:
-        raise StageError(
-            f"{reports / 'metrics.json'} is for {metrics['competition']}, not {competition.name}: {SELECT}"
-        )
+        raise UserError(f"{reports / 'metrics.json'} is for {metrics['competition']}, not {competition.name}: {SELECT}")
     if absent := sorted({"low", "high", "ensemble", "decision"} - set(metrics)):
-        raise StageError(f"{reports / 'metrics.json'} lacks {', '.join(absent)}: {SELECT}")
+        raise UserError(f"{reports / 'metrics.json'} lacks {', '.join(absent)}: {SELECT}")
     tables = {name: read_table(reports / f"{name}.csv") for name in ("leaderboard", "ensemble", "predictions")}
     predictions = tables["predictions"]
     thresholds = read_table(reports / "thresholds.csv").set_index("label")
     columns = [f"{prefix}{label}" for prefix in ("is_", "p_", "has_") for label in competition.labels]
     if absent := sorted({*columns} - {*predictions} | {*competition.labels} - {*thresholds.index}):
-        raise StageError(f"{reports}: predictions.csv and thresholds.csv lack {', '.join(absent)}: {SELECT}")
+        raise UserError(f"{reports}: predictions.csv and thresholds.csv lack {', '.join(absent)}: {SELECT}")
     thresholds = thresholds.loc[competition.labels]
     true, probabilities, predicted = np.split(predictions[columns].to_numpy(float), 3, axis=1)
     board, ensemble = tables["leaderboard"], tables["ensemble"]
@@ -138,19 +137,19 @@ def read_table(path: Path) -> pd.DataFrame:
         texts = dict.fromkeys(("run", "configuration", "label", "image", "model"), str)
         return pd.read_csv(path, dtype=texts, keep_default_na=False)
     except FileNotFoundError:
-        raise StageError(f"{path} does not exist: {SELECT}") from None
+        raise UserError(f"{path} does not exist: {SELECT}") from None
 
 
 def read_runs(cfg: DictConfig, board: Sequence[str]) -> dict[str, tuple[Status, dict[str, Any] | None]]:
     """The sweep's runs in the leaderboard's order, then those that are not on it: how far each is, and its run.json.
 
     Raises:
-        StageError: the leaderboard names a run that is not there.
+        UserError: the leaderboard names a run that is not there.
     """
     found = {folder.name: folder for folder in folders(cfg)}
     found |= {name: Path(cfg.paths.runs) / name for name in board}
     if absent := [name for name in board if not (found[name] / RUN).exists()]:
-        raise StageError(f"{cfg.paths.runs} has no {absent[0]}, which the leaderboard names: {SELECT}")
+        raise UserError(f"{cfg.paths.runs} has no {absent[0]}, which the leaderboard names: {SELECT}")
     order = [*board, *(name for name in sorted(found) if name not in board)]
     return {name: (status_of(found[name]), identity_of(found[name])) for name in order}
 
@@ -164,11 +163,11 @@ def version_of(cfg: DictConfig, ref: str, sha256: str) -> Version:
     """The version that the runs were trained on, which need not be the one pushed last.
 
     Raises:
-        StageError: the store holds other data by that name, or none.
+        UserError: the store holds other data by that name, or none.
     """
     version = open_version(OmegaConf.merge(cfg, {"data": {"ref": ref}}))
     if version.sha256 != sha256:
-        raise StageError(f"{cfg.store.uri} holds another {ref} than the runs were trained on: set store.uri")
+        raise UserError(f"{cfg.store.uri} holds another {ref} than the runs were trained on: set store.uri")
     return version
 
 
@@ -297,7 +296,3 @@ def render(**content: Any) -> str:
     )
     environment.filters |= {"value": figures.value, "title": axes.title, "duration": duration}
     return environment.get_template("report.html").render(**content)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from plant_pathology.datastore import Version
 from plant_pathology.data.index import ARRAY, open_array
 from plant_pathology.data.shards import Shards, shard_name
+from plant_pathology.store.versions import Version
 
 SIDE = 160  # pixels at most
 QUALITY = 85

@@ -6,8 +6,8 @@ A run's job.json names its machine and price; the launcher that started the run 
 from dataclasses import dataclass
 from pathlib import Path
 
+from plant_pathology.core.files import write_json
 from plant_pathology.runs.run import JOB, RESULT, epochs, job_of
-from plant_pathology.core.app import write_json
 
 
 @dataclass(frozen=True)

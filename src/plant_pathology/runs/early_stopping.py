@@ -15,9 +15,9 @@ from optuna.pruners import PercentilePruner
 from optuna.trial import TrialState, create_trial
 from pytorch_lightning.callbacks import Callback
 
-from plant_pathology.runs.sync import Mirror, told
+from plant_pathology.core.files import read_json
 from plant_pathology.runs.run import CONTINUE, RUN, STOP, Run, epochs
-from plant_pathology.core.app import read_json
+from plant_pathology.runs.sync import Mirror, told
 
 
 class Rule(Callback, ABC):

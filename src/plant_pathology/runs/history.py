@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.profilers import Profiler
 
-from plant_pathology.core.app import whole_file
+from plant_pathology.core.files import atomic_file
 from plant_pathology.runs.status import epoch_line
 
 
@@ -73,7 +73,7 @@ class History(pl.Callback):
             "data_wait": round(spent["waited"] / spent["trained"], 4),
         }
         self.rows.append({"epoch": trainer.current_epoch} | measured | timing)
-        with whole_file(self.path) as work, work.open("w", newline="") as file:
+        with atomic_file(self.path) as work, work.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.rows[0])
             writer.writeheader()
             writer.writerows(self.rows)

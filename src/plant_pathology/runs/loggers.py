@@ -12,9 +12,9 @@ from filelock import FileLock
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyLogger
 
-from plant_pathology.selection.axes import flat
+from plant_pathology.core.errors import UserError
 from plant_pathology.runs.run import Run
-from plant_pathology.core.app import StageError
+from plant_pathology.selection.axes import flat
 
 METRIC = "val_f1"  # by which tables compare runs
 
@@ -27,7 +27,7 @@ def logger_of(run: Run, step: int) -> Iterator[Logger]:
         step: after which the run goes on; 0 for a new one.
 
     Raises:
-        StageError: the logger's package is not installed.
+        UserError: the logger's package is not installed.
     """
     name = run.cfg.logger.name
     opened = {"csv": metrics_alone, "tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}[name]
@@ -38,7 +38,7 @@ def logger_of(run: Run, step: int) -> Iterator[Logger]:
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise StageError(f"logger={name}: pip install .[{name}]") from None
+        raise UserError(f"logger={name}: pip install .[{name}]") from None
 
 
 def settings(run: Run) -> dict[str, Any]:

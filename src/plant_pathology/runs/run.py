@@ -16,8 +16,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from plant_pathology.datastore import Version, open_version
-from plant_pathology.core.app import StageError, read_json, whole_file
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_file, read_json
+from plant_pathology.store.connect import open_version
+from plant_pathology.store.versions import Version
 
 IDENTITY = ("seed", "competition", "data", "model", "trainer")
 CODE = ("augment", "checkpoints", "data", "fit", "index", "metrics", "model", "shards", "symmetries")
@@ -55,7 +57,7 @@ def run_of(cfg: DictConfig) -> Run:
     """The run that a config describes.
 
     Raises:
-        StageError: there is no such version of the data.
+        UserError: there is no such version of the data.
     """
     version = open_version(cfg)
     config = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(IDENTITY)), resolve=True)
@@ -79,7 +81,7 @@ def training(folder: Path, patience: float = 10) -> Iterator[None]:
         patience: seconds to wait for another one, which may be saving its checkpoint.
 
     Raises:
-        StageError: another process does.
+        UserError: another process does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -87,20 +89,20 @@ def training(folder: Path, patience: float = 10) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=patience):
             yield
     except Timeout:
-        raise StageError(f"{folder}: another process trains this run: wait for it, or end it") from None
+        raise UserError(f"{folder}: another process trains this run: wait for it, or end it") from None
 
 
 def in_training(folder: Path) -> bool:
     try:
         with training(folder, patience=0):
             return False
-    except StageError:
+    except UserError:
         return True
 
 
 def fail(run: Run, cause: str) -> None:
     """Leave in the run's folder why there is no result; the last line is what lists of failures show."""
-    with whole_file(run.folder / FAILURE) as path:
+    with atomic_file(run.folder / FAILURE) as path:
         path.write_text(f"{cause.rstrip()}\n")
 
 

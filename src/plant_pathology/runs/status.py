@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from plant_pathology.core.files import read_json
 from plant_pathology.runs.cost import Machine, hours, machine_of
 from plant_pathology.runs.run import CHECKPOINTS, FAILURE, METRICS, RESULT, RUN, STOP, epochs, in_training, job_of
-from plant_pathology.core.app import read_json
 
 WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from plant_pathology.datastore import open_store
-from plant_pathology.store.keys import check_file
-from plant_pathology.store.backend import Objects
+from plant_pathology.core.files import atomic_file
 from plant_pathology.runs.run import CHECKPOINTS, METRICS, RESULT, STOP
-from plant_pathology.core.app import whole_file
+from plant_pathology.store.backend import Objects
+from plant_pathology.store.connect import open_store
+from plant_pathology.store.keys import check_file
 
 PREFIX = "runs"
 
@@ -35,7 +35,7 @@ def everything(file: str) -> bool:
 
 
 class Mirror:
-    """The runs of a folder as objects of a store. Every method raises StageError where the store fails.
+    """The runs of a folder as objects of a store. Every method raises UserError where the store fails.
 
     Args:
         runs: the folder.
@@ -75,7 +75,7 @@ class Mirror:
             path = self.runs / run / file
             if size is None or (path.exists() and path.stat().st_size == size):
                 continue
-            with whole_file(path) as work:
+            with atomic_file(path) as work:
                 with work.open("wb") as target:
                     self.objects.fetch(prefix + file, target)
                 if file == METRICS:

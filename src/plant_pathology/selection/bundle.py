@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from plant_pathology.competition.spec import Competition
-from plant_pathology.selection.leaderboard import Configuration
+from plant_pathology.core.files import atomic_folder, write_json
 from plant_pathology.inference.decision import Decision
-from plant_pathology.core.app import whole_folder, write_json
+from plant_pathology.selection.leaderboard import Configuration
 
 PREFIX = "network."  # of the timm network's weights in a checkpoint
 
@@ -33,7 +33,7 @@ def write_bundle(
         for result, run in zip(configuration.results, configuration.folders, strict=True)
     ]
     (first, _), *_ = members.values()
-    with whole_folder(folder) as work:
+    with atomic_folder(folder) as work:
         for result, run, _ in networks:
             save_weights(run / "best.ckpt", work / weights_name(result))
         write_json(

@@ -11,10 +11,10 @@ from itertools import product
 
 import numpy as np
 
-from plant_pathology.selection.calibration import fitted, unchanged
-from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision
-from plant_pathology.selection.ensemble import Budget, blend, picks
 from plant_pathology.competition.metrics import best_threshold, row_f1
+from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision
+from plant_pathology.selection.calibration import fitted, unchanged
+from plant_pathology.selection.ensemble import Budget, blend, picks
 from plant_pathology.selection.thresholds import tuned
 
 PARTS = 5

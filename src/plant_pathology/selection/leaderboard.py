@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plant_pathology.competition.metrics import best_threshold, decide, row_f1, sample_f1
+from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
+from plant_pathology.runs.cost import dollars
 from plant_pathology.selection.axes import TITLES, settings_of, varying
 from plant_pathology.selection.bootstrap import interval
-from plant_pathology.competition.spec import Competition
-from plant_pathology.runs.cost import dollars
-from plant_pathology.competition.metrics import best_threshold, decide, row_f1, sample_f1
-from plant_pathology.core.app import StageError
 
 # A step of training is a forward pass and a backward pass of twice its work.
 FORWARD = 1 / 3
@@ -64,7 +64,7 @@ def read_configurations(results: list[dict[str, Any]], runs: Path, competition: 
     """Best first, equals by name.
 
     Raises:
-        StageError: a run's predictions are not those that its result was measured on.
+        UserError: a run's predictions are not those that its result was measured on.
     """
     grouped = defaultdict(list)
     for result in sorted(results, key=lambda each: each["config"]["data"]["fold"]):
@@ -94,7 +94,7 @@ def read_predictions(folder: Path, result: dict[str, Any], competition: Competit
     probabilities, true = probabilities_and_truth(table, competition)
     reached = sample_f1(decide(probabilities, result["threshold"], competition.multilabel), true)
     if not np.isclose(reached, result["f1"]):
-        raise StageError(
+        raise UserError(
             f"{folder}: validation.csv gives sample-F1 {reached:.6f}, result.json says {result['f1']:.6f};"
             f" delete the folder and start the sweep again"
         )

@@ -10,16 +10,18 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
+from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_file, write_json
+from plant_pathology.core.schema import check_values
+from plant_pathology.inference.decision import EXPECTED_F1, THRESHOLDS, Decision
+from plant_pathology.reporting.error_analysis import label_counts
 from plant_pathology.selection import ensemble
 from plant_pathology.selection.bootstrap import interval
 from plant_pathology.selection.bundle import write_bundle
-from plant_pathology.competition.spec import Competition
-from plant_pathology.selection.leaderboard import Configuration, comparable, leaderboard, read_configurations
 from plant_pathology.selection.crossfit import OFFERED, best_choice, crossfit, decisions
-from plant_pathology.inference.decision import EXPECTED_F1, THRESHOLDS, Decision
 from plant_pathology.selection.ensemble import Budget, blend
-from plant_pathology.reporting.error_analysis import label_counts
-from plant_pathology.core.app import StageError, check_values, stage, whole_file, write_json
+from plant_pathology.selection.leaderboard import Configuration, comparable, leaderboard, read_configurations
 from plant_pathology.sweeps.index import sweep_results
 
 RESOURCES = ("networks", "megabytes", "seconds")
@@ -30,8 +32,7 @@ RANGES = {
 }
 
 
-@stage
-def main(cfg: DictConfig) -> None:
+def select(cfg: DictConfig) -> None:
     check_values(cfg, ranges=RANGES)
     competition = Competition.from_config(cfg)
     runs, reports = Path(cfg.paths.runs), Path(cfg.paths.reports)
@@ -113,14 +114,14 @@ def affordable(configurations: list[Configuration], cfg: DictConfig) -> tuple[li
     """Those that fit the kernel alone, and what all of them may cost together.
 
     Raises:
-        StageError: none does.
+        UserError: none does.
     """
     limits = np.array([cfg.select[key] for key in RESOURCES], float)
     costs = np.array([each.cost for each in configurations], float)
     fitting = (costs <= limits).all(axis=1)
     if not fitting.any():
         keys = [key for key, least, limit in zip(RESOURCES, costs.min(axis=0), limits, strict=True) if least > limit]
-        raise StageError(
+        raise UserError(
             f"no configuration fits the kernel: raise {', '.join(f'select.{key}' for key in keys or RESOURCES)}; the"
             f" best one takes {', '.join(f'{key}={cost:.4g}' for key, cost in zip(RESOURCES, costs[0], strict=True))}"
         )
@@ -187,9 +188,5 @@ def predictions_table(
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    with whole_file(path) as work:
+    with atomic_file(path) as work:
         table.to_csv(work, index=False)
-
-
-if __name__ == "__main__":
-    main()

@@ -15,17 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from plant_pathology.core.app import StageError
+from plant_pathology.core.errors import UserError
 
 TRANSFERS = 8  # at a time
 
 
-class DamagedError(StageError):
-    """A stored file is not what was pushed."""
-
-
 class Objects(Protocol):
-    """What a datastore needs of a place for its bytes. Every method raises StageError where the place fails."""
+    """What a datastore needs of a place for its bytes. Every method raises UserError where the place fails."""
 
     def size(self, key: str) -> int | None:
         """Bytes under `key`; None when there is no such key."""
@@ -37,7 +33,7 @@ class Objects(Protocol):
         """Write the bytes under `key` to `target`. Raises: FileNotFoundError."""
 
     def put(self, key: str, source: Path, sha256: str) -> None:
-        """Store a file. Raises: StageError when its content is not that of `sha256`."""
+        """Store a file. Raises: UserError when its content is not that of `sha256`."""
 
     def create(self, key: str, content: bytes) -> bool:
         """Store `content` unless the key exists; False when it does. No two callers may send the same content: a
@@ -112,7 +108,7 @@ class FolderObjects:
         with self.whole(key) as file, source.open("rb") as content:
             shutil.copyfileobj(content, copied := Hashing(file), 1 << 20)
             if copied.hexdigest() != sha256:
-                raise StageError(f"{source} changed while it was pushed: push again")
+                raise UserError(f"{source} changed while it was pushed: push again")
 
     @contextmanager
     def whole(self, key: str) -> Iterator[BinaryIO]:

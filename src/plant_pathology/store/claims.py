@@ -17,16 +17,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from plant_pathology.core.errors import BusyError, UserError
 from plant_pathology.store.backend import Objects
-from plant_pathology.core.app import StageError
 
 LIFE = {"push": 6 * 3600.0, "gc": 600.0}  # seconds
 PATIENCE = 1.0  # seconds between two looks whether a gc has ended
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-class BusyError(StageError):
-    """The other kind is at work."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def claim(objects: Objects, kind: str, rival: str) -> Iterator[Claim]:
         yield mine
     finally:
         # What cannot be released now counts as dead later; the work itself is done.
-        with suppress(StageError, OSError):
+        with suppress(UserError, OSError):
             objects.delete(mine.key)
 
 

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import sealed
+from plant_pathology.store.backend import TRANSFERS
 from plant_pathology.store.claims import LIFE, claim
 from plant_pathology.store.keys import OBJECT, manifest_key, object_key
-from plant_pathology.store.backend import TRANSFERS
-from plant_pathology.core.app import StageError
 from plant_pathology.store.versions import Store, Version
 
 
@@ -19,11 +19,11 @@ def rm(store: Store, ref: str) -> Version:
     """Remove one version; its objects stay until `gc`.
 
     Raises:
-        StageError: `ref` names no version, or not one by its number.
+        UserError: `ref` names no version, or not one by its number.
     """
     version = store.resolve(ref)
     if ref != version.ref:
-        raise StageError(f"{ref} stands for the latest version: name the one to remove, such as data.ref={version.ref}")
+        raise UserError(f"{ref} stands for the latest version: name the one to remove, such as data.ref={version.ref}")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     tombstone = sealed({"name": version.name, "version": version.version, "removed": now})
     store.objects.replace(manifest_key(version.name, version.version), tombstone)
@@ -44,7 +44,7 @@ def gc(store: Store) -> Freed:
 
     Raises:
         BusyError: a push is at work.
-        StageError: a manifest is damaged, so what it uses is unknown.
+        UserError: a manifest is damaged, so what it uses is unknown.
     """
     with claim(store.objects, "gc", rival="push") as mine:
         used = {object_key(entry["sha256"]) for version in store.versions() for entry in version.files.values()}

@@ -17,11 +17,12 @@ from typing import BinaryIO, Protocol
 import numpy as np
 import pandas as pd
 
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import read_json
 from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.data.index import ARRAY, PLACES, TABLE, open_array, read_table, write_index
-from plant_pathology.store.keys import files_below
 from plant_pathology.data.shards import Shards, shard_name, write_shard
-from plant_pathology.core.app import StageError, read_json
+from plant_pathology.store.keys import files_below
 
 MANIFEST = "manifest.json"
 PREPARED = {MANIFEST, TABLE, ARRAY}
@@ -57,7 +58,7 @@ class Arranged:
 
 
 def content_of(folder: Path) -> "PlainFolder | PreparedFolder":
-    """Raises: StageError when the folder cannot be stored."""
+    """Raises: UserError when the folder cannot be stored."""
     paths = files_below(folder)
     return PreparedFolder(folder, paths) if paths.keys() >= PREPARED else PlainFolder(paths)
 
@@ -90,14 +91,14 @@ class PreparedFolder:
     def settings(self) -> dict:
         manifest = read_json(self.paths[MANIFEST], "run prepare again")
         if absent := sorted(set(SETTINGS) - set(manifest)):
-            raise StageError(f"{self.paths[MANIFEST]} has no {', '.join(absent)}: run prepare again")
+            raise UserError(f"{self.paths[MANIFEST]} has no {', '.join(absent)}: run prepare again")
         return {name: manifest[name] for name in SETTINGS}
 
     @cached_property
     def table(self) -> pd.DataFrame:
         table = read_table(self.paths[TABLE])
         if absent := sorted(set(PLACES) - set(table)):
-            raise StageError(f"{self.paths[TABLE]} has no {', '.join(absent)}: run prepare again")
+            raise UserError(f"{self.paths[TABLE]} has no {', '.join(absent)}: run prepare again")
         return table
 
     @cached_property
@@ -105,7 +106,7 @@ class PreparedFolder:
         """{shard: its rows}, of the folder's own."""
         rows = {self._name(number): int(rows) for number, rows in self.table["shard"].value_counts().items()}
         if absent := sorted(rows.keys() - self.paths.keys()):
-            raise StageError(f"{self.folder} lacks {', '.join(absent)}: run prepare again")
+            raise UserError(f"{self.folder} lacks {', '.join(absent)}: run prepare again")
         return rows
 
     @cached_property

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from plant_pathology.core.app import StageError
+from plant_pathology.core.errors import UserError
 
 NAME = r"[a-z0-9][a-z0-9._-]*"
 REF = re.compile(rf"({NAME})(?::([1-9][0-9]*))?")
@@ -20,24 +20,24 @@ def object_key(sha256: str) -> str:
 
 
 def files_below(folder: Path) -> dict[str, Path]:
-    """{relative path: path} of all files, sorted. Raises: StageError on none, or on one that cannot be stored."""
+    """{relative path: path} of all files, sorted. Raises: UserError on none, or on one that cannot be stored."""
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
     for file, path in paths.items():
         check_file(file)
         if not path.is_file() and (path.is_symlink() or not path.is_dir()):
-            raise StageError(f"{path} is neither a file nor a folder: delete it, or replace the link by a copy")
+            raise UserError(f"{path} is neither a file nor a folder: delete it, or replace the link by a copy")
     if files := {file: paths[file] for file in sorted(paths) if paths[file].is_file()}:
         return files
-    raise StageError(f"{folder} holds no files to push")
+    raise UserError(f"{folder} holds no files to push")
 
 
 def check_name(name: str) -> None:
-    """Raises: StageError on a name that leads out of the store, or that people could not type in a command."""
+    """Raises: UserError on a name that leads out of the store, or that people could not type in a command."""
     if not re.fullmatch(NAME, name):
-        raise StageError(f"store.name={name!r} must be of a-z, 0-9, '.', '_', '-', and begin with a letter or digit")
+        raise UserError(f"store.name={name!r} must be of a-z, 0-9, '.', '_', '-', and begin with a letter or digit")
 
 
 def check_file(file: str) -> None:
-    """Raises: StageError on a path that leads out of its folder, here or on another system."""
+    """Raises: UserError on a path that leads out of its folder, here or on another system."""
     if not file.isprintable() or {"\\", ":"} & set(file) or {"", ".", ".."} & set(file.split("/")):
-        raise StageError(f"{file!r} cannot be stored: write a relative path without .., colons and backslashes")
+        raise UserError(f"{file!r} cannot be stored: write a relative path without .., colons and backslashes")

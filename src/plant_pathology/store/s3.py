@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import bytes_hash
 from plant_pathology.store.backend import TRANSFERS
-from plant_pathology.core.app import StageError
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -170,11 +170,11 @@ class BucketObjects:
                 remedy = "try again later"
             else:
                 remedy = REMEDIES.get(code, "check the credentials, and that they may list, get, put and delete")
-            raise StageError(f"{self}: S3 answers {code} to {error.operation_name}: {remedy}") from None
+            raise UserError(f"{self}: S3 answers {code} to {error.operation_name}: {remedy}") from None
         except credentials as error:
-            raise StageError(f"{self}: {error}: run `aws configure` or `aws sso login`, or set AWS_PROFILE") from None
+            raise UserError(f"{self}: {error}: run `aws configure` or `aws sso login`, or set AWS_PROFILE") from None
         except failures.BotoCoreError as error:
-            raise StageError(f"{self}: {error}: check store.uri, store.endpoint_url and the network") from None
+            raise UserError(f"{self}: {error}: check store.uri, store.endpoint_url and the network") from None
 
 
 @functools.cache
@@ -197,4 +197,4 @@ def _client(endpoint_url: str | None, timeout_s: float) -> "BaseClient":
         # A session of its own, because threads must not share the default one while it makes clients.
         return boto3.Session().client("s3", endpoint_url=endpoint_url, config=options)
     except ValueError as error:
-        raise StageError(f"store.endpoint_url: {error}: write http(s)://<host>:<port>") from None
+        raise UserError(f"store.endpoint_url: {error}: write http(s)://<host>:<port>") from None

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tqdm import tqdm
 
-from plant_pathology.store.cache import Cache
+from plant_pathology.core.errors import DamagedError, UserError
+from plant_pathology.core.files import atomic_folder
 from plant_pathology.core.hashes import content_hash, file_hash, sealed, unsealed
+from plant_pathology.store.backend import TRANSFERS, Hashing, Nowhere, Objects
+from plant_pathology.store.cache import Cache
 from plant_pathology.store.claims import Claim, pushing
 from plant_pathology.store.keys import MANIFEST, OBJECT, REF, check_file, check_name, manifest_key, object_key
-from plant_pathology.store.backend import TRANSFERS, DamagedError, Hashing, Nowhere, Objects
-from plant_pathology.core.app import StageError, whole_folder
 
 if TYPE_CHECKING:
     from plant_pathology.store.incremental import PlainFolder, PreparedFolder
@@ -74,11 +75,11 @@ class Version:
         """A local, read-only path of one file: in place in a folder store, else a checked copy in the cache.
 
         Raises:
-            StageError: the version has no such file, or the store cannot be read.
+            UserError: the version has no such file, or the store cannot be read.
             DamagedError: the bytes are not what was pushed; in place, only their number is looked at.
         """
         if file not in self.files:
-            raise StageError(f"{self.ref} has no {file}; `python -m plant_pathology.datastore show` lists its files")
+            raise UserError(f"{self.ref} has no {file}; `python -m plant_pathology.datastore show` lists its files")
         key, size = self._key(file), self.files[file]["size"]
         if self.store.cache:
             return self.store.cache.open(key, size, partial(self.copy, file))
@@ -99,7 +100,7 @@ class Version:
                 while True:
                     file = ahead.get_nowait()
                     # Whoever needs the file meets the same error, and can tell it.
-                    with suppress(StageError, OSError):
+                    with suppress(UserError, OSError):
                         self.open(file)
 
         # Daemons, so that nobody waits for files that nobody needs any more.
@@ -150,8 +151,8 @@ class Version:
             DamagedError: a file is not what was pushed; then there is no folder.
         """
         if folder.exists() and any(folder.iterdir()):
-            raise StageError(f"{folder} holds files already: name a new folder, or empty it")
-        with whole_folder(folder.resolve()) as work:
+            raise UserError(f"{folder} holds files already: name a new folder, or empty it")
+        with atomic_folder(folder.resolve()) as work:
 
             def fetch(file: str) -> None:
                 (work / file).parent.mkdir(parents=True, exist_ok=True)
@@ -190,14 +191,14 @@ class Store:
             The version, and whether it is new: content that has a version already gets no other.
 
         Raises:
-            StageError: a name is not safe to store, there is nothing to store, or the store failed.
+            UserError: a name is not safe to store, there is nothing to store, or the store failed.
         """
         # Imported here, so that whoever only reads, as a run or a status does, starts without waiting for pandas.
         from plant_pathology.store.incremental import content_of
 
         check_name(name)
         if not note.isprintable():
-            raise StageError("store.note must be one line without control characters")
+            raise UserError("store.note must be one line without control characters")
         content = content_of(folder)
         while True:
             with pushing(self.objects) as claim:
@@ -285,10 +286,10 @@ class Store:
         """The version that `name:3` stands for, or `name` for its latest.
 
         Raises:
-            StageError: there is none; the message lists what there is.
+            UserError: there is none; the message lists what there is.
         """
         if not (match := REF.fullmatch(ref)):
-            raise StageError(f"{ref!r} is no version: write <name>:<number>, such as plant-pathology:3")
+            raise UserError(f"{ref!r} is no version: write <name>:<number>, such as plant-pathology:3")
         name, number = match.groups()
         taken = self.taken(name)
         for wanted in reversed(taken):
@@ -296,7 +297,7 @@ class Store:
                 return version
         there = ", ".join(f"{name}:{number}" for name, number in self.refs(name) or self.refs()) or "no version at all"
         removed = " (it was removed)" if number and (name, int(number)) in taken else ""
-        raise StageError(f"{self.objects} holds {there}, and not {ref}{removed}: set data.ref or store.uri, or push it")
+        raise UserError(f"{self.objects} holds {there}, and not {ref}{removed}: set data.ref or store.uri, or push it")
 
     def _read_all(self, refs: list[tuple[str, int]]) -> list[Version]:
         with ThreadPoolExecutor(TRANSFERS) as pool:
@@ -310,9 +311,9 @@ class Store:
             self.objects.fetch(key, content)
             try:
                 return self._parse(unsealed(content.getvalue()), name, number)
-            except (ValueError, TypeError, KeyError, AttributeError, StageError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, UserError) as error:
                 damage = error
-        raise StageError(f"{self.objects}: {key} is damaged ({damage}): restore it from a copy")
+        raise UserError(f"{self.objects}: {key} is damaged ({damage}): restore it from a copy")
 
     def _parse(self, manifest: dict[str, Any], name: str, number: int) -> Version | None:
         if (manifest["name"], manifest["version"]) != (name, number):

@@ -6,20 +6,17 @@ again does only what is missing. runs/sweep.json names the runs of the last swee
 
 import shutil
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.table import Table
 
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import read_json, write_json
+from plant_pathology.runs.run import RESULT, RUN, SWEEP
+from plant_pathology.runs.status import failure_cause
 from plant_pathology.runs.sync import mirror_of, told
-from plant_pathology.runs.run import CONTINUE, RESULT, RUN, STOP, SWEEP
-from plant_pathology.core.app import StageError, read_json, run_verb, write_json
-from plant_pathology.runs.status import RUNNING, WAITING, Status, Watch, duration, failure_cause, status_of, table_of
 
 INDEX = "sweep.json"
 
@@ -79,7 +76,7 @@ def sweep_results(runs: Path) -> list[dict[str, Any]]:
     Of a sweep that is not done, or in which runs failed, those that are over; the others are named.
 
     Raises:
-        StageError: no run of a sweep is over.
+        UserError: no run of a sweep is over.
     """
     remedy = "run `python -m plant_pathology.train -m`; it does only what is missing"
     names = sweep_names(runs)
@@ -88,73 +85,8 @@ def sweep_results(runs: Path) -> list[dict[str, Any]]:
         print(f"left out of {len(names)} runs, since they failed or are not over: {', '.join(missing)}")
     results = [read_json(runs / name / RESULT, remedy) for name in over]
     if not results:
-        raise StageError(f"{runs} holds no run of a sweep that is over: {remedy}")
+        raise UserError(f"{runs} holds no run of a sweep that is over: {remedy}")
     return sorted(results, key=lambda result: (-result["f1"], result["run"]))
-
-
-def status(cfg: DictConfig) -> None:
-    table = table_of([status_of(folder) for folder in folders(cfg)])
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
-
-
-def watch(cfg: DictConfig) -> None:
-    """Until no run of the sweep is under way."""
-    with Watch(folders(cfg)) as shown:
-        while any(run.state in (RUNNING, WAITING) for run in shown.show()):
-            time.sleep(cfg.watch.seconds)
-            shown.folders = folders(cfg)
-
-
-def stop(cfg: DictConfig) -> None:
-    mirror = mirror_of(cfg)
-    for folder in chosen(cfg):
-        if (folder / RESULT).exists():
-            raise StageError(f"{folder.name} is over already")
-        (folder / STOP).touch()
-        if mirror:
-            mirror.replace(folder.name, STOP, b"stop\n")
-        print(f"{folder.name}: stops after the epoch under way; `continue run={folder.name}` undoes that")
-
-
-def go_on(cfg: DictConfig) -> None:
-    mirror = mirror_of(cfg)
-    for folder in chosen(cfg):
-        result = folder / RESULT
-        if result.exists() and not read_json(result, f"delete {folder}")["stopped"]:
-            raise StageError(f"{folder.name} finished all its epochs")
-        (folder / CONTINUE).touch()
-        for file in (STOP, RESULT):
-            (folder / file).unlink(missing_ok=True)
-            if mirror:
-                mirror.delete(folder.name, file)
-        if mirror:
-            mirror.replace(folder.name, CONTINUE, b"continue\n")
-        print(f"{folder.name}: no rule stops it any more; start the sweep again to continue it")
-
-
-def cost(cfg: DictConfig) -> None:
-    table = Table(show_footer=True)
-    for column in ("run", "machine", "hours", "$/hour", "dollars", "on demand"):
-        table.add_column(column, justify="left" if column in ("run", "machine") else "right")
-    runs = [status_of(folder) for folder in folders(cfg)]
-    for run in runs:
-        machine = run.machine
-        name = machine.name + (" (spot)" if machine.spot else "") if machine else ""
-        price = f"{machine.usd_per_hour:.4f}" if machine else ""
-        spent = duration(3600 * run.hours)
-        table.add_row(run.run, name, spent, price, f"{run.dollars:.4f}", f"{on_demand(run):.4f}")
-    paid, spent = sum(run.dollars for run in runs), duration(3600 * sum(run.hours for run in runs))
-    footers = ("all", "", spent, "", f"{paid:.4f}", f"{sum(map(on_demand, runs)):.4f}")
-    for column, footer in zip(table.columns, footers, strict=True):
-        column.footer = footer
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
-    if cfg.cost.budget_usd is not None:
-        print(f"${paid:.4f} of cost.budget_usd={cfg.cost.budget_usd:g} is spent")
-
-
-def on_demand(run: Status) -> float:
-    """Dollars for the same hours on a machine that can't be taken away."""
-    return run.hours * run.machine.full_usd_per_hour if run.machine else 0.0
 
 
 def folders(cfg: DictConfig) -> list[Path]:
@@ -166,37 +98,14 @@ def folders(cfg: DictConfig) -> list[Path]:
         return [runs / name for name in names]
     if found := sorted(path.parent for path in runs.glob(f"*/{RUN}")):
         return found
-    raise StageError(f"{runs} holds no runs: start some with `python -m plant_pathology.train -m`")
+    raise UserError(f"{runs} holds no runs: start some with `python -m plant_pathology.train -m`")
 
 
 def chosen(cfg: DictConfig) -> list[Path]:
     """The folders of the runs whose names begin with `run`."""
     if not cfg.run:
-        raise StageError("run is not set: name the run, or how its name begins, run=<name>")
+        raise UserError("run is not set: name the run, or how its name begins, run=<name>")
     runs = folders(cfg) + sorted(path.parent for path in Path(cfg.paths.runs).glob(f"*/{RUN}"))
     if found := list(dict.fromkeys(folder for folder in runs if folder.name.startswith(cfg.run) and folder.exists())):
         return found
-    raise StageError(f"run={cfg.run}: there is none; there are {', '.join(sorted({run.name for run in runs}))}")
-
-
-VERBS: dict[str, Callable[[DictConfig], None]] = {
-    "status": status,
-    "watch": watch,
-    "stop": stop,
-    "continue": go_on,
-    "cost": cost,
-}
-USAGE = """\
-usage: python -m plant_pathology.sweep <verb> [key=value ...]
-
-  status    all runs of the sweep, once                    status paths.runs=runs
-  watch     the same, live, until all are over             watch watch.seconds=5
-  stop      end a run after the epoch under way            stop run=resnet18-lr0.0001
-  continue  let a stopped run go on at the next start      continue run=resnet18-lr0.0001
-  cost      seconds, machines and dollars                  cost cost.budget_usd=5
-
-Runs on other machines are seen through the datastore (store.runs=true). `<verb> --help` shows all keys."""
-
-
-if __name__ == "__main__":
-    run_verb(VERBS, USAGE)
+    raise UserError(f"run={cfg.run}: there is none; there are {', '.join(sorted({run.name for run in runs}))}")

@@ -63,7 +63,7 @@ def run_all(configs: Iterable[DictConfig], workers: int | None) -> list[float | 
 def start_importing(logger: str) -> None:
     """Start the process that runs are forked from, once. MLflow and W&B start threads, which no fork survives."""
     forkserver.set_forkserver_preload(
-        ["plant_pathology.imported", *(["torch.utils.tensorboard"] if logger == "tensorboard" else [])]
+        ["plant_pathology.training.preload", *(["torch.utils.tensorboard"] if logger == "tensorboard" else [])]
     )
     forkserver.ensure_running()
 

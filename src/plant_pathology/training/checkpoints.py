@@ -12,8 +12,8 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from plant_pathology.core.files import atomic_file
 from plant_pathology.runs.run import CHECKPOINTS
-from plant_pathology.core.app import whole_file
 
 KEEP = 2  # so that there is one when the last is damaged
 
@@ -24,7 +24,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Raises: OSError when the disk is full."""
-        with whole_file(Path(path)) as work, work.open("wb") as file:
+        with atomic_file(Path(path)) as work, work.open("wb") as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:

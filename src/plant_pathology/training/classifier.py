@@ -10,8 +10,8 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torchmetrics import MeanMetric
 
-from plant_pathology.inference import tta as symmetries
 from plant_pathology.competition.metrics import best_threshold
+from plant_pathology.inference import tta as symmetries
 
 
 class Classifier(pl.LightningModule):

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from plant_pathology.training.augmentation import WHOLE, Augment, Growth, augment_batch, augment_images
-from plant_pathology.datastore import Version
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import read_json
 from plant_pathology.data.index import ARRAY, open_array
 from plant_pathology.data.shards import Shards, shard_name
-from plant_pathology.core.app import StageError, read_json
+from plant_pathology.store.versions import Version
+from plant_pathology.training.augmentation import WHOLE, Augment, Growth, augment_batch, augment_images
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class StoredData(pl.LightningDataModule):
         self.manifest = read_json(version.open("manifest.json"), "push the prepared data again")
         index = open_array(version.open(ARRAY))
         if fold not in (folds := np.unique(index["fold"]).tolist()):
-            raise StageError(f"data.fold={fold}: {version.ref} has the folds {', '.join(map(str, folds))}")
+            raise UserError(f"data.fold={fold}: {version.ref} has the folds {', '.join(map(str, folds))}")
         held_out = index["fold"] == fold
         stored = self.manifest["encoding"], self.manifest["image_size"]
         self.training, self.validation = (
@@ -172,7 +173,7 @@ class StoredData(pl.LightningDataModule):
             for rows in (~held_out, held_out)
         )
         if len(self.training) < batch_size:
-            raise StageError(f"data.batch_size={batch_size} is more than the {len(self.training)} training images")
+            raise UserError(f"data.batch_size={batch_size} is more than the {len(self.training)} training images")
         self._shuffled = ShuffledBatches(self.training.column("shard"), batch_size, window, seed)
 
     def begin(self, epoch: int, shown: int) -> None:

@@ -20,17 +20,18 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from plant_pathology.training.augmentation import Augment, Growth
-from plant_pathology.training.checkpoints import BestCheckpoint, ResumePoints, WholeCheckpoints, latest_sound, step_of
-from plant_pathology.training.data import StoredData
+from plant_pathology.competition.metrics import best_threshold
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_file
+from plant_pathology.runs.early_stopping import rules
 from plant_pathology.runs.history import DataWait, History
 from plant_pathology.runs.loggers import logger_of
-from plant_pathology.competition.metrics import best_threshold
-from plant_pathology.runs.sync import Mirror
-from plant_pathology.training.classifier import Classifier
 from plant_pathology.runs.run import METRICS, Run
-from plant_pathology.core.app import StageError, whole_file
-from plant_pathology.runs.early_stopping import rules
+from plant_pathology.runs.sync import Mirror
+from plant_pathology.training.augmentation import Augment, Growth
+from plant_pathology.training.checkpoints import BestCheckpoint, ResumePoints, WholeCheckpoints, latest_sound, step_of
+from plant_pathology.training.classifier import Classifier
+from plant_pathology.training.data import StoredData
 
 QUIET = (
     ".*does not have many workers.*",
@@ -57,7 +58,7 @@ def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
         seconds, images_per_second, data_wait, network, and stopped: why the run ended before its time, or None.
 
     Raises:
-        StageError: the config describes no training.
+        UserError: the config describes no training.
         SystemExit: on SIGTERM or SIGINT, after a checkpoint.
     """
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
@@ -102,7 +103,7 @@ def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
 def trainer_of(
     cfg: DictConfig, folder: Path, logger: Logger, waiting: DataWait, callbacks: list[Callback]
 ) -> pl.Trainer:
-    """Raises: StageError on a key of trainer: that Lightning does not know, or a value it does not take."""
+    """Raises: UserError on a key of trainer: that Lightning does not know, or a value it does not take."""
     terminal = sys.stderr.isatty()
     try:
         return pl.Trainer(
@@ -118,15 +119,15 @@ def trainer_of(
             enable_progress_bar=terminal,
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
-        raise StageError(f"trainer: {error}: each key of trainer: is an argument of Lightning's Trainer") from None
+        raise UserError(f"trainer: {error}: each key of trainer: is an argument of Lightning's Trainer") from None
 
 
 def build(cfg: DictConfig, manifest: dict) -> Classifier:
-    """Raises: StageError when timm has no such model, or cannot get its pretrained weights."""
+    """Raises: UserError when timm has no such model, or cannot get its pretrained weights."""
     name = cfg.model.name
     if not timm.is_model(name.split(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
-        raise StageError(
+        raise UserError(
             f"model={name}: timm has no such model; "
             + (f"did you mean {', '.join(near)}?" if near else "see timm.list_models()")
         )
@@ -135,7 +136,7 @@ def build(cfg: DictConfig, manifest: dict) -> Classifier:
     except Exception as error:
         if not cfg.model.pretrained:
             raise
-        raise StageError(
+        raise UserError(
             f"model.pretrained=true, but timm could not get weights for {name} ({type(error).__name__}:"
             f" {error}): connect to the internet once, or train from scratch with model.pretrained=false"
         ) from error
@@ -147,5 +148,5 @@ def write_predictions(
     """A row an image: its name, and for each label is_<label>, 0 or 1, and p_<label>."""
     true = pd.DataFrame(targets.astype(int), columns=[f"is_{label}" for label in labels])
     predicted = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])
-    with whole_file(path) as work:
+    with atomic_file(path) as work:
         pd.concat([pd.Series(images, name="image"), true, predicted], axis=1).to_csv(work, index=False)

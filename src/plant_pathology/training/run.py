@@ -10,13 +10,13 @@ import traceback
 from typing import Any
 from urllib.parse import urlsplit
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from plant_pathology.runs.sync import everything, mirror_of
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_file, read_json, write_json
+from plant_pathology.core.schema import check_values
 from plant_pathology.runs.run import CHECKPOINTS, FAILURE, RESULT, RUN, Run, enter_sweep, fail, run_of, training
-from plant_pathology.core.app import StageError, check_values, read_json, stage, whole_file, write_json
+from plant_pathology.runs.sync import everything, mirror_of
 
 CHOICES = {"data.views": (1, 2, 4, 8), "model.schedule": ("step", "epoch")}
 RANGES = {
@@ -42,15 +42,6 @@ RANGES = {
 }
 
 
-@stage
-def main(cfg: DictConfig) -> float | None:
-    """Returns: the run's sample-F1, for sweepers that search by it; None for a run of a sweep that failed."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return sweep_member(cfg)
-    check(cfg)
-    return train(run_of(cfg))["f1"]
-
-
 def sweep_member(cfg: DictConfig) -> float | None:
     """One run of a sweep: when it fails, the others go on, and the sweep ends in an error that names it."""
     run = run_of(cfg)
@@ -64,11 +55,11 @@ def sweep_member(cfg: DictConfig) -> float | None:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises: StageError on values that cannot be, and on a password, which the run's config.yaml would show."""
+    """Raises: UserError on values that cannot be, and on a password, which the run's config.yaml would show."""
     check_values(cfg, CHOICES, RANGES)
     for key, value in cfg.logger.items():
         if isinstance(value, str) and urlsplit(value).password:
-            raise StageError(f"logger.{key} holds a password: give it as conf/logger/{cfg.logger.name}.yaml says")
+            raise UserError(f"logger.{key} holds a password: give it as conf/logger/{cfg.logger.name}.yaml says")
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -78,7 +69,7 @@ def train(run: Run) -> dict[str, Any]:
         The result: metrics, where they were reached, and what they came from.
 
     Raises:
-        StageError: the config describes no training, or another process trains this run.
+        UserError: the config describes no training, or another process trains this run.
         SystemExit: on SIGTERM or SIGINT, after a checkpoint.
     """
     mirror = mirror_of(run.cfg)
@@ -115,7 +106,7 @@ def finished_before(run: Run) -> dict[str, Any] | None:
 
 def start(run: Run) -> int:
     """Write down what the run is, and on how many threads it trains, also when it continues."""
-    with whole_file(run.folder / "config.yaml") as path:
+    with atomic_file(run.folder / "config.yaml") as path:
         OmegaConf.save(OmegaConf.masked_copy(run.cfg, [key for key in run.cfg if key != "hydra"]), path, resolve=True)
     path = run.folder / RUN
     threads = run.cfg.threads or len(os.sched_getaffinity(0))
@@ -128,7 +119,3 @@ def start(run: Run) -> int:
 def described(result: dict[str, Any]) -> str:
     stopped = f", stopped: {result['stopped']}" if result["stopped"] else ""
     return f"sample-F1 {result['f1']:.4f} at epoch {result['epoch'] + 1}{stopped}"
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine
-from plant_pathology.core.app import StageError
 
 SUCCEEDED, CANCELLED = "SUCCEEDED", "CANCELLED"
 FIELDS = (
@@ -25,13 +25,13 @@ CAUSE = re.compile(r"error: |[\w.]*(Error|Exception)\b")
 
 
 def skypilot() -> ModuleType:
-    """Raises: StageError where SkyPilot is not installed."""
+    """Raises: UserError where SkyPilot is not installed."""
     # SkyPilot's database layer greets whoever has set logging up, as Hydra has.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         import sky
     except ImportError as error:
-        raise StageError(f"hydra/launcher=sky needs SkyPilot ({error}): pip install .[sky]") from None
+        raise UserError(f"hydra/launcher=sky needs SkyPilot ({error}): pip install .[sky]") from None
     return sky
 
 
@@ -71,7 +71,7 @@ class SkyEngine:
         """The id of the job that a request made; None while it is being made.
 
         Raises:
-            StageError: SkyPilot refused it, or does not know it any more.
+            UserError: SkyPilot refused it, or does not know it any more.
         """
         told = self.sky.api_status([request], fields=["status"])
         if told and str(told[0].status) not in ("SUCCEEDED", "FAILED", "CANCELLED"):
@@ -79,7 +79,7 @@ class SkyEngine:
         try:
             return self.sky.get(self.sky.server.common.RequestId(request))[0][0]
         except Exception as error:
-            raise StageError(f"SkyPilot made no job: {one_line(error)}") from None
+            raise UserError(f"SkyPilot made no job: {one_line(error)}") from None
 
     def jobs(self, ids: list[int] | None = None) -> list[Job]:
         """The jobs of these ids, for which a controller that sleeps is woken; None: all of this user that go on."""

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of, may_launch, write_machine
-from plant_pathology.runs.sync import Mirror, reached, told
 from plant_pathology.runs.run import FAILURE, JOB, RESULT, SWEEP, Run, enter_sweep, fail, job_of
+from plant_pathology.runs.status import RUNNING, WAITING, Watch
+from plant_pathology.runs.sync import Mirror, reached, told
 from plant_pathology.sweeps.sky.client import SUCCEEDED, Job, SkyEngine
 from plant_pathology.sweeps.sky.task import job_name
-from plant_pathology.core.app import StageError
-from plant_pathology.runs.status import RUNNING, WAITING, Watch
 from plant_pathology.training.run import finished_before
 
 
@@ -112,7 +112,7 @@ class SpotSweep:
         request = job_of(run.folder).get("request")
         try:
             return request if request and self.engine.accepted(request) is None else None
-        except StageError:
+        except UserError:
             return None
 
     def launch(self) -> None:
@@ -124,7 +124,7 @@ class SpotSweep:
             (run.folder / FAILURE).unlink(missing_ok=True)
             try:
                 request = self.engine.submit(self.task(run))
-            except StageError:
+            except UserError:
                 raise
             except Exception as error:
                 fail(run, f"SkyPilot made no job: {error}")
@@ -157,7 +157,7 @@ class SpotSweep:
                     self.accept(each)
             ids = [each.job for each in self.followed.values() if each.job is not None]
             jobs = {job.id: job for job in self.engine.jobs(ids)} if ids else {}
-        except StageError:
+        except UserError:
             raise
         except Exception as error:
             # A laptop that slept, a controller that moves: the jobs go on meanwhile.
@@ -170,7 +170,7 @@ class SpotSweep:
     def accept(self, each: Followed) -> None:
         try:
             each.job = self.engine.accepted(each.request)
-        except StageError as error:
+        except UserError as error:
             fail(each.run, str(error))
             del self.followed[each.run.name]
 

@@ -7,15 +7,16 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from plant_pathology.core.checkout import checkout
+from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine
-from plant_pathology.datastore import open_store
-from plant_pathology.runs.sync import Mirror
 from plant_pathology.runs.run import Run, enter_sweep, fail, run_of
+from plant_pathology.runs.sync import Mirror
+from plant_pathology.store.connect import open_store
 from plant_pathology.sweeps.sky.client import SkyEngine, skypilot
 from plant_pathology.sweeps.sky.follow import SpotSweep
-from plant_pathology.sweeps.sky.task import check_committed, check_reach, export, overrides_of, task_of
 from plant_pathology.sweeps.sky.options import Wanted
-from plant_pathology.core.app import StageError, checkout
+from plant_pathology.sweeps.sky.task import check_committed, check_reach, export, overrides_of, task_of
 from plant_pathology.training.run import check
 
 
@@ -29,12 +30,12 @@ def sweep(configs: list[DictConfig], wanted: Wanted) -> list[dict[str, Any] | No
         Each config's result; None where the run failed.
 
     Raises:
-        StageError: a config describes no run; the code is not committed; the machines could not read the datastore;
+        UserError: a config describes no run; the code is not committed; the machines could not read the datastore;
             there is no SkyPilot.
     """
     cfg = configs[0]
     if cfg.hydra.job.name != "train":
-        raise StageError(f"hydra/launcher=sky trains, and this is {cfg.hydra.job.name}: leave it out")
+        raise UserError(f"hydra/launcher=sky trains, and this is {cfg.hydra.job.name}: leave it out")
     skypilot()
     check_reach(cfg, wanted)
     head = check_committed(checkout(), wanted.allow_uncommitted)
@@ -77,7 +78,7 @@ def _checked(run: Run, dry_run: bool) -> bool:
     """Whether its values can be: found out here, not on a machine that is paid for. A dry run notes nothing."""
     try:
         check(run.cfg)
-    except StageError as error:
+    except UserError as error:
         if not dry_run:
             enter_sweep(run)
             fail(run, str(error))

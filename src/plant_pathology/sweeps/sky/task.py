@@ -14,13 +14,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from plant_pathology.datastore import open_store
-from plant_pathology.store.backend import FolderObjects
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_folder
 from plant_pathology.core.provenance import commit
 from plant_pathology.runs.run import Run
+from plant_pathology.store.backend import FolderObjects
+from plant_pathology.store.connect import open_store
 from plant_pathology.sweeps.sky.client import skypilot
 from plant_pathology.sweeps.sky.options import Wanted
-from plant_pathology.core.app import StageError, whole_folder
 
 CODE = ".code"  # below paths.runs; SkyPilot reads it again whenever it recovers a job
 
@@ -62,9 +63,9 @@ TERMINATED = 143
 
 
 def check_reach(cfg: DictConfig, wanted: Wanted) -> None:
-    """Raises: StageError where the machine could not read the datastore."""
+    """Raises: UserError where the machine could not read the datastore."""
     if isinstance(open_store(cfg).objects, FolderObjects) and not wanted.slurm:
-        raise StageError(
+        raise UserError(
             f"store.uri={cfg.store.uri} is a folder of this machine, and jobs run on others:"
             " use store=s3 store.uri=s3://<bucket>/<prefix>; a folder on a disk that a Slurm cluster shares does, too,"
             " with hydra.launcher.infra=slurm/<cluster>"
@@ -75,15 +76,15 @@ def check_committed(root: Path, allow_uncommitted: bool) -> str:
     """The commit that travels.
 
     Raises:
-        StageError: there is none, or files differ from it.
+        UserError: there is none, or files differ from it.
     """
     state = commit(root)
     if state["commit"] is None:
-        raise StageError(f"{root} is no git checkout: jobs run what is committed, so `git init`, add and commit")
+        raise UserError(f"{root} is no git checkout: jobs run what is committed, so `git init`, add and commit")
     if files := state["uncommitted"]:
         named = ", ".join(files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
         if not allow_uncommitted:
-            raise StageError(
+            raise UserError(
                 f"uncommitted changes ({named}): jobs run what is committed, so commit first,"
                 " or say hydra.launcher.allow_uncommitted=true to run without them"
             )
@@ -95,7 +96,7 @@ def export(root: Path, head: str, runs: Path) -> Path:
     """A folder that holds what is committed and nothing else."""
     folder = runs.resolve() / CODE / head
     if not folder.exists():
-        with whole_folder(folder) as work:
+        with atomic_folder(folder) as work:
             archive = work.with_suffix(".tar")
             try:
                 subprocess.run(["git", "archive", f"--output={archive}", head], cwd=root, check=True)
@@ -138,15 +139,15 @@ def task_of(run: Run, overrides: list[str], wanted: Wanted, code: Path) -> Any:
     """SkyPilot's task for a run.
 
     Raises:
-        StageError: a secret is not in the environment, or would not stay one, or SkyPilot takes no such resources.
+        UserError: a secret is not in the environment, or would not stay one, or SkyPilot takes no such resources.
     """
     if wanted.secrets and wanted.slurm:
-        raise StageError(
+        raise UserError(
             "hydra.launcher.secrets: on Slurm, SkyPilot writes them on command lines that all users of a node can read:"
             " keep them in files of your home there; ~/.aws/credentials is found"
         )
     if missing := [name for name in wanted.secrets if name not in os.environ]:
-        raise StageError(f"hydra.launcher.secrets: {', '.join(missing)} is not set: export it, or leave it out")
+        raise UserError(f"hydra.launcher.secrets: {', '.join(missing)} is not set: export it, or leave it out")
     venv = VENV.format(extras=" ".join(f"--extra {name}" for name in wanted.extras))
     sky = skypilot()
     try:
@@ -158,7 +159,7 @@ def task_of(run: Run, overrides: list[str], wanted: Wanted, code: Path) -> Any:
             secrets={name: os.environ[name] for name in wanted.secrets} or None,
         ).set_resources(resources(wanted))
     except (ValueError, sky.exceptions.ResourcesUnavailableError) as error:
-        raise StageError(f"hydra.launcher: {error}") from None
+        raise UserError(f"hydra.launcher: {error}") from None
 
 
 def resources(wanted: Wanted) -> Any:

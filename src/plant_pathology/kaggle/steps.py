@@ -12,19 +12,20 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_file, read_json
+from plant_pathology.core.schema import check_values
 from plant_pathology.kaggle.client import Kaggle, patience
 from plant_pathology.kaggle.journal import Journal, say
-from plant_pathology.kernel.rules import Pushable
 from plant_pathology.kaggle.push import OUTPUT, Push
-from plant_pathology.core.app import StageError, check_values, read_json, stage, whole_file
 from plant_pathology.kaggle.submission import Submission
+from plant_pathology.kernel.rules import Pushable
 
 PLACEHOLDER = "KAGGLE_USERNAME"
 SECONDS = ("dataset_timeout_s", "kernel_timeout_s", "score_timeout_s", "settle_s", "request_timeout_s", "backoff_s")
 
 
-@stage
-def main(cfg: DictConfig) -> None:
+def submit(cfg: DictConfig) -> None:
     check_values(
         cfg,
         choices={"submit.dry_run": (True, False)},
@@ -38,14 +39,14 @@ def main(cfg: DictConfig) -> None:
         show_plan(pushable, competition, Journal(reports / "submit.json", pushable.sha256), refusals)
         return
     for refusal in refusals:
-        raise StageError(refusal)
+        raise UserError(refusal)
     form = competition.read_sample_submission(Path(cfg.paths.raw))
     try:
         with FileLock(reports / ".submit.lock", timeout=0), patience(cfg.submit):
             journal = Journal(reports / "submit.json", pushable.sha256)
             carry(Submission(Kaggle(), pushable, competition, journal, cfg.submit), form, reports)
     except Timeout:
-        raise StageError(f"another submit works on {reports}: wait for it") from None
+        raise UserError(f"another submit works on {reports}: wait for it") from None
 
 
 def reasons_against(pushable: Pushable, competition: Competition, reports: Path):
@@ -58,7 +59,7 @@ def reasons_against(pushable: Pushable, competition: Competition, reports: Path)
             break
     try:
         rehearsal = read_json(reports / "rehearsal.json", "run `python -m plant_pathology.rehearse`")
-    except StageError as error:
+    except UserError as error:
         yield str(error)
         return
     if rehearsal.get("verdict") != "passed":
@@ -90,20 +91,20 @@ def carry(submission: Submission, form: pd.DataFrame, reports: Path) -> None:
     write_row(reports / "submissions.csv", row_of(submission, scored))
     say("written", f"{reports}/submissions.csv")
     if scored.status.name == "ERROR":
-        raise StageError(
+        raise UserError(
             f"submission {scored.ref} failed on Kaggle: {scored.error_description or 'it does not say why'}. The same"
             " bytes are not submitted twice: change the kernel and `make repro`, or submit it by hand (docs/submit.md)"
         )
 
 
 def look_at_competition(submission: Submission) -> None:
-    """Raises: StageError where the competition takes no submissions of ours."""
+    """Raises: UserError where the competition takes no submissions of ours."""
     name = submission.competition.name
     there = submission.kaggle.competition(name)
     if there.submissions_disabled:
-        raise StageError(f"{name} takes no submissions any more")
+        raise UserError(f"{name} takes no submissions any more")
     if not there.user_has_entered:
-        raise StageError(f"join the competition first: https://www.kaggle.com/competitions/{name}/rules")
+        raise UserError(f"join the competition first: https://www.kaggle.com/competitions/{name}/rules")
 
 
 def row_of(submission: Submission, scored: Any) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def write_row(path: Path, row: dict[str, Any]) -> None:
     if path.exists():
         old = pd.read_csv(path, dtype=str, keep_default_na=False)
         new = pd.concat([old[old["submission"] != new["submission"][0]], new])
-    with whole_file(path) as work:
+    with atomic_file(path) as work:
         new.to_csv(work, index=False)
 
 
@@ -146,7 +147,3 @@ def show_plan(pushable: Pushable, competition: Competition, journal: Journal, re
         say(step, f"done already ({done[step]})" if step in done else f"would {text}")
     for refusal in refusals:
         say("refused", refusal)
-
-
-if __name__ == "__main__":
-    main()

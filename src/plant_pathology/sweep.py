@@ -1,0 +1,10 @@
+"""The former name of `python -m plant_pathology.monitor`, kept for one release."""
+
+import sys
+
+from plant_pathology.core.app import run_verb
+from plant_pathology.monitor import USAGE, VERBS
+
+if __name__ == "__main__":
+    print("`python -m plant_pathology.sweep` is now `python -m plant_pathology.monitor`", file=sys.stderr)
+    run_verb(VERBS, USAGE)

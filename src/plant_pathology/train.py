@@ -1,0 +1,26 @@
+"""Train: one run, or with -m the sweep. Started again, a run continues after its last checkpoint.
+
+A run is a function of config, data version and code, and its folder below runs/ is named after them. A finished run
+returns its result at once. `python -m plant_pathology.monitor` shows and stops runs.
+"""
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from plant_pathology.core.app import command
+from plant_pathology.runs.run import run_of
+from plant_pathology.training.run import check, sweep_member, train
+
+
+@command
+def main(cfg: DictConfig) -> float | None:
+    """Return the run's score for sweepers that search by it; None for a failed run of a sweep."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return sweep_member(cfg)
+    check(cfg)
+    return train(run_of(cfg))["f1"]
+
+
+if __name__ == "__main__":
+    main()
