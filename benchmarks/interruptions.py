@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from interruptions import interrupt
+from support.interruptions import interrupt
 
 SMALL = ["competition=sample", "machine=cpu", "model=test_resnet", "prepare.image_size=32"]
 

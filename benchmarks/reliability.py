@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import trials
-from faults import FAULTS
-from stores import BucketPlace, FolderPlace, S3Process, credentials
+from support import trials
+from support.faults import FAULTS
+from support.stores import BucketPlace, FolderPlace, S3Process, credentials
 
 
 def main(seed: int) -> None:

@@ -22,7 +22,7 @@ from s3transfer.manager import TransferConfig, TransferManager  # noqa: E402
 from plant_pathology.data.index import TABLE, read_table  # noqa: E402
 from plant_pathology.data.shards import Shards, shard_name  # noqa: E402
 from plant_pathology.store.backend import TRANSFERS  # noqa: E402
-from stores import BUCKET, BucketPlace, S3Process, credentials  # noqa: E402
+from support.stores import BUCKET, BucketPlace, S3Process, credentials  # noqa: E402
 
 
 def measure(dvc: str = sys.executable, repeats: int = 3) -> dict[str, float]:

@@ -30,7 +30,7 @@ from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.data import StoredData
 
 sys.path.insert(0, str(checkout() / "tests"))
-from stores import BUCKET, S3Process, credentials
+from support.stores import BUCKET, S3Process, credentials
 
 LINE, STEP, ROUNDS = 25e6, 0.010, 3  # bytes a second, seconds, repetitions
 REAL = checkout().parent / "shared" / "data" / "plant-pathology-2021-fgvc8"

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from plant_pathology.choose import with_default
 from plant_pathology.competition.sample import draw
 from plant_pathology.competition.spec import Competition
-from stores import BucketPlace, FolderPlace, S3Server, credentials
+from support.stores import BucketPlace, FolderPlace, S3Server, credentials
 
 # More processes test than there are cores: threads in each would only wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"

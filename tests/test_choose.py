@@ -5,7 +5,7 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
-from conftest import PROJECT, run_module
+from support.commands import PROJECT, run_module
 
 CONF = PROJECT / "conf"
 NAME = "plant-pathology-2021-fgvc8"

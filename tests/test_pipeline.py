@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import git, replace, run_in
+from support.commands import git, replace, run_in
 
 STAGES = ["prepare", "push", "sweep", "select", "package", "rehearse", "report"]
 

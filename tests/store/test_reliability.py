@@ -5,11 +5,11 @@ import os
 
 import pytest
 
-import trials
-from conftest import run_module
-from faults import FAULTS, Faults, FaultyProxy
-from prepared import leaves, prepare
-from stores import SECRET, BucketPlace
+from support import trials
+from support.commands import run_module
+from support.faults import FAULTS, Faults, FaultyProxy
+from support.prepared import leaves, prepare
+from support.stores import SECRET, BucketPlace
 
 
 @pytest.mark.parametrize("kind", FAULTS)

@@ -11,7 +11,7 @@ from plant_pathology.datastore import described
 from plant_pathology.store.backend import FolderObjects
 from plant_pathology.store.incremental import place
 from plant_pathology.store.versions import Store
-from prepared import leaves, picture, prepare
+from support.prepared import leaves, picture, prepare
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from conftest import PROJECT, config, git, run_module
+from support.commands import PROJECT, config, git, run_module
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of
 from plant_pathology.runs.run import Run, run_of
@@ -33,7 +33,7 @@ from plant_pathology.sweeps.sky.task import (
     overrides_of,
     task_of,
 )
-from prepared import leaves, prepare
+from support.prepared import leaves, prepare
 
 T4 = Machine("g4dn.xlarge in us-east-1", True, 0.2, 0.526)
 METRICS = b"epoch,train_loss,val_f1,seconds\n0,0.5,0.8,1800\n1,0.4,0.9,1800\n"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import PROJECT, run_module
-from local_kaggle import environment, in_sandbox, local_kaggle
+from support.commands import PROJECT, run_module
+from support.local_kaggle import environment, in_sandbox, local_kaggle
 from plant_pathology.core.errors import UserError
 from plant_pathology.kernel.build import KERNEL_MODULES
 from plant_pathology.kernel.rules import Pushable

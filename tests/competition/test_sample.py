@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from conftest import config, run_module
+from support.commands import config, run_module
 from plant_pathology.competition.sample import LABEL_SETS, draw
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError

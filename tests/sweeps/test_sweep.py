@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from conftest import config, run_module
+from support.commands import config, run_module
 from plant_pathology.runs.run import enter_sweep
 from plant_pathology.sweeps.index import SweepIndex, folders, sweep_results
 

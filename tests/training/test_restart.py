@@ -13,8 +13,8 @@ import zipfile
 import pytest
 import torch
 
-from conftest import run_module
-from interruptions import interrupt, same_digits, start, wait_for_epochs, wait_for_training
+from support.commands import run_module
+from support.interruptions import interrupt, same_digits, start, wait_for_epochs, wait_for_training
 from plant_pathology.runs.status import status_of
 
 SMALL = ["competition=sample", "machine=cpu", "model=test_resnet", "prepare.image_size=32"]

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from conftest import run_module
+from support.commands import run_module
 from plant_pathology.core.errors import BusyError, UserError
 from plant_pathology.store import claims as leases
 from plant_pathology.store.claims import claim
 from plant_pathology.store.garbage import Freed, gc, rm
 from plant_pathology.store.keys import manifest_key
-from prepared import leaves, prepare
-from stores import FolderPlace
+from support.prepared import leaves, prepare
+from support.stores import FolderPlace
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
-from faults import Faults, FaultyProxy
+from support.faults import Faults, FaultyProxy
 from plant_pathology.core.errors import BusyError, UserError
 from plant_pathology.core.hashes import unsealed
 from plant_pathology.store import claims as leases
 from plant_pathology.store.garbage import gc, rm
-from prepared import leaves, prepare
-from stores import BucketPlace
+from support.prepared import leaves, prepare
+from support.stores import BucketPlace
 
 MANY = dict(encoding="raw", shard_rows=8, shard_mb=0.025)  # shards, so that a push takes a while
 

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from conftest import config, git, run_module
+from support.commands import config, git, run_module
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.hashes import folder_hash
 from plant_pathology.inference.decode import ImageError, decode

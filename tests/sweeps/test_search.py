@@ -11,9 +11,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from conftest import TINY
+from support.commands import TINY
 from hydra_plugins.optuna_search import distribution
-from small_runs import runs, train
+from support.small_runs import runs, train
 
 SEARCH = ["-m", "hydra/sweeper=optuna"]
 INTERVAL = "model.lr=tag(log, interval(1e-4, 1e-2))"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from conftest import PROJECT, config, run_module
+from support.commands import PROJECT, config, run_module
 from plant_pathology.competition.metrics import best_threshold, decide, sample_f1
 from plant_pathology.competition.spec import Competition
 from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, log_odds

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from conftest import config, run_module
-from local_kaggle import SECRET, LocalKaggle, environment, in_sandbox, local_kaggle
+from support.commands import config, run_module
+from support.local_kaggle import SECRET, LocalKaggle, environment, in_sandbox, local_kaggle
 from plant_pathology.competition.sample import draw
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError

@@ -11,8 +11,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
 
-from conftest import TINY
-from small_runs import runs, train
+from support.commands import TINY
+from support.small_runs import runs, train
 
 EPOCHS = 16
 

@@ -9,8 +9,8 @@ import time
 import psutil
 import pytest
 
-from conftest import TINY
-from small_runs import runs, train
+from support.commands import TINY
+from support.small_runs import runs, train
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs pip install .[submitit]")
 SWEEP = ["hydra/launcher=submitit_local", "model.lr=1e-3", "name=job_${data.batch_size}", "trainer.max_epochs=20"]

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from conftest import config, on_a_small_disk, run_module
+from support.commands import config, on_a_small_disk, run_module
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.data.decode_cache import open_decoded

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import config, run_module
+from support.commands import config, run_module
 from plant_pathology.data.shards import shard_name
 from plant_pathology.datastore import open_version
 from plant_pathology.store.backend import FolderObjects

@@ -7,9 +7,9 @@ import pytest
 import torch
 import yaml
 
-from conftest import TINY, on_a_small_disk
+from support.commands import TINY, on_a_small_disk
 from plant_pathology.competition.metrics import sample_f1
-from small_runs import runs, train
+from support.small_runs import runs, train
 
 
 @pytest.fixture(scope="module")

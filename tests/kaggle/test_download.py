@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from conftest import run_module
-from local_kaggle import SECRET, LocalKaggle, environment, local_kaggle
+from support.commands import run_module
+from support.local_kaggle import SECRET, LocalKaggle, environment, local_kaggle
 
 NAME = "plant-pathology-2021-fgvc8"
 

@@ -1,6 +1,6 @@
 """Runs small enough for tests."""
 
-from conftest import TINY, run_module
+from support.commands import TINY, run_module
 
 
 def train(root, *overrides, expect=0):
