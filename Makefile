@@ -19,7 +19,7 @@ test: .venv/ready  ## the tests
 	@pytest
 
 test-sky:  ## a sweep through the real SkyPilot on this machine, interrupted; needs root and ../shared/sky-loopback
-	@$(PYTHON) tests/sky_engine.py
+	@$(PYTHON) tests/support/sky_engine.py
 
 bench: .venv/ready  ## the benchmarks: ratios, into reports/bench.json
 	@python benchmarks/bench.py $(BENCH)

@@ -41,7 +41,7 @@ from plant_pathology.competition.sample import LABEL_SETS, photograph
 from plant_pathology.core.files import write_json
 from plant_pathology.inference import predictor as predict
 from plant_pathology.inference.decode import DRAFT
-from plant_pathology.inference.predictor import BATCH, Bundle, write_submission
+from plant_pathology.inference.predictor import BATCH, Predictor, write_submission
 
 PHOTOGRAPHS, SIDE = 40, 256
 ALL, FEWER, FEW = 5000, 1000, 64
@@ -145,7 +145,7 @@ def scaled(path: Path) -> None:
 
 @torch.inference_mode()
 def model_alone(root: Path, images: int) -> None:
-    bundle = Bundle(root)
+    bundle = Predictor(root)
     batch = torch.rand(BATCH, 3, SIDE, SIDE).to(bundle.device, memory_format=torch.channels_last)
     for _ in range(-(-images // BATCH)):
         for member, network in zip(bundle.spec["members"], bundle.networks, strict=True):
@@ -163,11 +163,11 @@ def kernel(root: Path, images: int) -> None:
 def beside_pause(root: Path, images: int, seconds: float) -> None:
     """The kernel as it is beside a GPU, which takes so many seconds a batch."""
 
-    def forward(bundle: Bundle, squares: dict[int, np.ndarray]) -> np.ndarray:
+    def forward(bundle: Predictor, squares: dict[int, np.ndarray]) -> np.ndarray:
         sleep(seconds)
         return np.zeros((len(squares[SIDE]), len(LABELS)), np.float32)
 
-    predict.AHEAD, Bundle._forward = 1, forward
+    predict.AHEAD, Predictor._forward = 1, forward
     kernel(root, images)
 
 

@@ -1,27 +1,22 @@
 import gc
 import os
-import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
-from plant_pathology.choose import with_default
+from plant_pathology.choose import with_choice
 from plant_pathology.competition.sample import draw
 from plant_pathology.competition.spec import Competition
+from support.commands import ABSENT, PROJECT, TINY, config, git, replace, run_in, run_module
 from support.stores import BucketPlace, FolderPlace, S3Server, credentials
 
 # More processes test than there are cores: threads in each would only wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-PROJECT = Path(__file__).parents[1]
-ABSENT = Path(__file__).with_name("absent")
 REAL = PROJECT.parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
 
 
@@ -43,51 +38,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     # What tests import stays; torch alone makes each look for garbage among it take half a second.
     gc.freeze()
-
-
-def run_module(module: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    """The real command line: `python -m plant_pathology.<module>` in `cwd`."""
-    return subprocess.run(
-        [sys.executable, "-m", f"plant_pathology.{module}", *arguments],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-    )
-
-
-def on_a_small_disk(
-    module: str, *arguments: str, cwd: Path, kilobytes: int, afterwards: str
-) -> subprocess.CompletedProcess:
-    """As `run_module`, with `cwd`/small on a real disk of that size, which only a namespace sees; then a command."""
-    command = shlex.join([sys.executable, "-m", f"plant_pathology.{module}", *arguments])
-    program = f"mkdir small && mount -t tmpfs -o size={kilobytes}k none small && {command}; code=$?"
-    done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f"{program}; {afterwards}; exit $code"],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-    )
-    if "unshare" in done.stderr or "mount:" in done.stderr:
-        pytest.skip(f"needs a namespace to mount a small disk in: {done.stderr.strip()}")
-    return done
-
-
-def config(*overrides: str) -> DictConfig:
-    """conf/ composed as the command line would; on the sample unless told otherwise."""
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        return compose("config", ["competition=sample", "machine=cpu", "recipe=ours", *overrides])
-
-
-TINY = [
-    "competition=sample",
-    "recipe=ours",
-    "prepare.image_size=32",
-    "model=test_resnet",
-    "trainer.max_epochs=2",
-    "data.batch_size=16",
-    "threads=1",
-]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -145,26 +95,6 @@ SMALL = {
 }
 
 
-def replace(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-
-
-def run_in(project: Path, *command: str, expect: int = 0) -> str:
-    """Run a command as a user of that checkout would; its output."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": f"src:{ABSENT}"}
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def git(project: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.com", "-c", "commit.gpgsign=false")
-    return run_in(project, "git", *identity, *arguments).strip()
-
-
 @pytest.fixture(scope="session")
 def project(raw, tmp_path_factory) -> Path:
     """A copy of this checkout with a small sweep on a small network, committed, after a real `dvc repro`."""
@@ -174,10 +104,11 @@ def project(raw, tmp_path_factory) -> Path:
         if (PROJECT / name).is_file() and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(PROJECT / name, folder / name)
-    text = (folder / "conf" / "config.yaml").read_text()
+    choices = folder / "conf" / "choices.yaml"
+    text = choices.read_text()
     for group, choice in (("competition", "sample"), ("machine", "cpu"), ("recipe", "ours")):
-        text = with_default(text, group, choice)
-    (folder / "conf" / "config.yaml").write_text(text)
+        text = with_choice(text, group, choice)
+    choices.write_text(text)
     for old, new in SMALL.items():
         replace(folder / "conf" / "params.yaml", old, new)
     replace(folder / "conf/machine/cpu.yaml", "image_size: 64", "image_size: 32")

@@ -1,4 +1,4 @@
-"""Imports go one way, and what travels to Kaggle stays light."""
+"""Imports point down, what travels to Kaggle stays light, and every stage depends on all that it reaches."""
 
 import ast
 import subprocess
@@ -6,13 +6,26 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-SOURCE = Path(__file__).parents[1] / "src" / "plant_pathology"
-TRAINING_ONLY = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "dvc", "boto3", "sklearn", "iterstrat"}
+from support.commands import PROJECT
+
+SOURCE = PROJECT / "src"
+PACKAGE = SOURCE / "plant_pathology"
+# What the image of a Kaggle kernel has, and timm, which travels as a wheel.
+IN_THE_IMAGE = {"numpy", "pandas", "PIL", "safetensors", "timm", "torch", "tqdm"}
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a source file."""
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {module_of(path): path for path in SOURCE.rglob("*.py")}
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, also inside its functions."""
+    """Every module that a file imports, also inside its functions and for type checkers alone."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -22,46 +35,68 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def own(path: Path) -> set[str]:
-    names = {name.removeprefix("plant_pathology.") for name in imports(path) if name.startswith("plant_pathology")}
-    return {name for name in names if (SOURCE / f"{name}.py").exists()}
-
-
-GRAPH = {path.stem: own(path) for path in SOURCE.glob("*.py")}
-
-
-def reach(module: str) -> set[str]:
-    seen, ahead = set(), [module]
+def reach(*modules: str) -> set[str]:
+    """The project's modules that these import, directly or through others, and these themselves."""
+    seen, ahead = set(), list(modules)
     while ahead:
         current = ahead.pop()
         if current not in seen:
             seen.add(current)
-            ahead += GRAPH[current]
+            ahead += imports(FILES[current]) & FILES.keys()
     return seen
 
 
-def test_no_module_is_within_its_own_reach():
-    for module, needed in GRAPH.items():
-        for other in needed:
-            assert module not in reach(other), f"{module} and {other} import each other"
+STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+# What is reached without an import: a sweep's callback and launchers by conf/ and Hydra, the kernel's wheel as a folder.
+BY_NAME = {
+    "train": ["plant_pathology.sweeps.index", *(name for name in FILES if name.startswith("hydra_plugins."))],
+    "package": [name for name in FILES if name.startswith("plant_pathology.inference.")],
+}
 
 
-def test_what_predicts_reaches_nothing_that_belongs_to_training():
-    for module in reach("predict"):
-        tops = {name.split(".")[0] for name in imports(SOURCE / f"{module}.py")}
-        assert not tops & TRAINING_ONLY, f"{module} imports {tops & TRAINING_ONLY}"
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_every_module_that_it_reaches(stage):
+    command = STAGES[stage]["cmd"].split()[2]
+    listed = [PROJECT / dependency for dependency in STAGES[stage]["deps"]]
+    for module in reach(command, *BY_NAME.get(stage, [])):
+        path = FILES[module]
+        assert path.name == "__init__.py" or any(path.is_relative_to(each) for each in listed), f"{module} is missing"
 
 
-def test_the_kernel_s_wheel_holds_all_that_predict_reaches():
-    from plant_pathology.kernel.build import KERNEL_MODULES
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_no_room_that_it_does_not_reach(stage):
+    reached = [FILES[module] for module in reach(STAGES[stage]["cmd"].split()[2], *BY_NAME.get(stage, []))]
+    for dependency in STAGES[stage]["deps"]:
+        if dependency.startswith("src/"):
+            assert any(path.is_relative_to(PROJECT / dependency) for path in reached), dependency
 
-    assert set(KERNEL_MODULES) == reach("predict") | {"__init__"}
+
+def test_a_run_s_code_identity_covers_all_that_decides_its_digits():
+    """What training reaches is in the identity, or moves bytes and measurements without deciding a digit."""
+    from plant_pathology.runs.run import CODE
+
+    carriers = {"core", "store", "runs"}
+    for module in reach("plant_pathology.training.fit"):
+        path = FILES[module].relative_to(PACKAGE)
+        covered = any(path.is_relative_to(part) for part in CODE)
+        assert covered or path.parts[0] in carriers or path.name == "__init__.py", module
 
 
-@pytest.mark.parametrize("module", sorted(GRAPH))
+def test_the_room_that_travels_needs_nothing_but_kaggle_s_image():
+    room = [path for path in (PACKAGE / "inference").rglob("*.py")]
+    assert room
+    for path in room:
+        names = imports(path)
+        own = {name for name in names if name.startswith("plant_pathology")}
+        assert all(name.startswith("plant_pathology.inference") for name in own), path
+        tops = {name.split(".")[0] for name in names - own} - sys.stdlib_module_names
+        assert tops <= IN_THE_IMAGE, f"{path} imports {tops - IN_THE_IMAGE}"
+
+
+@pytest.mark.parametrize("module", sorted(name for name in FILES if name.startswith("plant_pathology")))
 def test_nothing_happens_at_import(module):
     """No statement at the top of a module calls anything that acts on the world."""
-    tree = ast.parse((SOURCE / f"{module}.py").read_text())
+    tree = ast.parse(FILES[module].read_text())
     acting = [node for node in tree.body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
     assert not acting, f"line {acting[0].lineno} acts at import"
 
@@ -72,7 +107,7 @@ def test_a_finished_run_is_answered_and_reported_without_torch(module):
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-@pytest.mark.parametrize("module", ["datastore", "sweep", "train"])
+@pytest.mark.parametrize("module", ["datastore", "monitor", "train"])
 def test_what_only_reads_the_store_does_not_wait_for_pandas(module):
     program = f"import sys, plant_pathology.{module}; sys.exit(bool({{'numpy', 'pandas'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from support.commands import PROJECT, run_module
@@ -18,13 +19,8 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def defaults(checkout):
-    lines = (checkout / "conf" / "config.yaml").read_text().splitlines()
-    return {
-        line.split()[1]: line.split()[2]
-        for line in lines
-        if line.startswith("  - ") and "override" not in line and ":" in line
-    }
+def choices(checkout):
+    return yaml.safe_load((checkout / "conf" / "choices.yaml").read_text())
 
 
 def test_the_folder_is_linked_not_copied_and_the_config_names_it(checkout):
@@ -32,31 +28,30 @@ def test_the_folder_is_linked_not_copied_and_the_config_names_it(checkout):
     assert done.returncode == 0, done.stderr
     assert (checkout / "data/raw" / NAME).is_symlink()
     assert (checkout / "data/raw" / NAME).resolve() == checkout / "elsewhere" / NAME
-    chosen = defaults(checkout)
-    assert chosen["competition:"] == NAME and chosen["machine:"] in ("cpu", "cpu-bf16", "gpu")
-    assert chosen["recipe:"] == ("ours" if chosen["machine:"] == "gpu" else "scratch")
+    chosen = choices(checkout)
+    assert chosen["competition"] == NAME and chosen["machine"] in ("cpu", "cpu-bf16", "gpu")
+    assert chosen["recipe"] == ("ours" if chosen["machine"] == "gpu" else "scratch")
 
 
 def test_a_downloaded_folder_stays_where_it_is(checkout):
     (checkout / "data/raw" / NAME).mkdir(parents=True)
     assert run_module("choose", f"data/raw/{NAME}", cwd=checkout).returncode == 0
-    assert not (checkout / "data/raw" / NAME).is_symlink() and defaults(checkout)["competition:"] == NAME
+    assert not (checkout / "data/raw" / NAME).is_symlink() and choices(checkout)["competition"] == NAME
 
 
 def test_choosing_again_changes_nothing(checkout):
     run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
-    before = (checkout / "conf" / "config.yaml").read_text()
+    before = (checkout / "conf" / "choices.yaml").read_text()
     assert run_module("choose", f"data/raw/{NAME}", cwd=checkout).returncode == 0
-    assert (checkout / "conf" / "config.yaml").read_text() == before
+    assert (checkout / "conf" / "choices.yaml").read_text() == before
 
 
 def test_the_comments_of_the_config_stay_in_their_column(checkout):
-    column = [
-        line.find("#") for line in (checkout / "conf/config.yaml").read_text().splitlines() if "  - machine" in line
-    ]
+    lines = (checkout / "conf/choices.yaml").read_text().splitlines()
+    column = [line.find("#") for line in lines if line.startswith("machine")]
     run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
-    lines = (checkout / "conf/config.yaml").read_text().splitlines()
-    assert [line.find("#") for line in lines if "  - competition" in line] == column
+    lines = (checkout / "conf/choices.yaml").read_text().splitlines()
+    assert [line.find("#") for line in lines if line.startswith("competition")] == column
 
 
 @pytest.mark.parametrize(

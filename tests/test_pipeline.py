@@ -10,7 +10,7 @@ import yaml
 
 from support.commands import git, replace, run_in
 
-STAGES = ["prepare", "push", "sweep", "select", "package", "rehearse", "report"]
+STAGES = ["prepare", "push", "train", "select", "package", "rehearse", "report", "verdict"]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_touching_the_readme_reruns_nothing(checkout):
 def test_another_learning_rate_reruns_the_sweep_and_after(checkout):
     """By DVC's own plan: the next test sees it carried out."""
     replace(checkout / "conf/params.yaml", "  lr: 1e-3,1e-2", "  lr: 1e-2,2e-2")
-    assert changed(checkout) == ["sweep"]
+    assert changed(checkout) == ["train"]
     assert ran(run_in(checkout, "dvc", "repro", "--dry", "--force-downstream")) == STAGES[2:]
 
 

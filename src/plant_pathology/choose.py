@@ -2,7 +2,7 @@
 
     python -m plant_pathology.choose <folder as Kaggle ships it> [<name of a file in conf/competition/>]
 
-Nothing is copied: data/raw/<name> becomes a link. The choice is three lines of conf/config.yaml, so git shows it.
+Nothing is copied: data/raw/<name> becomes a link. The choice is three lines of conf/choices.yaml, so git shows it.
 """
 
 import argparse
@@ -11,7 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-CONFIG = Path("conf/config.yaml")
+import yaml
+
+CHOICES = Path("conf/choices.yaml")
 RECIPES = {"gpu": "ours", "cpu": "scratch", "cpu-bf16": "scratch"}  # for each machine
 
 
@@ -47,27 +49,28 @@ def choose(folder: Path, competition: str) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(folder.resolve(), target_is_directory=True)
-    text = CONFIG.read_text()
-    if default_of(text, "competition") != competition:
+    text = CHOICES.read_text()
+    if choice_of(text, "competition") != competition:
         machine = machine_at_hand()
         chosen = {"competition": competition, "machine": machine, "recipe": RECIPES[machine]}
         for group, choice in chosen.items():
-            text = with_default(text, group, choice)
-        CONFIG.write_text(text)
-        print(f"{CONFIG}: {', '.join(f'{group} is {choice}' for group, choice in chosen.items())} now")
+            text = with_choice(text, group, choice)
+        CHOICES.write_text(text)
+        print(f"{CHOICES}: {', '.join(f'{group} is {choice}' for group, choice in chosen.items())} now")
 
 
-def default_of(text: str, group: str) -> str:
-    return re.search(rf"^  - {group}: (\S+)", text, re.MULTILINE)[1]
+def choice_of(text: str, group: str) -> str:
+    """Return the choice that conf/choices.yaml holds for a group."""
+    return yaml.safe_load(text)[group]
 
 
-def with_default(text: str, group: str, choice: str) -> str:
-    """The config with another default, the comment behind it left in its column."""
+def with_choice(text: str, group: str, choice: str) -> str:
+    """Return the text of conf/choices.yaml with another choice; the comment behind it keeps its column."""
 
     def rewrite(line: re.Match) -> str:
-        return f"  - {group}: {choice} ".ljust(line.start("comment") - line.start()) + line["comment"]
+        return f"{group}: {choice} ".ljust(line.start("comment") - line.start()) + line["comment"]
 
-    return re.sub(rf"^  - {group}: \S+ *(?P<comment>.*)$", rewrite, text, count=1, flags=re.MULTILINE)
+    return re.sub(rf"^{group}: \S+ *(?P<comment>.*)$", rewrite, text, count=1, flags=re.MULTILINE)
 
 
 def machine_at_hand() -> str:

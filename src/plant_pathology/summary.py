@@ -1,8 +1,9 @@
-"""What `make repro` ends with: leaderboard, chosen run, rehearsal, and what to type next.
+"""Summarize the pipeline's result: leaderboard, chosen run, rehearsal, and what to type next.
 
-python -m plant_pathology.summary
+With --verdict, print the rehearsal's verdict alone and exit with an error unless it passed.
 """
 
+import argparse
 import csv
 import json
 import sys
@@ -15,13 +16,36 @@ REPORTS, KERNELS = Path("reports"), Path("kernels")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m plant_pathology.summary", description=__doc__.splitlines()[0])
+    parser.add_argument("--verdict", action="store_true", help="the rehearsal's verdict alone, as the exit status too")
     try:
-        with (REPORTS / "leaderboard.csv").open() as file:
-            board = list(csv.DictReader(file))
-        metrics, rehearsal = (json.loads((REPORTS / f"{name}.json").read_text()) for name in ("metrics", "rehearsal"))
-        kernel = json.loads((KERNELS / "submission" / "kernel-metadata.json").read_text())
+        if parser.parse_args().verdict:
+            verdict(read("rehearsal"))
+        else:
+            summarize()
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} does not exist: run `make repro`")
+
+
+def read(name: str) -> dict:
+    """Read reports/<name>.json."""
+    return json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def verdict(rehearsal: dict) -> None:
+    """Print the verdict. Exits with an error that names the failed checks when the rehearsal did not pass."""
+    if rehearsal["verdict"] != "passed":
+        failed = [f"{name}: {detail}" for name, detail in rehearsal["checks"].items() if detail != "passed"]
+        sys.exit("error: the rehearsal failed; Kaggle would fail the same way\n  " + "\n  ".join(failed))
+    print("the rehearsal passed")
+
+
+def summarize() -> None:
+    """Print the leaderboard, the best run, the bundle, the rehearsal and the next steps."""
+    with (REPORTS / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        board = list(csv.DictReader(file))
+    metrics, rehearsal = read("metrics"), read("rehearsal")
+    kernel = json.loads((KERNELS / "submission" / "kernel-metadata.json").read_text(encoding="utf-8"))
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(leaderboard(board, metrics))
     console.print(f"best       {metrics['run']}, sample-F1 {metrics['run_f1']:.4f} out of fold")

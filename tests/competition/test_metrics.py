@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from plant_pathology.competition.metrics import THRESHOLDS, best_threshold, common_scores, decide, row_f1, sample_f1
+from plant_pathology.competition.metrics import THRESHOLDS, best_threshold, common_scores, row_f1, sample_f1
+from plant_pathology.inference.decision import decide
 from plant_pathology.inference.expected_f1 import best_sets
 
 

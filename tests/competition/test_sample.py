@@ -5,10 +5,10 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from support.commands import config, run_module
 from plant_pathology.competition.sample import LABEL_SETS, draw
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
+from support.commands import config, run_module
 
 COMPETITION = Competition.from_config(config())
 

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from support.commands import config, on_a_small_disk, run_module
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.data.decode_cache import open_decoded
 from plant_pathology.data.index import read_table
 from plant_pathology.data.pipeline import folds
 from plant_pathology.data.shards import Shards, shard_name
+from support.commands import config, on_a_small_disk, run_module
 
 COMMAND = [sys.executable, "-m", "plant_pathology.prepare", "competition=sample", "prepare.image_size=32"]
 

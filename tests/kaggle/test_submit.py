@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from support.commands import config, run_module
-from support.local_kaggle import SECRET, LocalKaggle, environment, in_sandbox, local_kaggle
 from plant_pathology.competition.sample import draw
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import folder_hash
 from plant_pathology.kernel.rules import Pushable
+from support.commands import config, run_module
+from support.local_kaggle import SECRET, LocalKaggle, environment, in_sandbox, local_kaggle
 
 NAME = "plant-pathology-2021-fgvc8"
 DATASET, KERNEL = "tester/leaf-bundle", "tester/leaf-submission"
@@ -470,4 +470,6 @@ def test_the_packaged_kernel_scores_on_a_hidden_test_set(project, tmp_path):
     metadata = json.loads((project / "kernels/submission/kernel-metadata.json").read_text())
     assert float(row["public"]) == pytest.approx(score_of(scored, solution, competition), abs=1e-5)
     assert row["commit"] == metadata["provenance"]["commit"] and row["data"] == metadata["provenance"]["data"]["ref"]
-    assert (tmp_path / "reports/kaggle-submission.csv").read_text() == (project / "reports/submission.csv").read_text()
+    assert (tmp_path / "reports/kaggle-submission.csv").read_text() == (
+        project / "reports/rehearsal/submission.csv"
+    ).read_text()

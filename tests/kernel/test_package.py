@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.commands import PROJECT, run_module
-from support.local_kaggle import environment, in_sandbox, local_kaggle
 from plant_pathology.core.errors import UserError
 from plant_pathology.kernel.build import KERNEL_MODULES
 from plant_pathology.kernel.rules import Pushable
 from plant_pathology.kernel.source import NOTEBOOK, as_script
 from plant_pathology.kernel.wheels import PYTHONS, check_wheels, imported_distributions, wheels_in, write_wheel
+from support.commands import PROJECT, run_module
+from support.local_kaggle import environment, in_sandbox, local_kaggle
 
 MODULES = [PROJECT / f"src/plant_pathology/{module}.py" for module in KERNEL_MODULES]
 
@@ -84,7 +84,9 @@ def test_a_script_carries_the_same_code_and_origin_and_scores(project, root):
         assert kaggle.requests.count("SaveKernel") == 1, "it knows its own source again"
     (version,) = kaggle.kernels["tester/sample-submission"]
     assert version.saved["kernelType"] == "script" and version.saved["text"] == written
-    assert (root / "reports/kaggle-submission.csv").read_text() == (project / "reports/submission.csv").read_text()
+    assert (root / "reports/kaggle-submission.csv").read_text() == (
+        project / "reports/rehearsal/submission.csv"
+    ).read_text()
 
 
 def test_the_kernel_is_thirty_lines_that_say_what_it_runs_on_before_anything_can_fail(project):

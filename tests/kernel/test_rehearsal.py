@@ -14,15 +14,15 @@ from PIL import Image
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from support.commands import config, git, run_module
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.hashes import folder_hash
 from plant_pathology.inference.decode import ImageError, decode
-from plant_pathology.inference.predictor import Bundle, submission_of
+from plant_pathology.inference.predictor import Predictor, submission_of
 from plant_pathology.kernel.limits import Limits
 from plant_pathology.kernel.sandbox import namespaces_work, run_kernel
 from plant_pathology.kernel.submission_check import check_submission
 from plant_pathology.kernel.test_sets import SIZES, made_test_set
+from support.commands import config, git, run_module
 
 COMPETITION = Competition.from_config(config())
 
@@ -107,7 +107,7 @@ def test_the_rehearsal_passes_offline_and_equal_on_the_public_and_a_hidden_test_
     took = report["test_sets"]["hidden"]["seconds"]
     assert report["foretold"] == {"images": 5000, "seconds": pytest.approx(50 * took, rel=0.01), "limit": 32400}
     form = pd.read_csv(project / "data/raw/sample/sample_submission.csv")
-    assert pd.read_csv(project / "reports/submission.csv")["image"].tolist() == form["image"].tolist()
+    assert pd.read_csv(project / "reports/rehearsal/submission.csv")["image"].tolist() == form["image"].tolist()
 
 
 def test_the_hidden_test_set_has_other_names_sizes_and_order_and_an_image_that_cannot_be_read(raw, tmp_path):
@@ -133,7 +133,7 @@ def test_another_test_set_can_be_rehearsed_and_scored(project, root):
     solution = project / "data/raw/sample/train.csv"
     done = stage("rehearse", root, project, f"rehearse.test_images={images}", f"rehearse.solution={solution}")
     assert done.returncode == 0, done.stdout + done.stderr
-    both = pd.read_csv(root / "reports/submission.csv").merge(pd.read_csv(solution), on="image")
+    both = pd.read_csv(root / "reports/rehearsal/submission.csv").merge(pd.read_csv(solution), on="image")
     sets = MultiLabelBinarizer().fit(both["labels_y"].str.split())
     truth, ours = (sets.transform(both[column].str.split()) for column in ("labels_y", "labels_x"))
     assert rehearsal(root)["score"] == pytest.approx(f1_score(truth, ours, average="samples"))
@@ -162,7 +162,7 @@ table.to_csv(out, index=False)
 
 def plant(root, project, fault):
     """A kernel without torch, which knows what to say of the public test set, and has a fault."""
-    known = pd.read_csv(project / "reports/submission.csv").set_index("image")["labels"].to_dict()
+    known = pd.read_csv(project / "reports/rehearsal/submission.csv").set_index("image")["labels"].to_dict()
     fallback = json.loads((project / "models/best/bundle.json").read_text())["fallback"]
     source = LIGHT.format(known=known, fallback=fallback, fault=fault)
     path = root / "kernels/submission/submission.ipynb"
@@ -257,7 +257,7 @@ def test_a_kernel_sees_the_image_s_packages_wherever_they_lie_and_no_network(tmp
         image.mkdir()
         (image / "probe.py").symlink_to(packages / "probe.py")
 
-    monkeypatch.setattr("plant_pathology.sandbox.link_image", link_probe)
+    monkeypatch.setattr("plant_pathology.kernel.sandbox.link_image", link_probe)
     (kernel / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
     with socket.create_server(("127.0.0.1", 0)) as server:
         (kernel / "kernel.py").write_text(SCRIPT.format(port=server.getsockname()[1]))
@@ -389,7 +389,7 @@ def test_an_unreadable_test_image_costs_its_own_row_only(project, tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:300])
     partial, problems = submission_of(bundle, images, form)
     assert len(problems) == 1 and damaged.name in problems[0]
-    assert partial["labels"][2] == Bundle(bundle).spec["fallback"]
+    assert partial["labels"][2] == Predictor(bundle).spec["fallback"]
     assert partial.drop(2).equals(whole.drop(2))
 
 
@@ -398,7 +398,7 @@ def alone(bundle, member, folder):
     shutil.copytree(bundle, folder)
     spec = json.loads((folder / "bundle.json").read_text())
     (folder / "bundle.json").write_text(json.dumps(spec | {"members": [member | {"weight": 1.0}]}))
-    return Bundle(folder)
+    return Predictor(folder)
 
 
 def test_each_network_of_the_bundle_predicts_what_its_run_measured(project, tmp_path):
@@ -414,7 +414,7 @@ def test_each_network_of_the_bundle_predicts_what_its_run_measured(project, tmp_
 
 def test_labels_are_decided_as_select_did_whatever_decides(project, tmp_path):
     stored = pd.read_csv(project / "reports/predictions.csv")
-    bundle = Bundle(project / "models/best")
+    bundle = Predictor(project / "models/best")
     p, has = (stored[[prefix + label for label in bundle.labels]].to_numpy() for prefix in ("p_", "has_"))
     assert (one_hot(bundle, p) == has).all()
     labels, sets = len(bundle.labels), {}
@@ -422,7 +422,7 @@ def test_labels_are_decided_as_select_did_whatever_decides(project, tmp_path):
     for by, values in ways.items():
         shutil.copytree(project / "models/best", tmp_path / by)
         (tmp_path / by / "bundle.json").write_text(json.dumps(bundle.spec | {"decision": {"by": by, "values": values}}))
-        sets[by] = one_hot(Bundle(tmp_path / by), p)
+        sets[by] = one_hot(Predictor(tmp_path / by), p)
     assert (sets["likeliest"].sum(axis=1) == 1).all() and sets["thresholds"][p >= 0.9].all()
     # Shifted by 9, the first label is next to sure.
     assert sets["expected_f1"][:, 0].all() and not sets["thresholds"][:, 0].all()

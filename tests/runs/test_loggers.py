@@ -146,7 +146,9 @@ def test_a_tracking_server_s_password_is_refused_where_it_would_be_written_down(
 
 def test_what_is_not_chosen_is_not_imported_and_garbage_is_looked_for_again(with_loggers):
     # W&B not among them: timm imports it where it is installed.
-    program = "import gc, sys, plant_pathology.imported as it; print({'mlflow', 'tensorboard'} & set(sys.modules))"
+    program = (
+        "import gc, sys, plant_pathology.training.preload as it; print({'mlflow', 'tensorboard'} & set(sys.modules))"
+    )
     program += "; print(gc.isenabled(), gc.get_freeze_count() > 100_000, it.fit.__module__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "set()\nTrue True plant_pathology.fit\n", done.stdout + done.stderr
+    assert done.stdout == "set()\nTrue True plant_pathology.training.fit\n", done.stdout + done.stderr

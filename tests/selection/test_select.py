@@ -8,10 +8,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from support.commands import PROJECT, config, run_module
-from plant_pathology.competition.metrics import best_threshold, decide, sample_f1
+from plant_pathology.competition.metrics import best_threshold, sample_f1
 from plant_pathology.competition.spec import Competition
-from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, log_odds
+from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, decide, log_odds
 from plant_pathology.selection import ensemble
 from plant_pathology.selection import pipeline as select
 from plant_pathology.selection.bootstrap import interval
@@ -20,6 +19,7 @@ from plant_pathology.selection.crossfit import OFFERED, best_choice, crossfit, d
 from plant_pathology.selection.ensemble import Budget, blend
 from plant_pathology.selection.leaderboard import comparable, leaderboard, read_configurations
 from plant_pathology.selection.thresholds import tuned
+from support.commands import PROJECT, config, run_module
 
 COMPETITION = Competition.from_config(config())
 LABELS = COMPETITION.labels

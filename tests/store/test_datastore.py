@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from support.commands import PROJECT, config, run_module
 from plant_pathology.core.errors import DamagedError, UserError
 from plant_pathology.core.hashes import content_hash, sealed
 from plant_pathology.core.provenance import commit
 from plant_pathology.datastore import open_store, open_version
 from plant_pathology.store.keys import manifest_key, object_key
+from support.commands import PROJECT, config, run_module
 from support.stores import BUCKET, SECRET, BucketPlace, FolderPlace
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from support.commands import run_module
 from plant_pathology.core.errors import BusyError, UserError
 from plant_pathology.store import claims as leases
 from plant_pathology.store.claims import claim
 from plant_pathology.store.garbage import Freed, gc, rm
 from plant_pathology.store.keys import manifest_key
+from support.commands import run_module
 from support.prepared import leaves, prepare
 from support.stores import FolderPlace
 

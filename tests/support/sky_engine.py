@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 LOOPBACK = PROJECT.parent / "shared" / "sky-loopback"
 HOME = Path(os.environ.get("SKY_LOOPBACK", "/tmp/sky-loopback"))
 SAMPLE = ["competition=sample", "machine=cpu"]

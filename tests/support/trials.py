@@ -18,11 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
-from support.faults import Faults, FaultyProxy
 from plant_pathology.core.errors import BusyError, UserError
 from plant_pathology.core.hashes import unsealed
 from plant_pathology.store import claims as leases
 from plant_pathology.store.garbage import gc, rm
+from support.faults import Faults, FaultyProxy
 from support.prepared import leaves, prepare
 from support.stores import BucketPlace
 

@@ -11,8 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from support.commands import TINY
 from hydra_plugins.optuna_search import distribution
+from support.commands import TINY
 from support.small_runs import runs, train
 
 SEARCH = ["-m", "hydra/sweeper=optuna"]

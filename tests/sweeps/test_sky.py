@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from support.commands import PROJECT, config, git, run_module
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of
 from plant_pathology.runs.run import Run, run_of
@@ -33,6 +32,7 @@ from plant_pathology.sweeps.sky.task import (
     overrides_of,
     task_of,
 )
+from support.commands import PROJECT, config, git, run_module
 from support.prepared import leaves, prepare
 
 T4 = Machine("g4dn.xlarge in us-east-1", True, 0.2, 0.526)

@@ -12,9 +12,9 @@ import pandas as pd
 import psutil
 import pytest
 
-from support.commands import config, run_module
 from plant_pathology.runs.run import enter_sweep
 from plant_pathology.sweeps.index import SweepIndex, folders, sweep_results
+from support.commands import config, run_module
 
 SMALL = ["competition=sample", "machine=cpu", "prepare.image_size=32", "data.batch_size=8", "threads=1"]
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from support.commands import config, run_module
 from plant_pathology.data.shards import shard_name
 from plant_pathology.datastore import open_version
 from plant_pathology.store.backend import FolderObjects
@@ -15,6 +14,7 @@ from plant_pathology.store.cache import Cache
 from plant_pathology.store.versions import Store, object_key
 from plant_pathology.training.augmentation import WHOLE, Augment, Growth, augment_batch, augment_images
 from plant_pathology.training.data import Batch, OrderedBatches, ShuffledBatches, StoredData
+from support.commands import config, run_module
 
 AUGMENT = Augment(flip=True, rotate=20, crop=0.7, brightness=0.2)
 NOTHING = Augment(flip=False, rotate=0, crop=1.0, brightness=0)

@@ -5,10 +5,11 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from support.commands import config
-from plant_pathology.competition.metrics import best_threshold, decide, sample_f1
+from plant_pathology.competition.metrics import best_threshold, sample_f1
+from plant_pathology.inference.decision import decide
 from plant_pathology.inference.tta import views
 from plant_pathology.training.classifier import Classifier
+from support.commands import config
 
 
 def classifier(multilabel=True, **changed):

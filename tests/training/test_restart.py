@@ -13,9 +13,9 @@ import zipfile
 import pytest
 import torch
 
+from plant_pathology.runs.status import status_of
 from support.commands import run_module
 from support.interruptions import interrupt, same_digits, start, wait_for_epochs, wait_for_training
-from plant_pathology.runs.status import status_of
 
 SMALL = ["competition=sample", "machine=cpu", "model=test_resnet", "prepare.image_size=32"]
 SHORT = ["trainer.max_epochs=3", "data.batch_size=16", "threads=1"]
@@ -30,10 +30,11 @@ def finished(root):
 
 DIES = """
 import os
-from plant_pathology.training import run as train
-train.write_json = lambda path, content: os.kill(os.getpid(), 9) if path.name == "result.json" else write(path, content)
 from plant_pathology.core.files import write_json as write
-train.main()
+from plant_pathology.train import main
+from plant_pathology.training import run
+run.write_json = lambda path, content: os.kill(os.getpid(), 9) if path.name == "result.json" else write(path, content)
+main()
 """
 
 

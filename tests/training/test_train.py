@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 
-from support.commands import TINY, on_a_small_disk
 from plant_pathology.competition.metrics import sample_f1
+from support.commands import TINY, on_a_small_disk
 from support.small_runs import runs, train
 
 

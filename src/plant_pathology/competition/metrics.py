@@ -1,8 +1,11 @@
 """The competition's metric, and the rule from probabilities to labels that it is computed on."""
 
 import numpy as np
+import pandas as pd
 
-THRESHOLDS = np.linspace(0.05, 0.95, 91)
+from plant_pathology.inference.decision import decide
+
+GRID = np.linspace(0.05, 0.95, 91)
 
 
 def sample_f1(predicted: np.ndarray, true: np.ndarray) -> float:
@@ -23,27 +26,6 @@ def row_f1(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     return 2 * (predicted & true).sum(axis=1) / np.maximum(sizes, 1)
 
 
-def decide(probabilities: np.ndarray, thresholds: np.ndarray | float, multilabel: bool = True) -> np.ndarray:
-    """Probabilities to labels: those at or above their threshold, and the likeliest alone where none is.
-
-    An empty row scores 0 whatever is true, so that filling it never loses.
-
-    Args:
-        probabilities: (n, labels).
-        thresholds: one for all, or (labels,).
-        multilabel: False takes the likeliest alone in every row.
-
-    Returns:
-        (n, labels) bool, no row empty.
-    """
-    likeliest = np.zeros(probabilities.shape, bool)
-    likeliest[np.arange(len(probabilities)), probabilities.argmax(axis=1)] = True
-    if not multilabel:
-        return likeliest
-    chosen = probabilities >= np.asarray(thresholds, np.float64)
-    return np.where(chosen.any(axis=1, keepdims=True), chosen, likeliest)
-
-
 def best_threshold(probabilities: np.ndarray, true: np.ndarray, multilabel: bool = True) -> tuple[float, float]:
     """The common threshold with the best sample-F1, the middle one of equals, and that F1."""
     if not multilabel:
@@ -51,12 +33,12 @@ def best_threshold(probabilities: np.ndarray, true: np.ndarray, multilabel: bool
     scores = common_scores(probabilities, np.asarray(true, bool))
     # Rounded, so that sums in another order are equals still.
     best = np.flatnonzero(scores.round(12) == scores.round(12).max())
-    threshold = float(THRESHOLDS[best[len(best) // 2]])
+    threshold = float(GRID[best[len(best) // 2]])
     return threshold, sample_f1(decide(probabilities, threshold), true)
 
 
 def common_scores(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Sample-F1 by each of THRESHOLDS, common to all labels; all of them from one pass.
+    """Sample-F1 by each of GRID, common to all labels; all of them from one pass.
 
     A row with its k likeliest labels has F1 2 hits(k) / (k + |true|). The likeliest label stands at any threshold, each
     further one adds its difference where the threshold is not above it.
@@ -65,6 +47,28 @@ def common_scores(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
     sorted_probabilities, hits = (np.take_along_axis(each, order, axis=1) for each in (probabilities, true))
     sizes = np.arange(1, true.shape[1] + 1) + true.sum(axis=1, keepdims=True)
     f1 = 2 * hits.cumsum(axis=1) / sizes
-    passed = np.searchsorted(THRESHOLDS, sorted_probabilities[:, 1:].ravel(), side="right")
-    differences = np.bincount(passed, np.diff(f1, axis=1).ravel(), len(THRESHOLDS) + 1)
+    passed = np.searchsorted(GRID, sorted_probabilities[:, 1:].ravel(), side="right")
+    differences = np.bincount(passed, np.diff(f1, axis=1).ravel(), len(GRID) + 1)
     return (f1[:, 0].sum() + differences[::-1].cumsum()[::-1][1:]) / len(true)
+
+
+def label_counts(labels: list[str], true: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
+    """A row a label: on how many images it stands, is predicted, both (hits), missed and added; precision, recall, F1.
+
+    Args:
+        true, predicted: (n, labels) bool.
+    """
+    images, chosen, hits = (rows.sum(axis=0) for rows in (true, predicted, true & predicted))
+    return pd.DataFrame(
+        {
+            "label": labels,
+            "images": images,
+            "predicted": chosen,
+            "hits": hits,
+            "missed": images - hits,
+            "added": chosen - hits,
+            "precision": hits / np.maximum(chosen, 1),
+            "recall": hits / np.maximum(images, 1),
+            "f1": 2 * hits / np.maximum(images + chosen, 1),
+        }
+    )

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from plant_pathology.competition.spec import Competition
+from plant_pathology.core.plotting import save
 from plant_pathology.inference.decode import decode
-from plant_pathology.reporting.figures import save
 
 GALLERY = 24  # groups of duplicates shown
 SHOWN = 2  # images of each

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plant_pathology.competition.metrics import decide
 from plant_pathology.inference.expected_f1 import best_sets
 
 LIKELIEST, THRESHOLDS, EXPECTED_F1 = "likeliest", "thresholds", "expected_f1"
@@ -36,3 +35,24 @@ def log_odds(probabilities: np.ndarray) -> np.ndarray:
     """float64 of the same shape, finite."""
     p = probabilities.astype(np.float64).clip(TINY, 1 - TINY)
     return np.log(p) - np.log1p(-p)
+
+
+def decide(probabilities: np.ndarray, thresholds: np.ndarray | float, multilabel: bool = True) -> np.ndarray:
+    """Probabilities to labels: those at or above their threshold, and the likeliest alone where none is.
+
+    An empty row scores 0 whatever is true, so that filling it never loses.
+
+    Args:
+        probabilities: (n, labels).
+        thresholds: one for all, or (labels,).
+        multilabel: False takes the likeliest alone in every row.
+
+    Returns:
+        (n, labels) bool, no row empty.
+    """
+    likeliest = np.zeros(probabilities.shape, bool)
+    likeliest[np.arange(len(probabilities)), probabilities.argmax(axis=1)] = True
+    if not multilabel:
+        return likeliest
+    chosen = probabilities >= np.asarray(thresholds, np.float64)
+    return np.where(chosen.any(axis=1, keepdims=True), chosen, likeliest)

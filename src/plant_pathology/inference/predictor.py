@@ -29,7 +29,7 @@ BATCH = 32
 AHEAD = 1 if torch.cuda.is_available() else 0
 
 
-class Bundle:
+class Predictor:
     """What select wrote: networks, preprocessing, and what decides on labels.
 
     Args:
@@ -124,7 +124,7 @@ def submission_of(bundle: Path, test_images: Path, sample_submission: Path) -> t
     Returns:
         The submission, in that file's order and columns; and what was wrong with images that could not be read.
     """
-    predictor = Bundle(bundle)
+    predictor = Predictor(bundle)
     image_column, label_column = predictor.spec["image_column"], predictor.spec["label_column"]
     submission = pd.read_csv(sample_submission, dtype=str)
     probabilities, problems = predictor.probabilities([test_images / name for name in submission[image_column]])

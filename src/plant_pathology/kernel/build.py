@@ -20,12 +20,11 @@ from plant_pathology.kernel.model_card import model_card
 from plant_pathology.kernel.rules import LICENCES, problems_of
 from plant_pathology.kernel.sandbox import image_distributions
 from plant_pathology.kernel.source import CODE_FILES, kernel_source
-from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheel_of_modules, wheels_in
+from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheel_of_room, wheels_in
 
-KERNEL_MODULES = ("__init__", "decision", "expected_f1", "images", "metrics", "predict", "symmetries")
 # As wheels, whatever Kaggle's image has of them: networks are those of the timm that trained them.
 BROUGHT = ("timm",)
-STAGES_BEFORE = ("prepare", "push", "sweep", "select")
+STAGES_BEFORE = ("prepare", "push", "train", "select")
 
 
 def build(cfg: DictConfig) -> None:
@@ -67,8 +66,7 @@ def write_wheels(folder: Path) -> list[metadata.Distribution]:
     """
     for name in BROUGHT:
         wheel_of_installed(name, folder)
-    source = Path(__file__).parent
-    wheel_of_modules(source.name, [source / f"{module}.py" for module in KERNEL_MODULES], folder)
+    wheel_of_room(Path(__file__).parents[1], "inference", folder)
     wheels = wheels_in(folder)
     check_wheels(wheels, image_distributions())
     return wheels

@@ -10,7 +10,7 @@ from plant_pathology.kernel.wheels import licence_of
 
 
 def model_card(spec: dict[str, Any], licence: str, wheels: list[metadata.Distribution]) -> str:
-    """card.md filled in: Markdown, of nothing but what goes along.
+    """Fill in model_card.md from what goes along with the bundle.
 
     Args:
         spec: the content of bundle.json.
@@ -24,7 +24,7 @@ def model_card(spec: dict[str, Any], licence: str, wheels: list[metadata.Distrib
         keep_trailing_newline=True,
     )
     environment.filters["rounded"] = "{:.4f}".format
-    return environment.get_template("card.md").render(
+    return environment.get_template("model_card.md").render(
         spec=spec,
         networks=list(zip(spec["members"], spec["runs"], strict=True)),
         pretrained=any(run["config"]["model"]["pretrained"] for run in spec["runs"]),

@@ -39,8 +39,15 @@ def wheel_of_installed(name: str, folder: Path) -> Path:
     return write_wheel(distribution.metadata["Name"], distribution.version, files, folder)
 
 
-def wheel_of_modules(name: str, modules: list[Path], folder: Path) -> Path:
-    """A wheel of some modules of an installed package, without the rest of it. It requires what these import."""
+def wheel_of_room(package: Path, room: str, folder: Path) -> Path:
+    """Write a wheel of one subpackage of an installed package. It requires the distributions that it imports.
+
+    Args:
+        package: folder of the installed package, whose name is the distribution's.
+        room: the subpackage; its parent travels as its empty __init__.py alone.
+    """
+    name = package.name
+    modules = [package / "__init__.py", *sorted((package / room).rglob("*.py"))]
     whole = metadata.distribution(name)
     info = f"{name}-{whole.version}.dist-info"
     about = [
@@ -51,7 +58,7 @@ def wheel_of_modules(name: str, modules: list[Path], folder: Path) -> Path:
         f"Requires-Python: >={PYTHONS[0]}",
         *(f"Requires-Dist: {each}" for each in imported_distributions(modules, name)),
     ]
-    files = {f"{name}/{path.name}": path.read_bytes() for path in modules} | {
+    files = {f"{name}/{path.relative_to(package).as_posix()}": path.read_bytes() for path in modules} | {
         f"{info}/METADATA": "\n".join([*about, ""]).encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: plant_pathology\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }

@@ -8,28 +8,6 @@ from plant_pathology.inference.decision import TINY
 OTHERS = "other sets"
 
 
-def label_counts(labels: list[str], true: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """A row a label: on how many images it stands, is predicted, both (hits), missed and added; precision, recall, F1.
-
-    Args:
-        true, predicted: (n, labels) bool.
-    """
-    images, chosen, hits = (rows.sum(axis=0) for rows in (true, predicted, true & predicted))
-    return pd.DataFrame(
-        {
-            "label": labels,
-            "images": images,
-            "predicted": chosen,
-            "hits": hits,
-            "missed": images - hits,
-            "added": chosen - hits,
-            "precision": hits / np.maximum(chosen, 1),
-            "recall": hits / np.maximum(images, 1),
-            "f1": 2 * hits / np.maximum(images + chosen, 1),
-        }
-    )
-
-
 def set_names(rows: np.ndarray, labels: list[str]) -> np.ndarray:
     """Each row's labels in words; `rows`: (n, labels) bool."""
     kinds, kind = np.unique(rows, axis=0, return_inverse=True)

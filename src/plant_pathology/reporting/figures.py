@@ -3,63 +3,30 @@
 Colours differ in lightness, or are Okabe and Ito's (2008), so that they can be told apart without colour vision.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from plant_pathology.core.plotting import COLOURS, INK, MAP, MUTED, drawing
 from plant_pathology.reporting.error_analysis import OTHERS
 from plant_pathology.selection.axes import title
 
-INK = "#1f2328"  # of text and lines; a page may put its own in its place
-MUTED = "#8a929b"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-MAP = "YlGn"
-STYLE = {
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": "medium",
-    "font.size": 10,
-    "legend.frameon": False,
-    # Labels and models are names, no formulas.
-    "text.parse_math": False,
-}
 ENDS = {"stopped": "s", "failed": "X", "interrupted": "D", "running": ">"}
 NAMED = len(COLOURS)  # runs with a colour of their own among the curves
 
 
-class History(NamedTuple):
+class Curve(NamedTuple):
     """A run's metrics.csv, and how it ended: finished, stopped, failed, interrupted or running."""
 
     run: str
     state: str
     epochs: pd.DataFrame
-
-
-@contextmanager
-def drawing(path: Path, width: float, height: float, origin: str) -> Iterator[Figure]:
-    """A figure in our style, saved when the block ends; sizes in inches, `origin`: whose images it is about."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        figure.suptitle(origin, x=0.005, ha="left", fontsize="small", color=MUTED)
-        yield figure
-        save(figure, path)
 
 
 def grid(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> None:
@@ -128,13 +95,13 @@ def dots(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> N
         axes.set(xlabel="sample-F1", ylabel=", ".join(map(title, keys)), title="sample-F1 with its 95 % interval")
 
 
-def curves(histories: Sequence[History], path: Path, origin: str) -> None:
+def curves(curves: Sequence[Curve], path: Path, origin: str) -> None:
     """Sample-F1 and losses by epoch, a line a run: the first ones in colour and by name, the others grey."""
     panels = {"val_f1": "validation sample-F1", "val_loss": "validation loss", "train_loss": "training loss"}
     with drawing(path, 12, 4.6, origin) as figure:
         plots = dict(zip(panels, figure.subplots(1, len(panels)), strict=True))
         lines, states = [], []
-        for number, history in reversed(list(enumerate(history for history in histories if len(history.epochs)))):
+        for number, history in reversed(list(enumerate(curve for curve in curves if len(curve.epochs)))):
             named = number < NAMED
             colour = COLOURS[number] if named else MUTED
             for column, axes in plots.items():
@@ -168,7 +135,7 @@ def labels(counts: pd.DataFrame, path: Path, origin: str) -> None:
     """Precision and recall of each label; on how many images it is missed, and wrongly added.
 
     Args:
-        counts: what `mistakes.label_counts` returns.
+        counts: what `label_counts` returns.
     """
     at = np.arange(len(counts))
     with drawing(path, 12, 1.5 + 0.36 * len(counts), origin) as figure:
@@ -233,10 +200,3 @@ def matrix(axes: Axes, shades: np.ndarray, texts: list[list[str]]) -> None:
 def value(setting: object) -> str:
     """As people write it: 0.0005, resnet18."""
     return f"{setting:g}" if isinstance(setting, int | float | np.number) else str(setting)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as .svg or .png, equal figures as equal bytes."""
-    # Without these, it carries the date, the library's version and random ids.
-    with matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}):
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from plant_pathology.competition.metrics import label_counts
 from plant_pathology.competition.spec import Competition
-from plant_pathology.core import provenance
+from plant_pathology.core import plotting, provenance
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, atomic_folder, read_json
 from plant_pathology.kernel.build import STAGES_BEFORE
@@ -67,7 +68,7 @@ def write_report(cfg: DictConfig) -> None:
     shown = settings.loc[selection.board["run"]]
     mapped = axes.map_axes(shown)
     statuses = [status for status, _ in runs.values()]
-    counts = mistakes.label_counts(competition.labels, selection.true, selection.predicted)
+    counts = label_counts(competition.labels, selection.true, selection.predicted)
     sets = tuple(mistakes.set_names(rows, competition.labels) for rows in (selection.true, selection.predicted))
     first = runs[selection.board["run"][0]][1]
     version = version_of(cfg, first["data_ref"], first["data"])
@@ -75,7 +76,7 @@ def write_report(cfg: DictConfig) -> None:
     with atomic_folder(reports / "figures") as folder:
         board = selection.board.drop(columns=settings.columns, errors="ignore").join(settings, on="run")
         figures.grid(board, mapped, folder / "grid.svg", competition.title)
-        histories = [figures.History(each.run, each.state, pd.DataFrame(each.rows)) for each in statuses]
+        histories = [figures.Curve(each.run, each.state, pd.DataFrame(each.rows)) for each in statuses]
         figures.curves(histories, folder / "curves.svg", competition.title)
         figures.labels(counts, folder / "labels.svg", competition.title)
         figures.sets(mistakes.set_matrix(*sets, SETS), folder / "sets.svg", competition.title)
@@ -174,7 +175,7 @@ def version_of(cfg: DictConfig, ref: str, sha256: str) -> Version:
 def inline(path: Path) -> str:
     """An SVG as a part of a page: in the page's own ink, with ids that no other figure has, shrinking to READABLE."""
     svg = path.read_text(encoding="utf-8")
-    svg = svg[svg.index("<svg") :].replace(figures.INK, "currentColor")
+    svg = svg[svg.index("<svg") :].replace(plotting.INK, "currentColor")
     svg = re.sub(r'<svg [^>]*?width="([\d.]+pt)"', rf'\g<0> style="min-width: min({READABLE}, \1)"', svg, count=1)
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\1{path.stem}-", svg)
 
@@ -295,4 +296,4 @@ def render(**content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"value": figures.value, "title": axes.title, "duration": duration}
-    return environment.get_template("report.html").render(**content)
+    return environment.get_template("page.html").render(**content)

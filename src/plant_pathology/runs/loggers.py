@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import pandas as pd
 from filelock import FileLock
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyLogger
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.run import Run
-from plant_pathology.selection.axes import flat
 
 METRIC = "val_f1"  # by which tables compare runs
 
@@ -43,7 +43,7 @@ def logger_of(run: Run, step: int) -> Iterator[Logger]:
 
 def settings(run: Run) -> dict[str, Any]:
     """All that decides the run's result, by dotted key."""
-    config = flat(run.identity["config"])
+    (config,) = pd.json_normalize(run.identity["config"]).to_dict("records")
     config = {key: str(value) if isinstance(value, list) else value for key, value in config.items()}
     return config | {"data.sha256": run.identity["data"], "code": run.identity["code"]}
 

@@ -18,11 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, read_json
+from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.store.connect import open_version
 from plant_pathology.store.versions import Version
 
 IDENTITY = ("seed", "competition", "data", "model", "trainer")
-CODE = ("augment", "checkpoints", "data", "fit", "index", "metrics", "model", "shards", "symmetries")
+# The code that decides a run's digits: the room that trains, and the files that it uses of other rooms.
+CODE = (
+    *("training", "competition/metrics.py", "data/index.py", "data/shards.py"),
+    *("inference/decision.py", "inference/expected_f1.py", "inference/tta.py"),
+)
 RUN, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.csv", "checkpoints", "result.json"
 FAILURE, STOP, CONTINUE, JOB = "failure.txt", "stop", "continue", "job.json"
 SWEEP = ".sweep"  # an empty file for every run of the sweep under way
@@ -63,14 +68,20 @@ def run_of(cfg: DictConfig) -> Run:
     config = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(IDENTITY)), resolve=True)
     for key in ("ref", "workers"):
         del config["data"][key]
-    code = hashlib.sha256()
-    for module in CODE:
-        code.update(Path(__file__).with_name(f"{module}.py").read_bytes())
-    identity = {"config": config, "data": version.sha256, "code": code.hexdigest()}
+    identity = {"config": config, "data": version.sha256, "code": code_hash()}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     # Fold 0 is called as it would be without folds, so that training more of them keeps it.
     fold = f"-fold{cfg.data.fold}" if cfg.data.fold else ""
     return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{cfg.name}{fold}-{digest}")
+
+
+def code_hash() -> str:
+    """Return one SHA-256 of the names and contents of all modules in CODE."""
+    package = Path(__file__).parents[1]
+    modules = sorted(
+        path for part in CODE for path in (package / part, *(package / part).rglob("*.py")) if path.is_file()
+    )
+    return content_hash({path.relative_to(package).as_posix(): file_hash(path) for path in modules})
 
 
 @contextmanager

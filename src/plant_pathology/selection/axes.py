@@ -9,17 +9,9 @@ MODEL, LR, FOLD, SEED = "model.name", "model.lr", "data.fold", "seed"
 TITLES = {MODEL: "model", LR: "learning rate"}
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{a: {b: 1}} to {"a.b": 1}."""
-    leaves = {}
-    for key, value in config.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
-
-
 def settings_of(configs: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     """Configs by run as a table: a row a run, a column a dotted key."""
-    return pd.DataFrame([flat(config) for config in configs.values()], index=pd.Index(configs, name="run"))
+    return pd.json_normalize(list(configs.values())).set_axis(pd.Index(configs, name="run"))
 
 
 def varying(settings: pd.DataFrame) -> list[str]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plant_pathology.competition.metrics import best_threshold, decide, row_f1, sample_f1
+from plant_pathology.competition.metrics import best_threshold, row_f1, sample_f1
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
+from plant_pathology.inference.decision import decide
 from plant_pathology.runs.cost import dollars
 from plant_pathology.selection.axes import TITLES, settings_of, varying
 from plant_pathology.selection.bootstrap import interval

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
+from plant_pathology.competition.metrics import label_counts
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, write_json
 from plant_pathology.core.schema import check_values
 from plant_pathology.inference.decision import EXPECTED_F1, THRESHOLDS, Decision
-from plant_pathology.reporting.error_analysis import label_counts
 from plant_pathology.selection import ensemble
 from plant_pathology.selection.bootstrap import interval
 from plant_pathology.selection.bundle import write_bundle

@@ -7,7 +7,8 @@ the F1 of rows, and exact over all places where a threshold can lie. It begins a
 
 import numpy as np
 
-from plant_pathology.competition.metrics import decide, row_f1, sample_f1
+from plant_pathology.competition.metrics import row_f1, sample_f1
+from plant_pathology.inference.decision import decide
 
 ROUNDS = 20
 

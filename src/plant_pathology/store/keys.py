@@ -7,7 +7,7 @@ from plant_pathology.core.errors import UserError
 
 NAME = r"[a-z0-9][a-z0-9._-]*"
 REF = re.compile(rf"({NAME})(?::([1-9][0-9]*))?")
-MANIFEST = re.compile(rf"versions/({NAME})/([1-9][0-9]*)\.json")
+MANIFEST_KEY = re.compile(rf"versions/({NAME})/([1-9][0-9]*)\.json")
 OBJECT = re.compile(r"objects/([0-9a-f]{64})")
 
 

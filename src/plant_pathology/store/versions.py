@@ -27,7 +27,7 @@ from plant_pathology.core.hashes import content_hash, file_hash, sealed, unseale
 from plant_pathology.store.backend import TRANSFERS, Hashing, Nowhere, Objects
 from plant_pathology.store.cache import Cache
 from plant_pathology.store.claims import Claim, pushing
-from plant_pathology.store.keys import MANIFEST, OBJECT, REF, check_file, check_name, manifest_key, object_key
+from plant_pathology.store.keys import MANIFEST_KEY, OBJECT, REF, check_file, check_name, manifest_key, object_key
 
 if TYPE_CHECKING:
     from plant_pathology.store.incremental import PlainFolder, PreparedFolder
@@ -279,7 +279,7 @@ class Store:
     def taken(self, name: str | None = None) -> list[tuple[str, int]]:
         """The (name, number) of all versions that ever were, or of one name's, oldest first."""
         keys = self.objects.keys(f"versions/{name}" if name else "versions")
-        matches = [match for key in keys if (match := MANIFEST.fullmatch(key))]
+        matches = [match for key in keys if (match := MANIFEST_KEY.fullmatch(key))]
         return sorted((match[1], int(match[2])) for match in matches)
 
     def resolve(self, ref: str) -> Version:

@@ -1,0 +1,29 @@
+"""The OmegaConf resolver `${choice:<group>}`: the file of conf/<group>/ that conf/choices.yaml names.
+
+conf/config.yaml and dvc.yaml read the same small file, so that neither addresses the other's lines by position. Hydra
+imports this module as a plug-in before it composes a config.
+"""
+
+import yaml
+from omegaconf import OmegaConf
+
+from plant_pathology.core.checkout import checkout
+from plant_pathology.core.errors import UserError
+
+CHOICES = "conf/choices.yaml"
+
+
+def choice(group: str) -> str:
+    """Return what conf/choices.yaml names for a config group.
+
+    Raises:
+        UserError: the file is missing or damaged, or has no such group.
+    """
+    path = checkout() / CHOICES
+    try:
+        return str(yaml.safe_load(path.read_text(encoding="utf-8"))[group])
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: {error!r}: write `{group}: <a file of conf/{group}/>`") from None
+
+
+OmegaConf.register_new_resolver("choice", choice, replace=True)
