@@ -10,17 +10,15 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-import yaml
 
 from plant_pathology.core.errors import UserError
-from plant_pathology.kernel.build import KERNEL_MODULES
 from plant_pathology.kernel.rules import Pushable
 from plant_pathology.kernel.source import NOTEBOOK, as_script
 from plant_pathology.kernel.wheels import PYTHONS, check_wheels, imported_distributions, wheels_in, write_wheel
 from support.commands import PROJECT, run_module
 from support.local_kaggle import environment, in_sandbox, local_kaggle
 
-MODULES = [PROJECT / f"src/plant_pathology/{module}.py" for module in KERNEL_MODULES]
+MODULES = sorted((PROJECT / "src/plant_pathology/inference").rglob("*.py"))
 
 
 @pytest.fixture
@@ -129,7 +127,7 @@ def test_every_python_of_kaggle_s_images_takes_the_kernel(project, tmp_path, pyt
     runs_on, brought = done.stdout.splitlines()
     assert runs_on.startswith(f"Python {python}.") and "no torch no numpy" in runs_on
     assert re.fullmatch(r"brought along: plant_pathology-\S+\.whl timm-\S+\.whl", brought)
-    assert re.search(r"plant_pathology-[^/]+\.whl/plant_pathology/predict\.py", done.stderr)
+    assert re.search(r"plant_pathology-[^/]+\.whl/plant_pathology/inference/predictor\.py", done.stderr)
     assert done.stderr.endswith("ModuleNotFoundError: No module named 'numpy'\n")
 
 
@@ -144,13 +142,6 @@ def test_every_python_of_kaggle_s_images_takes_the_kernel(project, tmp_path, pyt
 def test_the_kernel_uses_nothing_that_the_oldest_python_lacks(tmp_path, command):
     done = subprocess.run([sys.executable, *command, *MODULES, script(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_dvc_knows_all_that_a_package_is_made_of():
-    stage = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["package"]
-    own = {f"{module}.py" for module in (*KERNEL_MODULES, "kernel_source", "package", "provenance", "pushable")}
-    own |= {"card.md", "card.py", "sandbox.py", "wheels.py"}
-    assert {f"src/plant_pathology/{name}" for name in own} | {NOTEBOOK, "models/best"} == set(stage["deps"])
 
 
 # What is brought along

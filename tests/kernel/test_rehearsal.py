@@ -22,7 +22,7 @@ from plant_pathology.kernel.limits import Limits
 from plant_pathology.kernel.sandbox import namespaces_work, run_kernel
 from plant_pathology.kernel.submission_check import check_submission
 from plant_pathology.kernel.test_sets import SIZES, made_test_set
-from support.commands import config, git, run_module
+from support.commands import PROJECT, config, git, run_module
 
 COMPETITION = Competition.from_config(config())
 
@@ -68,7 +68,7 @@ def test_from_the_metadata_alone_one_can_name_all_that_it_came_from(project):
     origin = metadata(project)["provenance"]
     locked = yaml.safe_load((project / "dvc.lock").read_text())["stages"]
     assert origin["commit"] == git(project, "rev-parse", "HEAD") and origin["uncommitted"] == []
-    for stage_name in ("prepare", "push", "sweep", "select"):
+    for stage_name in ("prepare", "push", "train", "select"):
         outs = {out["path"]: out["md5"] for out in locked[stage_name]["outs"]}
         assert origin["dvc_lock"][stage_name] == outs
     pointer = json.loads((project / "datastore.json").read_text())
@@ -94,8 +94,9 @@ def test_a_hash_that_no_longer_holds_is_not_claimed(project, tmp_path):
 def test_the_code_that_travels_is_only_what_predicts(project):
     wheel = next((project / "kernels/dataset").glob("plant_pathology-*.whl"))
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info" not in name}
-    modules = ("__init__", "decision", "expected_f1", "images", "metrics", "predict", "symmetries")
-    assert names == {f"plant_pathology/{name}.py" for name in modules}
+    room = PROJECT / "src/plant_pathology/inference"
+    modules = {f"plant_pathology/{path.relative_to(room.parent).as_posix()}" for path in room.rglob("*.py")}
+    assert names == modules | {"plant_pathology/__init__.py"}
 
 
 def test_the_rehearsal_passes_offline_and_equal_on_the_public_and_a_hidden_test_set(project):

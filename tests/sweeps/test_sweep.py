@@ -47,7 +47,7 @@ def words(runs):
 
 
 def seen(verb, runs, *overrides, root):
-    return run_module("sweep", verb, *SMALL, f"paths.runs={runs}", *overrides, cwd=root)
+    return run_module("monitor", verb, *SMALL, f"paths.runs={runs}", *overrides, cwd=root)
 
 
 def trained(runs):
@@ -232,5 +232,5 @@ def test_the_median_rule_stops_a_run_whose_siblings_do_better(bought):
     ],
 )
 def test_a_wrong_command_is_one_error(root, verb, override, expected):
-    done = run_module("sweep", verb, *SMALL, override, cwd=root)
+    done = run_module("monitor", verb, *SMALL, override, cwd=root)
     assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr

@@ -140,7 +140,7 @@ def test_sigterm_saves_in_the_midst_of_an_epoch_and_another_machine_goes_on_from
 
 
 def seen_by_a_teammate(root, runs, hours=0):
-    done = run_module("sweep", "status", *SMALL, "store.runs=true", f"paths.runs={runs}", cwd=root)
+    done = run_module("monitor", "status", *SMALL, "store.runs=true", f"paths.runs={runs}", cwd=root)
     assert done.returncode == 0, done.stderr
     [folder] = runs.glob("trial-*")
     if hours:
