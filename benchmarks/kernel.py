@@ -41,7 +41,7 @@ from plant_pathology.competition.sample import LABEL_SETS, photograph
 from plant_pathology.core.files import write_json
 from plant_pathology.inference import predictor as predict
 from plant_pathology.inference.decode import DRAFT
-from plant_pathology.inference.predictor import BATCH, Predictor, write_submission
+from plant_pathology.inference.predictor import BATCH_SIZE, Predictor, write_submission
 
 PHOTOGRAPHS, SIDE = 40, 256
 ALL, FEWER, FEW = 5000, 1000, 64
@@ -55,7 +55,7 @@ def measure() -> dict[str, float]:
         photographs(root)
         decode = {images: alone("decode", root, images) for images in (ALL, FEW)}
         write_bundle(root, "mobilenetv3_small_050", views=1)
-        pause = decode[ALL]["seconds"] / -(-ALL // BATCH)
+        pause = decode[ALL]["seconds"] / -(-ALL // BATCH_SIZE)
         beside = alone("beside", root, ALL, pause)
         small, fewer = alone("model", root, ALL), alone("kernel", root, FEWER)
         rows = {
@@ -146,8 +146,8 @@ def scaled(path: Path) -> None:
 @torch.inference_mode()
 def model_alone(root: Path, images: int) -> None:
     bundle = Predictor(root)
-    batch = torch.rand(BATCH, 3, SIDE, SIDE).to(bundle.device, memory_format=torch.channels_last)
-    for _ in range(-(-images // BATCH)):
+    batch = torch.rand(BATCH_SIZE, 3, SIDE, SIDE).to(bundle.device, memory_format=torch.channels_last)
+    for _ in range(-(-images // BATCH_SIZE)):
         for member, network in zip(bundle.spec["members"], bundle.networks, strict=True):
             for _ in range(member["views"]):
                 logits = network(batch)
@@ -167,7 +167,7 @@ def beside_pause(root: Path, images: int, seconds: float) -> None:
         sleep(seconds)
         return np.zeros((len(squares[SIDE]), len(LABELS)), np.float32)
 
-    predict.AHEAD, Predictor._forward = 1, forward
+    predict.PREFETCH, Predictor._forward = 1, forward
     kernel(root, images)
 
 

@@ -21,11 +21,11 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers.logger import DummyLogger
 
 from plant_pathology.core.checkout import checkout
-from plant_pathology.runs.early_stopping import rules
+from plant_pathology.runs.early_stopping import stop_rules
 from plant_pathology.runs.history import DataWait, History
 from plant_pathology.runs.run import run_of
 from plant_pathology.training.augmentation import Augment
-from plant_pathology.training.checkpoints import ResumePoints
+from plant_pathology.training.checkpoints import ResumeCheckpoints
 from plant_pathology.training.data import StoredData
 from plant_pathology.training.fit import build, trainer_of
 
@@ -55,8 +55,8 @@ def ours(cfg: DictConfig, data: StoredData, folder: Path) -> float:
     waiting, clock = DataWait(), Clock()
     run = run_of(cfg)
     history = History(folder / "metrics.csv", len(data.training), "run", waiting)
-    points = ResumePoints(folder, cfg.seed, saved=lambda: None)
-    trainer = trainer_of(cfg, folder, DummyLogger(), waiting, [history, *rules(run, None), points, clock])
+    points = ResumeCheckpoints(folder, cfg.seed, saved=lambda: None)
+    trainer = trainer_of(cfg, folder, DummyLogger(), waiting, [history, *stop_rules(run, None), points, clock])
     trainer.fit(build(cfg, data.manifest), data)
     return clock.seconds
 

@@ -13,7 +13,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.runs.run import CONTINUE, RESULT, STOP
 from plant_pathology.runs.status import RUNNING, WAITING, Status, Watch, duration, status_of, table_of
-from plant_pathology.runs.sync import mirror_of
+from plant_pathology.runs.sync import sync_of
 from plant_pathology.sweeps.index import chosen, folders
 
 
@@ -31,18 +31,18 @@ def watch(cfg: DictConfig) -> None:
 
 
 def stop(cfg: DictConfig) -> None:
-    mirror = mirror_of(cfg)
+    sync = sync_of(cfg)
     for folder in chosen(cfg):
         if (folder / RESULT).exists():
             raise UserError(f"{folder.name} is over already")
         (folder / STOP).touch()
-        if mirror:
-            mirror.replace(folder.name, STOP, b"stop\n")
+        if sync:
+            sync.replace(folder.name, STOP, b"stop\n")
         print(f"{folder.name}: stops after the epoch under way; `continue run={folder.name}` undoes that")
 
 
 def go_on(cfg: DictConfig) -> None:
-    mirror = mirror_of(cfg)
+    sync = sync_of(cfg)
     for folder in chosen(cfg):
         result = folder / RESULT
         if result.exists() and not read_json(result, f"delete {folder}")["stopped"]:
@@ -50,10 +50,10 @@ def go_on(cfg: DictConfig) -> None:
         (folder / CONTINUE).touch()
         for file in (STOP, RESULT):
             (folder / file).unlink(missing_ok=True)
-            if mirror:
-                mirror.delete(folder.name, file)
-        if mirror:
-            mirror.replace(folder.name, CONTINUE, b"continue\n")
+            if sync:
+                sync.delete(folder.name, file)
+        if sync:
+            sync.replace(folder.name, CONTINUE, b"continue\n")
         print(f"{folder.name}: no rule stops it any more; start the sweep again to continue it")
 
 

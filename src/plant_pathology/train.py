@@ -10,14 +10,14 @@ from omegaconf import DictConfig
 
 from plant_pathology.core.app import command
 from plant_pathology.runs.run import run_of
-from plant_pathology.training.run import check, sweep_member, train
+from plant_pathology.training.run import check, train, train_sweep_member
 
 
 @command
 def main(cfg: DictConfig) -> float | None:
     """Return the run's score for sweepers that search by it; None for a failed run of a sweep."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return sweep_member(cfg)
+        return train_sweep_member(cfg)
     check(cfg)
     return train(run_of(cfg))["f1"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from plant_pathology.competition.metrics import GRID, best_threshold, common_scores, row_f1, sample_f1
+from plant_pathology.competition.metrics import GRID, best_threshold, f1_by_threshold, row_f1, sample_f1
 from plant_pathology.inference.decision import decide
 from plant_pathology.inference.expected_f1 import best_sets
 
@@ -71,4 +71,4 @@ def test_all_common_thresholds_are_scored_in_one_pass(seed):
     true = rng.random((200, 5)) < 0.3
     probabilities = np.where(rng.random((200, 5)) < 0.5, rng.choice(GRID, (200, 5)), rng.random((200, 5)))
     expected = [sample_f1(decide(probabilities, threshold), true) for threshold in GRID]
-    np.testing.assert_allclose(common_scores(probabilities, true), expected, atol=1e-12)
+    np.testing.assert_allclose(f1_by_threshold(probabilities, true), expected, atol=1e-12)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plant_pathology.inference.decode import ImageError, decode, decode_sides, decode_sized
+from plant_pathology.inference.decode import ImageError, decode, decode_squares, decode_with_size
 
 
 def picture(width=120, height=80):
@@ -52,7 +52,7 @@ def test_the_size_told_is_the_original_s_as_it_is_seen(tmp_path):
     for orientation, size in [(1, (1200, 800)), (3, (1200, 800)), (6, (800, 1200)), (8, (800, 1200))]:
         exif[0x0112] = orientation
         picture(1200, 800).save(tmp_path / "leaf.jpg", exif=exif)
-        assert decode_sized(tmp_path / "leaf.jpg", 16)[1] == size
+        assert decode_with_size(tmp_path / "leaf.jpg", 16)[1] == size
 
 
 @pytest.mark.parametrize("mode, kind", [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG")])
@@ -64,7 +64,7 @@ def test_several_sides_at_once_are_the_bytes_of_each_alone(tmp_path, mode, kind)
     big = Image.fromarray(noise).resize((1800, 1200), Image.Resampling.BICUBIC)
     big.convert(mode).save(tmp_path / "leaf.jpg", kind, exif=exif)
     sides = [96, 112, 160, 700]
-    squares, size = decode_sides(tmp_path / "leaf.jpg", sides)
+    squares, size = decode_squares(tmp_path / "leaf.jpg", sides)
     assert size == (1200, 1800)
     for side, square in zip(sides, squares, strict=True):
         np.testing.assert_array_equal(square, decode(tmp_path / "leaf.jpg", side))

@@ -438,7 +438,7 @@ def test_the_client_by_hand_pushes_the_same(kaggle, root):
 
 def test_the_packaged_kernel_scores_on_a_hidden_test_set(project, tmp_path):
     """From the bundle to a score: the notebook that was pushed really runs, with the dataset that was uploaded."""
-    from plant_pathology.inference.predictor import submission_of
+    from plant_pathology.inference.predictor import predict_submission
     from plant_pathology.kernel.rehearsal import score_of
     from plant_pathology.kernel.test_sets import given_test_set
 
@@ -464,7 +464,7 @@ def test_the_packaged_kernel_scores_on_a_hidden_test_set(project, tmp_path):
             **environment(tmp_path, kaggle),
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    expected, _ = submission_of(project / "models/best", hidden / "test_images", hidden / "sample_submission.csv")
+    expected, _ = predict_submission(project / "models/best", hidden / "test_images", hidden / "sample_submission.csv")
     assert scored.read_text() == expected.to_csv(index=False)
     (row,) = rows(tmp_path)
     metadata = json.loads((project / "kernels/submission/kernel-metadata.json").read_text())

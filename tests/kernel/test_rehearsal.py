@@ -17,7 +17,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.hashes import folder_hash
 from plant_pathology.inference.decode import ImageError, decode
-from plant_pathology.inference.predictor import Predictor, submission_of
+from plant_pathology.inference.predictor import Predictor, predict_submission
 from plant_pathology.kernel.limits import Limits
 from plant_pathology.kernel.sandbox import namespaces_work, run_kernel
 from plant_pathology.kernel.submission_check import check_submission
@@ -384,11 +384,11 @@ def test_an_unreadable_test_image_costs_its_own_row_only(project, tmp_path):
     images, bundle = tmp_path / "images", project / "models/best"
     shutil.copytree(project / "data/raw/sample/test_images", images)
     form = project / "data/raw/sample/sample_submission.csv"
-    whole, problems = submission_of(bundle, images, form)
+    whole, problems = predict_submission(bundle, images, form)
     assert problems == []
     damaged = images / whole["image"][2]
     damaged.write_bytes(damaged.read_bytes()[:300])
-    partial, problems = submission_of(bundle, images, form)
+    partial, problems = predict_submission(bundle, images, form)
     assert len(problems) == 1 and damaged.name in problems[0]
     assert partial["labels"][2] == Predictor(bundle).spec["fallback"]
     assert partial.drop(2).equals(whole.drop(2))

@@ -13,7 +13,7 @@ import yaml
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of
 from plant_pathology.runs.run import Run, run_of
-from plant_pathology.runs.sync import Mirror
+from plant_pathology.runs.sync import RunSync
 from plant_pathology.store.backend import FolderObjects
 from plant_pathology.store.versions import Store
 from plant_pathology.sweeps.index import sweep_names
@@ -47,8 +47,8 @@ class Jobs:
         fates: by name, the states that a job is seen in, one a look; the last one stays.
     """
 
-    def __init__(self, mirror: Mirror, **fates: list[str]):
-        self.mirror, self.fates = mirror, fates
+    def __init__(self, sync: RunSync, **fates: list[str]):
+        self.sync, self.fates = sync, fates
         self.made: dict[int, Job] = {}
         self.cancelled: list[int] = []
 
@@ -75,9 +75,9 @@ class Jobs:
         if state == "Ctrl-C":
             raise KeyboardInterrupt
         if state == "SUCCEEDED":
-            self.mirror.replace(job.name, "run.json", b'{"config": {"trainer": {"max_epochs": 2}}}')
-            self.mirror.replace(job.name, "metrics.csv", METRICS)
-            self.mirror.replace(job.name, "result.json", json.dumps(RESULT).encode())
+            self.sync.replace(job.name, "run.json", b'{"config": {"trainer": {"max_epochs": 2}}}')
+            self.sync.replace(job.name, "metrics.csv", METRICS)
+            self.sync.replace(job.name, "result.json", json.dumps(RESULT).encode())
         lost = job.recoveries + (state == "RECOVERING")
         return replace(job, state=state, recoveries=lost, machine=T4 if state != "PENDING" else None)
 
@@ -89,110 +89,110 @@ class Jobs:
 
 
 @pytest.fixture
-def mirror(tmp_path):
-    return Mirror(FolderObjects(tmp_path / "store"), tmp_path / "runs")
+def sync(tmp_path):
+    return RunSync(FolderObjects(tmp_path / "store"), tmp_path / "runs")
 
 
-def runs(mirror, *names):
+def runs(sync, *names):
     cfg = config("trainer.max_epochs=2")
-    return {name: Run(cfg, None, {}, mirror.runs / name) for name in names}
+    return {name: Run(cfg, None, {}, sync.runs / name) for name in names}
 
 
-def sweep(mirror, engine, *names, **settings):
+def sweep(sync, engine, *names, **settings):
     asked = Machine("T4:1, asked for", True, 0.0)
-    SpotSweep(runs(mirror, *names), job_name, engine, mirror, asked, poll_s=0, **settings).run()
+    SpotSweep(runs(sync, *names), job_name, engine, sync, asked, poll_s=0, **settings).run()
 
 
-def failure(mirror, name):
-    return (mirror.runs / name / "failure.txt").read_text()
+def failure(sync, name):
+    return (sync.runs / name / "failure.txt").read_text()
 
 
-def test_results_come_back_with_what_the_machine_cost(mirror, capsys):
-    engine = Jobs(mirror, a=["STARTING", "RUNNING", "RECOVERING", "RUNNING", "SUCCEEDED"])
-    sweep(mirror, engine, "a", "b")
+def test_results_come_back_with_what_the_machine_cost(sync, capsys):
+    engine = Jobs(sync, a=["STARTING", "RUNNING", "RECOVERING", "RUNNING", "SUCCEEDED"])
+    sweep(sync, engine, "a", "b")
     said = capsys.readouterr().out
     assert "a: job 1 running on g4dn.xlarge in us-east-1\n" in said
     assert "a: job 1 recovering on g4dn.xlarge in us-east-1, recoveries: 1\n" in said
     assert "b: epoch 2/2  loss 0.4000  sample-F1 0.9000" in said and "b: finished, sample-F1 0.9000 at epoch 2" in said
-    assert machine_of(mirror.runs / "a") == T4
-    assert json.loads((mirror.runs.parent / "store" / "runs" / "a" / "job.json").read_text())["job"] == 1
+    assert machine_of(sync.runs / "a") == T4
+    assert json.loads((sync.runs.parent / "store" / "runs" / "a" / "job.json").read_text())["job"] == 1
 
 
-def test_the_second_start_launches_nothing(mirror, capsys):
-    sweep(mirror, Jobs(mirror), "a", "b")
-    engine = Jobs(mirror)
-    sweep(mirror, engine, "a", "b")
+def test_the_second_start_launches_nothing(sync, capsys):
+    sweep(sync, Jobs(sync), "a", "b")
+    engine = Jobs(sync)
+    sweep(sync, engine, "a", "b")
     assert engine.made == {} and capsys.readouterr().out.count("finished before") == 2
 
 
-def test_a_run_that_finished_on_another_machine_is_not_launched(mirror):
-    mirror.replace("a", "result.json", json.dumps(RESULT).encode())
-    engine = Jobs(mirror)
-    sweep(mirror, engine, "a")
+def test_a_run_that_finished_on_another_machine_is_not_launched(sync):
+    sync.replace("a", "result.json", json.dumps(RESULT).encode())
+    engine = Jobs(sync)
+    sweep(sync, engine, "a")
     assert engine.made == {}
 
 
-def test_who_follows_may_die_and_another_finds_the_jobs(mirror, capsys):
-    engine = Jobs(mirror, a=["RUNNING", "Ctrl-C", "RUNNING", "SUCCEEDED"])
+def test_who_follows_may_die_and_another_finds_the_jobs(sync, capsys):
+    engine = Jobs(sync, a=["RUNNING", "Ctrl-C", "RUNNING", "SUCCEEDED"])
     with pytest.raises(SystemExit):
-        sweep(mirror, engine, "a")
+        sweep(sync, engine, "a")
     assert "sky jobs cancel 1" in capsys.readouterr().err
-    sweep(mirror, engine, "a")
+    sweep(sync, engine, "a")
     assert "a: goes on as job 1" in capsys.readouterr().out and len(engine.made) == 1
 
 
-def test_a_launch_that_made_no_job_yet_is_not_repeated(mirror, capsys):
-    engine = Jobs(mirror)
-    first = SpotSweep(runs(mirror, "a"), job_name, engine, mirror, T4, poll_s=0)
+def test_a_launch_that_made_no_job_yet_is_not_repeated(sync, capsys):
+    engine = Jobs(sync)
+    first = SpotSweep(runs(sync, "a"), job_name, engine, sync, T4, poll_s=0)
     first.launch()
     ids, engine.accepted = engine.accepted, lambda request: None  # SkyPilot takes its time
     job = engine.made.pop(1)
-    again = SpotSweep(runs(mirror, "a"), job_name, engine, mirror, T4, poll_s=0)
+    again = SpotSweep(runs(sync, "a"), job_name, engine, sync, T4, poll_s=0)
     again.take_up()
     assert "a: launched before" in capsys.readouterr().out
     engine.accepted, engine.made = ids, {1: job}
     again.run()
-    assert len(engine.made) == 1 and (mirror.runs / "a" / "result.json").exists()
+    assert len(engine.made) == 1 and (sync.runs / "a" / "result.json").exists()
 
 
-def test_a_launch_that_skypilot_forgot_is_repeated(mirror):
-    engine = Jobs(mirror)
-    SpotSweep(runs(mirror, "a"), job_name, engine, mirror, T4, poll_s=0).launch()
+def test_a_launch_that_skypilot_forgot_is_repeated(sync):
+    engine = Jobs(sync)
+    SpotSweep(runs(sync, "a"), job_name, engine, sync, T4, poll_s=0).launch()
     engine.made.clear()
-    sweep(mirror, engine, "a")
-    assert (mirror.runs / "a" / "result.json").exists()
+    sweep(sync, engine, "a")
+    assert (sync.runs / "a" / "result.json").exists()
 
 
-def test_a_run_that_fails_says_why_and_the_others_go_on(mirror):
-    engine = Jobs(mirror, a=["FAILED"], b=["FAILED_NO_RESOURCE"], c=["CANCELLED"], d=["REFUSED"])
+def test_a_run_that_fails_says_why_and_the_others_go_on(sync):
+    engine = Jobs(sync, a=["FAILED"], b=["FAILED_NO_RESOURCE"], c=["CANCELLED"], d=["REFUSED"])
     engine.last_words = lambda job: "error: data.fold=9" if job == 1 else ""
-    sweep(mirror, engine, "a", "b", "c", "d", "e")
-    assert failure(mirror, "a") == "job 1 FAILED: error: data.fold=9; see `sky jobs logs 1`\n"
-    assert failure(mirror, "b") == "job 2 FAILED_NO_RESOURCE; see `sky jobs logs 2`\n"
-    assert "CANCELLED" in failure(mirror, "c") and "no such accelerator" in failure(mirror, "d")
-    assert (mirror.runs / "e" / "result.json").exists()
-    sweep(mirror, Jobs(mirror), "a")
-    assert not (mirror.runs / "a" / "failure.txt").exists()
+    sweep(sync, engine, "a", "b", "c", "d", "e")
+    assert failure(sync, "a") == "job 1 FAILED: error: data.fold=9; see `sky jobs logs 1`\n"
+    assert failure(sync, "b") == "job 2 FAILED_NO_RESOURCE; see `sky jobs logs 2`\n"
+    assert "CANCELLED" in failure(sync, "c") and "no such accelerator" in failure(sync, "d")
+    assert (sync.runs / "e" / "result.json").exists()
+    sweep(sync, Jobs(sync), "a")
+    assert not (sync.runs / "a" / "failure.txt").exists()
 
 
-def test_no_more_jobs_at_once_than_asked_for(mirror):
-    engine, most = Jobs(mirror), []
+def test_no_more_jobs_at_once_than_asked_for(sync):
+    engine, most = Jobs(sync), []
     original = engine.jobs
     engine.jobs = lambda ids=None: most.append(len(ids or [])) or original(ids)
-    sweep(mirror, engine, *"abcde", parallel=2)
+    sweep(sync, engine, *"abcde", parallel=2)
     assert max(most) == 2 and len(engine.made) == 5
 
 
-def test_nothing_is_launched_past_the_budget(mirror):
+def test_nothing_is_launched_past_the_budget(sync):
     """A run takes an hour at 0.20 dollars: the first one tells so, and 0.50 is enough for one more."""
-    engine = Jobs(mirror)
-    sweep(mirror, engine, "a", "b", "c", budget_usd=0.5)
+    engine = Jobs(sync)
+    sweep(sync, engine, "a", "b", "c", budget_usd=0.5)
     assert len(engine.made) == 2
-    assert "could pass cost.budget_usd=0.5; raise it and start again" in failure(mirror, "c")
+    assert "could pass cost.budget_usd=0.5; raise it and start again" in failure(sync, "c")
 
 
 @pytest.mark.parametrize("answer, cancelled", [("y", [1, 2]), ("", []), (KeyboardInterrupt, [])])
-def test_ctrl_c_asks_what_becomes_of_the_jobs(mirror, monkeypatch, answer, cancelled):
+def test_ctrl_c_asks_what_becomes_of_the_jobs(sync, monkeypatch, answer, cancelled):
     def reply(question):
         assert "Cancel 2 jobs" in question
         if answer is KeyboardInterrupt:
@@ -201,15 +201,15 @@ def test_ctrl_c_asks_what_becomes_of_the_jobs(mirror, monkeypatch, answer, cance
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", reply)
-    engine = Jobs(mirror, b=["Ctrl-C"])
+    engine = Jobs(sync, b=["Ctrl-C"])
     with pytest.raises(SystemExit) as stopped:
-        sweep(mirror, engine, "a", "b")
+        sweep(sync, engine, "a", "b")
     assert stopped.value.code == 130 and engine.cancelled == cancelled
-    assert (mirror.runs / "a" / "failure.txt").exists() == bool(cancelled)
+    assert (sync.runs / "a" / "failure.txt").exists() == bool(cancelled)
 
 
-def test_a_server_that_does_not_answer_is_asked_again(mirror, capsys):
-    engine = Jobs(mirror)
+def test_a_server_that_does_not_answer_is_asked_again(sync, capsys):
+    engine = Jobs(sync)
     original, engine.failures = engine.jobs, 2
 
     def jobs(ids=None):
@@ -219,8 +219,8 @@ def test_a_server_that_does_not_answer_is_asked_again(mirror, capsys):
         return original(ids)
 
     engine.jobs = jobs
-    sweep(mirror, engine, "a")
-    assert capsys.readouterr().err.count("asking again") == 2 and (mirror.runs / "a" / "result.json").exists()
+    sweep(sync, engine, "a")
+    assert capsys.readouterr().err.count("asking again") == 2 and (sync.runs / "a" / "result.json").exists()
 
 
 @pytest.fixture
@@ -335,8 +335,8 @@ def sky():
     return pytest.importorskip("sky", reason="needs SkyPilot: pip install .[sky]")
 
 
-def test_a_task_is_one_run_with_its_name_code_and_pins(sky, mirror, tmp_path):
-    run = runs(mirror, "resnet18-lr0.001-01234567")["resnet18-lr0.001-01234567"]
+def test_a_task_is_one_run_with_its_name_code_and_pins(sky, sync, tmp_path):
+    run = runs(sync, "resnet18-lr0.001-01234567")["resnet18-lr0.001-01234567"]
     task = task_of(
         run, ["model.lr=1e-3", "name=it's"], Wanted(infra="aws/us-east-1", cpus="4+", extras=["wandb"]), tmp_path
     )
@@ -357,17 +357,17 @@ def test_skypilot_sends_all_of_the_code_from_a_folder_that_git_ignores(sky, chec
     assert sky.data.storage_utils.get_excluded_files(str(folder)) == []
 
 
-def test_on_demand_machines_are_second_choice(sky, mirror, tmp_path):
-    [run] = runs(mirror, "a").values()
+def test_on_demand_machines_are_second_choice(sky, sync, tmp_path):
+    [run] = runs(sync, "a").values()
     task = task_of(run, [], Wanted(on_demand=True), tmp_path)
     assert sorted(each.use_spot for each in task.resources) == [False, True]
     [each] = task_of(run, [], Wanted(infra="slurm/loop", on_demand=True), tmp_path).resources
     assert not each.use_spot
 
 
-def test_secrets_travel_by_skypilot_s_means_only(sky, mirror, tmp_path, monkeypatch):
+def test_secrets_travel_by_skypilot_s_means_only(sky, sync, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "hush-hush")
-    [run] = runs(mirror, "a").values()
+    [run] = runs(sync, "a").values()
     task = task_of(run, [], Wanted(secrets=["WANDB_API_KEY"]), tmp_path)
     assert "hush-hush" not in shown(task) and "WANDB_API_KEY" in shown(task)
     assert "hush-hush" not in f"{task.setup}{task.run}{task.envs}{task!r}"

@@ -30,14 +30,14 @@ def best_threshold(probabilities: np.ndarray, true: np.ndarray, multilabel: bool
     """The common threshold with the best sample-F1, the middle one of equals, and that F1."""
     if not multilabel:
         return 0.5, sample_f1(decide(probabilities, 0.5, multilabel=False), true)
-    scores = common_scores(probabilities, np.asarray(true, bool))
+    scores = f1_by_threshold(probabilities, np.asarray(true, bool))
     # Rounded, so that sums in another order are equals still.
     best = np.flatnonzero(scores.round(12) == scores.round(12).max())
     threshold = float(GRID[best[len(best) // 2]])
     return threshold, sample_f1(decide(probabilities, threshold), true)
 
 
-def common_scores(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
+def f1_by_threshold(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Sample-F1 by each of GRID, common to all labels; all of them from one pass.
 
     A row with its k likeliest labels has F1 2 hits(k) / (k + |true|). The likeliest label stands at any threshold, each

@@ -33,7 +33,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.data import shards
 from plant_pathology.data.shards import encode
 from plant_pathology.inference import decode as images
-from plant_pathology.inference.decode import ImageError, decode_sized
+from plant_pathology.inference.decode import ImageError, decode_with_size
 
 COMMIT_S = 0.5
 HASH_SIDE = 16  # bits along each side of a perceptual hash
@@ -65,7 +65,7 @@ INSERT = f"INSERT INTO decoded (key, {', '.join(Row._fields)}) VALUES (?, ?, ?, 
 def decode_row(path: Path, side: int, encoding: str, quality: int) -> Row | ImageError:
     """Decode one file; its error is returned, for the caller to collect."""
     try:
-        pixels, (width, height) = decode_sized(path, side)
+        pixels, (width, height) = decode_with_size(path, side)
     except ImageError as error:
         return error
     digest = hashlib.sha256(pixels).hexdigest()

@@ -37,17 +37,17 @@ def decode(path: Path, side: int) -> np.ndarray:
     Raises:
         ImageError: the file is missing, empty, truncated or no image.
     """
-    return decode_sized(path, side)[0]
+    return decode_with_size(path, side)[0]
 
 
-def decode_sized(path: Path, side: int) -> tuple[np.ndarray, tuple[int, int]]:
+def decode_with_size(path: Path, side: int) -> tuple[np.ndarray, tuple[int, int]]:
     """As `decode`, with the original's width and height in pixels, upright."""
-    (square,), size = decode_sides(path, [side])
+    (square,), size = decode_squares(path, [side])
     return square, size
 
 
-def decode_sides(path: Path, sides: Sequence[int]) -> tuple[list[np.ndarray], tuple[int, int]]:
-    """As `decode_sized`, a square for each side; what is decoded at one scale for several is decoded once."""
+def decode_squares(path: Path, sides: Sequence[int]) -> tuple[list[np.ndarray], tuple[int, int]]:
+    """As `decode_with_size`, a square for each side; what is decoded at one scale for several is decoded once."""
     squares, decoded = [], {}
     try:
         for side in sides:
@@ -60,7 +60,7 @@ def decode_sides(path: Path, sides: Sequence[int]) -> tuple[list[np.ndarray], tu
                 scale = image.decoderconfig
                 if scale not in decoded:
                     ImageOps.exif_transpose(image, in_place=True)
-                    decoded[scale] = image if image.mode == "RGB" else eight_bit(image).convert("RGB")
+                    decoded[scale] = image if image.mode == "RGB" else to_8_bits(image).convert("RGB")
                 square = decoded[scale].resize((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
                 squares.append(np.asarray(square))
     except Exception as error:  # Pillow's readers raise what they stumble over: struct.error, IndexError, EOFError …
@@ -68,7 +68,7 @@ def decode_sides(path: Path, sides: Sequence[int]) -> tuple[list[np.ndarray], tu
     return squares, (width, height)
 
 
-def eight_bit(image: Image.Image) -> Image.Image:
+def to_8_bits(image: Image.Image) -> Image.Image:
     """16-bit grey to 8 bits; Pillow's own conversion clips it to white. Other modes as they are."""
     if not image.mode.startswith("I"):
         return image

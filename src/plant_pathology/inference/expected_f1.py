@@ -22,7 +22,7 @@ def best_sets(probabilities: np.ndarray) -> np.ndarray:
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")
     falling = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
-    chosen, others = true_among(falling), true_among(falling[:, ::-1])[::-1]
+    chosen, others = poisson_binomials(falling), poisson_binomials(falling[:, ::-1])[::-1]
     expected = np.empty(falling.shape)
     for k in range(1, len(chosen)):
         h, r = np.arange(k + 1)[:, None], np.arange(len(chosen) - k)
@@ -32,7 +32,7 @@ def best_sets(probabilities: np.ndarray) -> np.ndarray:
     return order.argsort(axis=1) < sizes
 
 
-def true_among(probabilities: np.ndarray) -> list[np.ndarray]:
+def poisson_binomials(probabilities: np.ndarray) -> list[np.ndarray]:
     """For the first 0, 1, … labels, how likely 0, 1, … of them are true: (n, 1), (n, 2), …"""
     likely = [np.ones((len(probabilities), 1))]
     for p in probabilities.T[:, :, None]:

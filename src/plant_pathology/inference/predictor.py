@@ -20,13 +20,13 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from plant_pathology.inference.decision import Decision
-from plant_pathology.inference.decode import ImageError, decode_sides
+from plant_pathology.inference.decode import ImageError, decode_squares
 from plant_pathology.inference.tta import views
 
-BATCH = 32
+BATCH_SIZE = 32
 # Batches that are decoded while a GPU predicts. A CPU does one after the other: both take all its cores, and slow each
 # other down when they share them.
-AHEAD = 1 if torch.cuda.is_available() else 0
+PREFETCH = 1 if torch.cuda.is_available() else 0
 
 
 class Predictor:
@@ -54,7 +54,7 @@ class Predictor:
             (n, labels) float32, a row of zeros for an image that cannot be read; and what was wrong with those.
         """
         rows, problems = [], []
-        batches = (len(paths) + BATCH - 1) // BATCH
+        batches = (len(paths) + BATCH_SIZE - 1) // BATCH_SIZE
         bar = tqdm(decoded_batches(paths, self.sides), "predict", batches, unit="batch", disable=None)
         for batch in bar:
             readable = np.array([not isinstance(image, ImageError) for image in batch])
@@ -100,25 +100,25 @@ class Predictor:
 
 
 def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[list[list[np.ndarray] | ImageError]]:
-    """Decode in threads, AHEAD batches before they are asked for: of each image a square for every side."""
+    """Decode in threads, PREFETCH batches before they are asked for: of each image a square for every side."""
 
     def decode_or_error(path: Path) -> list[np.ndarray] | ImageError:
         try:
-            return decode_sides(path, sides)[0]
+            return decode_squares(path, sides)[0]
         except ImageError as error:
             return error
 
     with ThreadPoolExecutor() as pool:
         ahead: deque[Iterator] = deque()
-        for start in range(0, len(paths), BATCH):
-            ahead.append(pool.map(decode_or_error, paths[start : start + BATCH]))
-            if len(ahead) > AHEAD:
+        for start in range(0, len(paths), BATCH_SIZE):
+            ahead.append(pool.map(decode_or_error, paths[start : start + BATCH_SIZE]))
+            if len(ahead) > PREFETCH:
                 yield list(ahead.popleft())
         while ahead:
             yield list(ahead.popleft())
 
 
-def submission_of(bundle: Path, test_images: Path, sample_submission: Path) -> tuple[pd.DataFrame, list[str]]:
+def predict_submission(bundle: Path, test_images: Path, sample_submission: Path) -> tuple[pd.DataFrame, list[str]]:
     """Predict the images that sample_submission.csv lists.
 
     Returns:
@@ -134,7 +134,7 @@ def submission_of(bundle: Path, test_images: Path, sample_submission: Path) -> t
 
 def write_submission(bundle: Path, test_images: Path, sample_submission: Path, out: Path) -> None:
     """Write the submission, and say what it holds."""
-    submission, problems = submission_of(bundle, test_images, sample_submission)
+    submission, problems = predict_submission(bundle, test_images, sample_submission)
     submission.to_csv(out, index=False)
     for problem in problems:
         print(f"unreadable, given the most frequent labels: {problem}")

@@ -183,13 +183,13 @@ def merged(trials: dict[str, Trial]) -> dict[str, Check]:
 def check_equal(path: Path, bundle: Path, raw: Path, form: pd.DataFrame, competition: Competition) -> Check:
     """Row by row what the repository itself predicts, in the first rows."""
     # Imported here, so that a kernel that fails is told of without waiting for torch.
-    from plant_pathology.inference.predictor import submission_of
+    from plant_pathology.inference.predictor import predict_submission
 
     theirs = pd.read_csv(path, dtype=str, keep_default_na=False).head(COMPARED)
     with tempfile.TemporaryDirectory() as scratch:
         first = Path(scratch) / competition.sample_submission
         form.head(COMPARED).to_csv(first, index=False)
-        expected, _ = submission_of(bundle, raw / competition.test_images, first)
+        expected, _ = predict_submission(bundle, raw / competition.test_images, first)
     differing = int((expected != theirs).any(axis=1).sum())
     return Check(not differing, f"{differing} of {len(expected)} rows differ from the repository's predictions")
 

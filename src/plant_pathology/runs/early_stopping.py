@@ -17,10 +17,10 @@ from pytorch_lightning.callbacks import Callback
 
 from plant_pathology.core.files import read_json
 from plant_pathology.runs.run import CONTINUE, RUN, STOP, Run, epochs
-from plant_pathology.runs.sync import Mirror, told
+from plant_pathology.runs.sync import RunSync, is_record
 
 
-class Rule(Callback, ABC):
+class StopRule(Callback, ABC):
     """Ends a run when `judge` gives a reason."""
 
     reason: str | None = None
@@ -45,7 +45,7 @@ class Rule(Callback, ABC):
         self.reason = state_dict["reason"]
 
 
-class Diverged(Rule):
+class Divergence(StopRule):
     """The training loss is not a number, or over `limit`."""
 
     def __init__(self, limit: float | None):
@@ -56,7 +56,7 @@ class Diverged(Rule):
         return None if loss <= self.limit else f"diverged: the training loss is {loss:.4g}"
 
 
-class Outdone(Rule):
+class Pruning(StopRule):
     """The best F1 so far is not among the best `keep` percent of siblings at the same epoch: Optuna's percentile rule.
 
     Args:
@@ -65,14 +65,14 @@ class Outdone(Rule):
         after: share of a run's epochs before it holds.
     """
 
-    def __init__(self, run: Run, mirror: Mirror | None, keep: float, siblings: int, after: float):
-        self.run, self.mirror, self.keep = run, mirror, keep
+    def __init__(self, run: Run, sync: RunSync | None, keep: float, siblings: int, after: float):
+        self.run, self.sync, self.keep = run, sync, keep
         warmup = math.ceil(after * run.cfg.trainer.max_epochs)
         self.pruner = PercentilePruner(keep, siblings, max(0, warmup - 1), n_min_trials=siblings)
 
     def judge(self, trainer: pl.Trainer) -> str | None:
-        if self.mirror:
-            self.mirror.pull_all(told)
+        if self.sync:
+            self.sync.pull_all(is_record)
         study = optuna.create_study(direction="maximize", pruner=self.pruner)
         for scores in map(f1_by_epoch, siblings(self.run)):
             if scores:
@@ -86,27 +86,27 @@ class Outdone(Rule):
             return f"outdone: not among the best {self.keep:g} % of siblings after epoch {trainer.current_epoch + 1}"
 
 
-class Asked(Rule):
+class StopRequest(StopRule):
     """`python -m plant_pathology.sweep stop` was run, here or on another machine."""
 
-    def __init__(self, run: Run, mirror: Mirror | None):
-        self.run, self.mirror = run, mirror
+    def __init__(self, run: Run, sync: RunSync | None):
+        self.run, self.sync = run, sync
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing: the request itself is still there, unless it was taken back."""
 
     def judge(self, trainer: pl.Trainer) -> str | None:
-        if (self.run.folder / STOP).exists() or (self.mirror and self.mirror.has(self.run.name, STOP)):
+        if (self.run.folder / STOP).exists() or (self.sync and self.sync.has(self.run.name, STOP)):
             return "asked to"
 
 
-def rules(run: Run, mirror: Mirror | None) -> list[Rule]:
+def stop_rules(run: Run, sync: RunSync | None) -> list[StopRule]:
     """The rules of `stop:` that hold for a run."""
-    stop, asked = run.cfg.stop, Asked(run, mirror)
+    stop, asked = run.cfg.stop, StopRequest(run, sync)
     if (run.folder / CONTINUE).exists():
         return [asked]
-    outdone = [Outdone(run, mirror, stop.keep, stop.siblings, stop.after)] if stop.keep < 100 else []
-    return [asked, Diverged(stop.divergence), *outdone]
+    outdone = [Pruning(run, sync, stop.keep, stop.siblings, stop.after)] if stop.keep < 100 else []
+    return [asked, Divergence(stop.divergence), *outdone]
 
 
 def siblings(run: Run) -> list[Path]:

@@ -20,7 +20,7 @@ METRIC = "val_f1"  # by which tables compare runs
 
 
 @contextmanager
-def logger_of(run: Run, step: int) -> Iterator[Logger]:
+def open_logger(run: Run, step: int) -> Iterator[Logger]:
     """The logger that the config chooses, with the run's settings logged; closed afterwards.
 
     Args:
@@ -30,7 +30,7 @@ def logger_of(run: Run, step: int) -> Iterator[Logger]:
         UserError: the logger's package is not installed.
     """
     name = run.cfg.logger.name
-    opened = {"csv": metrics_alone, "tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}[name]
+    opened = {"csv": csv_only, "tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}[name]
     try:
         with opened(run, step) as logger:
             logger.log_hyperparams(settings(run))
@@ -49,7 +49,7 @@ def settings(run: Run) -> dict[str, Any]:
 
 
 @contextmanager
-def metrics_alone(run: Run, step: int) -> Iterator[Logger]:
+def csv_only(run: Run, step: int) -> Iterator[Logger]:
     """Lightning's own CSV logger would write what metrics.csv holds once more."""
     yield DummyLogger()
 

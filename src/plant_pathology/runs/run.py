@@ -85,7 +85,7 @@ def code_hash() -> str:
 
 
 @contextmanager
-def training(folder: Path, patience: float = 10) -> Iterator[None]:
+def training_lock(folder: Path, patience: float = 10) -> Iterator[None]:
     """Be the one process that trains in `folder`; over when the process dies, however it dies.
 
     Args:
@@ -103,15 +103,15 @@ def training(folder: Path, patience: float = 10) -> Iterator[None]:
         raise UserError(f"{folder}: another process trains this run: wait for it, or end it") from None
 
 
-def in_training(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     try:
-        with training(folder, patience=0):
+        with training_lock(folder, patience=0):
             return False
     except UserError:
         return True
 
 
-def fail(run: Run, cause: str) -> None:
+def record_failure(run: Run, cause: str) -> None:
     """Leave in the run's folder why there is no result; the last line is what lists of failures show."""
     with atomic_file(run.folder / FAILURE) as path:
         path.write_text(f"{cause.rstrip()}\n")

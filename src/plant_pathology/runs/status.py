@@ -13,12 +13,12 @@ from rich.table import Table
 
 from plant_pathology.core.files import read_json
 from plant_pathology.runs.cost import Machine, hours, machine_of
-from plant_pathology.runs.run import CHECKPOINTS, FAILURE, METRICS, RESULT, RUN, STOP, epochs, in_training, job_of
+from plant_pathology.runs.run import CHECKPOINTS, FAILURE, METRICS, RESULT, RUN, STOP, epochs, is_locked, job_of
 
 WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 PATIENCE = 300  # seconds, and three epochs: a run elsewhere that told nothing for so long was interrupted
-COLOURS = {RUNNING: "green", FINISHED: "bold", STOPPED: "yellow", FAILED: "red", INTERRUPTED: "red"}
+COLORS = {RUNNING: "green", FINISHED: "bold", STOPPED: "yellow", FAILED: "red", INTERRUPTED: "red"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _state(folder: Path, rows: list[dict[str, float]]) -> tuple[str, str]:
     if (folder / RESULT).exists():
         stopped = read_json(folder / RESULT, f"delete {folder}")["stopped"]
         return (STOPPED, stopped) if stopped else (FINISHED, "")
-    if folder.exists() and in_training(folder):
+    if folder.exists() and is_locked(folder):
         return RUNNING, "stops after this epoch" if (folder / STOP).exists() else ""
     if (folder / FAILURE).exists():
         return FAILED, failure_cause(folder)
@@ -111,10 +111,10 @@ def table_of(runs: Sequence[Status]) -> Table:
         table.add_column(column, justify="left" if column in ("run", "state", "") else "right")
     for run in runs:
         best, last = run.best, run.rows[-1] if run.rows else None
-        colour = COLOURS.get(run.state, "dim")
+        color = COLORS.get(run.state, "dim")
         table.add_row(
             run.run,
-            f"[{colour}]{run.state}[/]",
+            f"[{color}]{run.state}[/]",
             f"{len(run.rows)}/{run.epochs or '?'}",
             f"{best['val_f1']:.4f}" if best else "",
             f"{best['epoch'] + 1:.0f}" if best else "",

@@ -20,21 +20,21 @@ from plant_pathology.store.keys import check_file
 PREFIX = "runs"
 
 
-def told(file: str) -> bool:
+def is_record(file: str) -> bool:
     """What a run tells of itself: all but weights."""
     return not file.endswith(".ckpt")
 
 
-def reached(file: str) -> bool:
+def is_output(file: str) -> bool:
     """What a run leaves behind: all but the checkpoints to continue from."""
     return not file.startswith(CHECKPOINTS)
 
 
-def everything(file: str) -> bool:
+def any_file(file: str) -> bool:
     return True
 
 
-class Mirror:
+class RunSync:
     """The runs of a folder as objects of a store. Every method raises UserError where the store fails.
 
     Args:
@@ -44,7 +44,7 @@ class Mirror:
     def __init__(self, objects: Objects, runs: Path):
         self.objects, self.runs = objects, runs
         self._sent: dict[str, tuple[int, int]] = {}
-        self._sender = ThreadPoolExecutor(1, thread_name_prefix="mirror")
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._sending: Future | None = None
 
     def push(self, run: str) -> None:
@@ -116,9 +116,9 @@ class Mirror:
                 self.objects.delete(key)
 
 
-def mirror_of(cfg: DictConfig) -> Mirror | None:
-    """The mirror that `store.runs` asks for."""
-    return Mirror(open_store(cfg).objects, Path(cfg.paths.runs)) if cfg.store.runs else None
+def sync_of(cfg: DictConfig) -> RunSync | None:
+    """The sync that `store.runs` asks for."""
+    return RunSync(open_store(cfg).objects, Path(cfg.paths.runs)) if cfg.store.runs else None
 
 
 def _result_last(file: str) -> tuple[bool, str]:

@@ -16,7 +16,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json, write_json
 from plant_pathology.runs.run import RESULT, RUN, SWEEP
 from plant_pathology.runs.status import failure_cause
-from plant_pathology.runs.sync import mirror_of, told
+from plant_pathology.runs.sync import is_record, sync_of
 
 INDEX = "sweep.json"
 
@@ -92,8 +92,8 @@ def sweep_results(runs: Path) -> list[dict[str, Any]]:
 def folders(cfg: DictConfig) -> list[Path]:
     """The runs of the sweep under way, or else of the last one; all there are where neither is known."""
     runs = Path(cfg.paths.runs)
-    if mirror := mirror_of(cfg):
-        mirror.pull_all(told)
+    if sync := sync_of(cfg):
+        sync.pull_all(is_record)
     if names := sweep_names(runs):
         return [runs / name for name in names]
     if found := sorted(path.parent for path in runs.glob(f"*/{RUN}")):

@@ -20,9 +20,9 @@ from types import FrameType
 from omegaconf import DictConfig, open_dict
 
 from plant_pathology.runs.cost import Machine, may_launch, write_machine
-from plant_pathology.runs.run import FAILURE, Run, enter_sweep, fail, run_of
+from plant_pathology.runs.run import FAILURE, Run, enter_sweep, record_failure, run_of
 from plant_pathology.runs.status import Watch
-from plant_pathology.training.run import finished_before, sweep_member
+from plant_pathology.training.run import existing_result, train_sweep_member
 
 POLL = 0.5  # seconds between two looks at what runs report
 
@@ -53,7 +53,7 @@ def run_all(configs: Iterable[DictConfig], workers: int | None) -> list[float | 
     for run in runs:
         enter_sweep(run)
     # A grid may name one run twice.
-    missing = list({run.name: run for run in runs if not finished_before(run)}.values())
+    missing = list({run.name: run for run in runs if not existing_result(run)}.values())
     if missing:
         with Watch([run.folder for run in runs]) as watch:
             Workers(slots(missing[0].cfg, len(missing), workers), watch).train(missing)
@@ -106,7 +106,7 @@ class Workers:
                         launched.append(run.folder)
                         self._start(run, free.pop())
                     else:
-                        fail(run, f"not launched: it could pass cost.budget_usd={run.cfg.cost.budget_usd:g}")
+                        record_failure(run, f"not launched: it could pass cost.budget_usd={run.cfg.cost.budget_usd:g}")
                 connection.wait([process.sentinel for process in self._running], POLL)
                 self.watch.show()
                 for process in [process for process in self._running if not process.is_alive()]:
@@ -132,7 +132,7 @@ class Workers:
             number = -code if code < 0 else code - 128
             name = signal.Signals(number).name if number in set(signal.Signals) else f"exit code {code}"
             memory = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
-            fail(run, f"ended by {name}{memory}; the rest of its output is in {run.folder / 'log.txt'}")
+            record_failure(run, f"ended by {name}{memory}; the rest of its output is in {run.folder / 'log.txt'}")
         self.watch.show()
 
     @contextmanager
@@ -168,7 +168,7 @@ def work(cfg: DictConfig, folder: Path, gpu: str | None) -> None:
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    if sweep_member(cfg) is None:
+    if train_sweep_member(cfg) is None:
         sys.exit(1)
 
 

@@ -18,7 +18,7 @@ from plant_pathology.runs.run import CHECKPOINTS
 KEEP = 2  # so that there is one when the last is damaged
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """As Lightning's own, which goes by way of the system's temporary folder: where that is on another disk, a kill or
     a full disk leaves half a checkpoint."""
 
@@ -48,7 +48,7 @@ class BestCheckpoint(ModelCheckpoint):
             super().load_state_dict(state_dict)
 
 
-class ResumePoints(Checkpoint):
+class ResumeCheckpoints(Checkpoint):
     """A checkpoint after every epoch, and on SIGTERM or SIGINT after the batch under way, which then ends the run.
 
     A validation under way is finished first. Randomness on the device is drawn anew for every step from (seed, step),
@@ -92,7 +92,7 @@ class ResumePoints(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / f"{trainer.global_step:08d}.ckpt", weights_only=False)
-        for old in resume_points(self.folder.parent)[KEEP:]:
+        for old in resume_checkpoints(self.folder.parent)[KEEP:]:
             old.unlink()
         self.saved()
 
@@ -101,21 +101,21 @@ class ResumePoints(Checkpoint):
         raise SystemExit(128 + self._signal)
 
 
-def resume_points(folder: Path) -> list[Path]:
+def resume_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run's folder, latest first."""
     return sorted((folder / CHECKPOINTS).glob("[0-9]*.ckpt"), reverse=True)
 
 
-def step_of(point: Path) -> int:
+def global_step_of(point: Path) -> int:
     """How many optimizer's steps were done when it was written."""
     return int(point.stem)
 
 
-def latest_sound(folder: Path) -> Path | None:
+def latest_intact(folder: Path) -> Path | None:
     """The latest checkpoint that is what was written, and says so where it is not the latest there is."""
-    points = resume_points(folder)
+    points = resume_checkpoints(folder)
     for path in points:
-        if damage := damage_of(path):
+        if damage := find_damage(path):
             print(f"{folder.name}: {path} is damaged ({damage}): continues from the one before, if there is one")
             path.unlink()
         else:
@@ -123,7 +123,7 @@ def latest_sound(folder: Path) -> Path | None:
     return None
 
 
-def damage_of(path: Path) -> str | None:
+def find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint; None when it is whole and holds nothing but data."""
     try:
         # Torch doesn't look at the check sums that it writes.

@@ -86,7 +86,7 @@ class OrderedBatches(Sampler):
         return -(-self.samples // self.batch_size)
 
 
-class LabelledImages(Dataset):
+class LabeledImages(Dataset):
     """Rows of the index with their pixels; indexed by a whole `Batch`.
 
     Args:
@@ -169,7 +169,7 @@ class StoredData(pl.LightningDataModule):
         held_out = index["fold"] == fold
         stored = self.manifest["encoding"], self.manifest["image_size"]
         self.training, self.validation = (
-            LabelledImages(index, np.flatnonzero(rows), Shards(version.open), *stored, augment, growth, seed)
+            LabeledImages(index, np.flatnonzero(rows), Shards(version.open), *stored, augment, growth, seed)
             for rows in (~held_out, held_out)
         )
         if len(self.training) < batch_size:
@@ -203,7 +203,7 @@ class StoredData(pl.LightningDataModule):
             images = augment_batch(images, batch["maps"], batch["light"], batch["side"])
         return batch | {"images": images}
 
-    def _loader(self, dataset: LabelledImages, sampler: Sampler) -> DataLoader:
+    def _loader(self, dataset: LabeledImages, sampler: Sampler) -> DataLoader:
         return DataLoader(
             dataset,
             batch_size=None,

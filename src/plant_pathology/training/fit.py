@@ -23,13 +23,19 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from plant_pathology.competition.metrics import best_threshold
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file
-from plant_pathology.runs.early_stopping import rules
+from plant_pathology.runs.early_stopping import stop_rules
 from plant_pathology.runs.history import DataWait, History
-from plant_pathology.runs.loggers import logger_of
+from plant_pathology.runs.loggers import open_logger
 from plant_pathology.runs.run import METRICS, Run
-from plant_pathology.runs.sync import Mirror
+from plant_pathology.runs.sync import RunSync
 from plant_pathology.training.augmentation import Augment, Growth
-from plant_pathology.training.checkpoints import BestCheckpoint, ResumePoints, WholeCheckpoints, latest_sound, step_of
+from plant_pathology.training.checkpoints import (
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    ResumeCheckpoints,
+    global_step_of,
+    latest_intact,
+)
 from plant_pathology.training.classifier import Classifier
 from plant_pathology.training.data import StoredData
 
@@ -44,14 +50,14 @@ QUIET = (
 )
 
 
-def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
+def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
     """Train from the run's last checkpoint if there is one, then validate the best.
 
     Leaves best.ckpt, checkpoints, metrics.csv and validation.csv in the run's folder.
 
     Args:
         threads: on which a CPU trains; other numbers of them add up in another order, to other last digits.
-        mirror: where checkpoints and metrics go as they are written.
+        sync: where checkpoints and metrics go as they are written.
 
     Returns:
         f1 (sample-F1 on the validation fold, each image seen in data.views views), threshold, epoch (from 0), epochs,
@@ -81,11 +87,11 @@ def fit(run: Run, threads: int, mirror: Mirror | None) -> dict[str, Any]:
     classifier = build(cfg, data.manifest)
     waiting = DataWait()
     history = History(folder / METRICS, images=len(data.training), title=folder.name, waiting=waiting)
-    ends = rules(run, mirror)
-    points = ResumePoints(folder, cfg.seed, saved=lambda: mirror and mirror.push_behind(run.name))
-    if checkpoint := latest_sound(folder):
+    ends = stop_rules(run, sync)
+    points = ResumeCheckpoints(folder, cfg.seed, saved=lambda: sync and sync.push_behind(run.name))
+    if checkpoint := latest_intact(folder):
         print(f"{folder.name}: continues after {checkpoint}", flush=True)
-    with logger_of(run, step_of(checkpoint) if checkpoint else 0) as logger:
+    with open_logger(run, global_step_of(checkpoint) if checkpoint else 0) as logger:
         trainer = trainer_of(cfg, folder, logger, waiting, [history, *ends, BestCheckpoint(folder), points])
         trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
         classifier.views = cfg.data.views
@@ -109,7 +115,7 @@ def trainer_of(
         return pl.Trainer(
             **cfg.trainer,
             callbacks=[*callbacks, *([TQDMProgressBar()] if terminal else [])],
-            plugins=[WholeCheckpoints()],
+            plugins=[AtomicCheckpointIO()],
             profiler=waiting,
             logger=logger,
             default_root_dir=folder,

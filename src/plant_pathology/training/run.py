@@ -15,8 +15,18 @@ from omegaconf import DictConfig, OmegaConf
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, read_json, write_json
 from plant_pathology.core.schema import check_values
-from plant_pathology.runs.run import CHECKPOINTS, FAILURE, RESULT, RUN, Run, enter_sweep, fail, run_of, training
-from plant_pathology.runs.sync import everything, mirror_of
+from plant_pathology.runs.run import (
+    CHECKPOINTS,
+    FAILURE,
+    RESULT,
+    RUN,
+    Run,
+    enter_sweep,
+    record_failure,
+    run_of,
+    training_lock,
+)
+from plant_pathology.runs.sync import any_file, sync_of
 
 CHOICES = {"data.views": (1, 2, 4, 8), "model.schedule": ("step", "epoch")}
 RANGES = {
@@ -42,7 +52,7 @@ RANGES = {
 }
 
 
-def sweep_member(cfg: DictConfig) -> float | None:
+def train_sweep_member(cfg: DictConfig) -> float | None:
     """One run of a sweep: when it fails, the others go on, and the sweep ends in an error that names it."""
     run = run_of(cfg)
     enter_sweep(run)
@@ -50,7 +60,7 @@ def sweep_member(cfg: DictConfig) -> float | None:
         check(cfg)
         return train(run)["f1"]
     except Exception as error:
-        fail(run, traceback.format_exc())
+        record_failure(run, traceback.format_exc())
         print(f"{run.name}: failed: {error}", flush=True)
 
 
@@ -72,32 +82,32 @@ def train(run: Run) -> dict[str, Any]:
         UserError: the config describes no training, or another process trains this run.
         SystemExit: on SIGTERM or SIGINT, after a checkpoint.
     """
-    mirror = mirror_of(run.cfg)
-    if mirror and not run.result():
-        mirror.pull(run.name, everything)
-    if result := finished_before(run):
+    sync = sync_of(run.cfg)
+    if sync and not run.result():
+        sync.pull(run.name, any_file)
+    if result := existing_result(run):
         return result
-    with training(run.folder):
+    with training_lock(run.folder):
         # By another process, while this one waited.
-        if result := finished_before(run):
+        if result := existing_result(run):
             return result
         # Imported here, so that a finished run answers without waiting for torch.
         from plant_pathology.training.preload import fit
 
         (run.folder / FAILURE).unlink(missing_ok=True)
         threads = start(run)
-        result = {"run": run.name, **run.identity, "data_ref": run.version.ref, **fit(run, threads, mirror)}
+        result = {"run": run.name, **run.identity, "data_ref": run.version.ref, **fit(run, threads, sync)}
         write_json(run.folder / RESULT, result)
         if not result["stopped"]:
             # Nothing is left to continue.
             shutil.rmtree(run.folder / CHECKPOINTS)
-    if mirror:
-        mirror.push(run.name)
+    if sync:
+        sync.push(run.name)
     print(f"{run.name}: {described(result)}, {result['seconds']:.0f} s", flush=True)
     return result
 
 
-def finished_before(run: Run) -> dict[str, Any] | None:
+def existing_result(run: Run) -> dict[str, Any] | None:
     """The run's result, and says so; None until it is over."""
     if result := run.result():
         print(f"{run.name}: finished before, {described(result)}", flush=True)

@@ -13,12 +13,12 @@ from typing import Any
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of, may_launch, write_machine
-from plant_pathology.runs.run import FAILURE, JOB, RESULT, SWEEP, Run, enter_sweep, fail, job_of
+from plant_pathology.runs.run import FAILURE, JOB, RESULT, SWEEP, Run, enter_sweep, job_of, record_failure
 from plant_pathology.runs.status import RUNNING, WAITING, Watch
-from plant_pathology.runs.sync import Mirror, reached, told
+from plant_pathology.runs.sync import RunSync, is_output, is_record
 from plant_pathology.sweeps.sky.client import SUCCEEDED, Job, SkyEngine
 from plant_pathology.sweeps.sky.task import job_name
-from plant_pathology.training.run import finished_before
+from plant_pathology.training.run import existing_result
 
 
 @dataclass
@@ -53,18 +53,18 @@ class SpotSweep:
         runs: Mapping[str, Run],
         task: Callable[[Run], Any],
         engine: SkyEngine,
-        mirror: Mirror,
+        sync: RunSync,
         machine: Machine,
         parallel: int | None = None,
         budget_usd: float | None = None,
         poll_s: float = 15.0,
     ):
-        self.task, self.engine, self.mirror, self.machine = task, engine, mirror, machine
+        self.task, self.engine, self.sync, self.machine = task, engine, sync, machine
         self.parallel, self.budget_usd, self.poll_s = parallel or len(runs), budget_usd, poll_s
         self.waiting = list(runs.values())
         self.followed: dict[str, Followed] = {}
         # What the budget has paid for: also what a sweeper that chooses as it goes has launched before.
-        before = (mirror.runs / entry.name for entry in (mirror.runs / SWEEP).glob("*"))
+        before = (sync.runs / entry.name for entry in (sync.runs / SWEEP).glob("*"))
         self.launched: set[Path] = {folder for folder in before if (folder / JOB).exists()}
 
     def run(self) -> None:
@@ -93,8 +93,8 @@ class SpotSweep:
         for run in self.waiting:
             enter_sweep(run)
             if not run.result():
-                self.mirror.pull(run.name, reached)
-            if finished_before(run):
+                self.sync.pull(run.name, is_output)
+            if existing_result(run):
                 self.launched.add(run.folder)
         self.waiting = [run for run in self.waiting if not run.result()]
         # Asked in this order: what is a request now may be a job by the next question, and never the other way round.
@@ -127,14 +127,16 @@ class SpotSweep:
             except UserError:
                 raise
             except Exception as error:
-                fail(run, f"SkyPilot made no job: {error}")
+                record_failure(run, f"SkyPilot made no job: {error}")
                 continue
             write_machine(run.folder, self.machine, launcher="sky", request=request, job=None, state=WAITING)
             self.follow(Followed(run, request=request))
             print(f"{run.name}: launched", flush=True)
         if not self.followed:
             for run in self.waiting:
-                fail(run, f"not launched: it could pass cost.budget_usd={self.budget_usd:g}; raise it and start again")
+                record_failure(
+                    run, f"not launched: it could pass cost.budget_usd={self.budget_usd:g}; raise it and start again"
+                )
             self.waiting = []
 
     def learning_the_price(self) -> bool:
@@ -171,7 +173,7 @@ class SpotSweep:
         try:
             each.job = self.engine.accepted(each.request)
         except UserError as error:
-            fail(each.run, str(error))
+            record_failure(each.run, str(error))
             del self.followed[each.run.name]
 
     def update(self, each: Followed, job: Job) -> None:
@@ -184,7 +186,7 @@ class SpotSweep:
             where = f" on {job.machine.name}" if job.machine and not job.over else ""
             print(f"{run.name}: job {job.id} {job.state.lower()}{where}{times}", flush=True)
             each.state, each.recoveries = job.state, job.recoveries
-        self.mirror.pull(run.name, reached if job.over else told)
+        self.sync.pull(run.name, is_output if job.over else is_record)
         if job.over:
             del self.followed[run.name]
             self.end(run, job)
@@ -192,11 +194,13 @@ class SpotSweep:
     def end(self, run: Run, job: Job) -> None:
         if run.result():
             # Last, and by nobody else: the machine that trained knows nothing of its price.
-            self.mirror.replace(run.name, JOB, (run.folder / JOB).read_bytes())
+            self.sync.replace(run.name, JOB, (run.folder / JOB).read_bytes())
         else:
             words = self.engine.last_words(job.id) if job.state.startswith("FAILED") else ""
             reason = words or job.reason or ("it left no result" if job.state == SUCCEEDED else "")
-            fail(run, f"job {job.id} {job.state}{f': {reason}' if reason else ''}; see `sky jobs logs {job.id}`")
+            record_failure(
+                run, f"job {job.id} {job.state}{f': {reason}' if reason else ''}; see `sky jobs logs {job.id}`"
+            )
 
     def leave(self) -> None:
         """After Ctrl-C: who sits there says what becomes of the jobs; nobody there, or Ctrl-C again, leaves them."""
@@ -220,4 +224,4 @@ class SpotSweep:
                 each.job = self.engine.accepted(each.request)
         self.engine.cancel([each.job for each in self.followed.values()])
         for each in self.followed.values():
-            fail(each.run, f"job {each.job} CANCELLED: start the sweep again to go on")
+            record_failure(each.run, f"job {each.job} CANCELLED: start the sweep again to go on")

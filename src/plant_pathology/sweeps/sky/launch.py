@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from plant_pathology.core.checkout import checkout
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine
-from plant_pathology.runs.run import Run, enter_sweep, fail, run_of
-from plant_pathology.runs.sync import Mirror
+from plant_pathology.runs.run import Run, enter_sweep, record_failure, run_of
+from plant_pathology.runs.sync import RunSync
 from plant_pathology.store.connect import open_store
 from plant_pathology.sweeps.sky.client import SkyEngine, skypilot
 from plant_pathology.sweeps.sky.follow import SpotSweep
@@ -60,7 +60,7 @@ def sweep(configs: list[DictConfig], wanted: Wanted) -> list[dict[str, Any] | No
         sound,
         task,
         SkyEngine(),
-        Mirror(open_store(cfg).objects, folder),
+        RunSync(open_store(cfg).objects, folder),
         Machine(f"{wanted.described}, asked for", wanted.use_spot and not wanted.slurm, 0.0),
         wanted.parallel,
         cfg.cost.budget_usd,
@@ -81,7 +81,7 @@ def _checked(run: Run, dry_run: bool) -> bool:
     except UserError as error:
         if not dry_run:
             enter_sweep(run)
-            fail(run, str(error))
+            record_failure(run, str(error))
         print(f"{run.name}: failed: {error}", flush=True)
         return False
     return True
