@@ -79,16 +79,16 @@ def bundle(metrics: dict) -> str:
 
 
 def rehearsed(rehearsal: dict) -> str:
-    """How the kernel did on each test set, and what that foretells."""
+    """How the kernel did on each test set, and the estimated time on Kaggle."""
     said = [f"{rehearsal['verdict']}, network off by {rehearsal['isolation']}"]
     said += [
         f"{trial['images']} {name} test images in {trial['seconds']:.0f} s and {trial['peak_memory_mb']} MB"
         for name, trial in rehearsal["test_sets"].items()
     ]
-    foretold, hour = rehearsal["foretold"], 3600
-    if foretold["seconds"] is not None:
-        took, limit = foretold["seconds"] / hour, foretold["limit"] / hour
-        said.append(f"{foretold['images']} would take {took:.2f} of {limit:g} hours on Kaggle")
+    estimate, hour = rehearsal["estimate"], 3600
+    if estimate["seconds"] is not None:
+        took, limit = estimate["seconds"] / hour, estimate["limit"] / hour
+        said.append(f"{estimate['images']} would take {took:.2f} of {limit:g} hours on Kaggle")
     return "\n           ".join(said)
 
 

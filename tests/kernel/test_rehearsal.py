@@ -106,7 +106,7 @@ def test_the_rehearsal_passes_offline_and_equal_on_the_public_and_a_hidden_test_
     assert set(report["checks"]) == names and set(report["checks"].values()) == {"passed"}
     assert report["test_sets"]["public"]["images"] == 8 and report["test_sets"]["hidden"]["images"] == 100
     took = report["test_sets"]["hidden"]["seconds"]
-    assert report["foretold"] == {"images": 5000, "seconds": pytest.approx(50 * took, rel=0.01), "limit": 32400}
+    assert report["estimate"] == {"images": 5000, "seconds": pytest.approx(50 * took, rel=0.01), "limit": 32400}
     form = pd.read_csv(project / "data/raw/sample/sample_submission.csv")
     assert pd.read_csv(project / "reports/rehearsal/submission.csv")["image"].tolist() == form["image"].tolist()
 
@@ -334,7 +334,7 @@ LIMITS = Limits(timeout_s=1000, hidden_images=500, margin=2, memory_gb=2, disk_g
 
 
 @pytest.mark.parametrize("speedup, passed", [(1, False), (4, True)])
-def test_the_time_on_kaggle_is_foretold_from_seconds_an_image(speedup, passed):
+def test_the_time_on_kaggle_is_estimated_from_the_seconds_per_image(speedup, passed):
     limits = replace(LIMITS, speedup=speedup)
     check = limits.check_time(seconds=150, images=100, timed_out=False)
     assert check.passed is passed and f"{750 / speedup:.0f} s for 500 on Kaggle" in check.detail

@@ -213,7 +213,7 @@ def test_other_axes_have_a_heatmap_and_the_rehearsal_of_this_bundle_is_shown(tmp
     kernel.mkdir(parents=True)
     verdict = {"verdict": "failed", "checks": {"runs": "no space left"}, "score": None}
     verdict["test_sets"] = {"public": {"images": 9, "seconds": 2.0, "peak_memory_mb": 77}}
-    verdict["foretold"] = {"images": 5000, "seconds": 1111.0}
+    verdict["estimate"] = {"images": 5000, "seconds": 1111.0}
     weights = folder / "kernels" / "dataset" / "weights.safetensors"
     weights.parent.mkdir()
     weights.write_bytes(b"weights")

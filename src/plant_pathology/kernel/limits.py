@@ -22,7 +22,7 @@ class Limits:
         disk_gb: that /kaggle/working may hold.
         timeout_s: of a kernel.
         hidden_images: that the hidden test set has on Kaggle.
-        margin: how often the foretold time must go into `timeout_s`.
+        margin: safety factor: the estimated time times `margin` must not exceed `timeout_s`.
         speedup: of Kaggle's machine over the CPU on which a kernel is rehearsed.
     """
 
@@ -52,19 +52,19 @@ class Limits:
         """Seconds after which a kernel that predicts so many images is too slow, however fast it would go on."""
         return START_S + self.timeout_s / self.margin * self.speedup * images / self.hidden_images
 
-    def foretold(self, seconds: float, images: int) -> float | None:
+    def estimated_seconds(self, seconds: float, images: int) -> float | None:
         """Seconds on Kaggle for the hidden test set, of a kernel that took `seconds` for `images` here; its start is
         counted with every image, so that this is rather too much. None where it would be all start."""
         return seconds / images * self.hidden_images / self.speedup if images >= ENOUGH else None
 
     def check_time(self, seconds: float, images: int, timed_out: bool) -> Check:
-        rate, foretold = f"{seconds:.0f} s for {images} images", self.foretold(seconds, images)
+        rate, estimate = f"{seconds:.0f} s for {images} images", self.estimated_seconds(seconds, images)
         if timed_out:
             return Check(False, f"Notebook Timeout: not done after {rate}")
-        if foretold is None:
+        if estimate is None:
             return Check(True, rate)
-        rate += f", so {foretold:.0f} s for {self.hidden_images} on Kaggle"
-        if foretold * self.margin > self.timeout_s:
+        rate += f", so {estimate:.0f} s for {self.hidden_images} on Kaggle"
+        if estimate * self.margin > self.timeout_s:
             return Check(
                 False,
                 f"Notebook Timeout: {rate}, which is more than {self.timeout_s:g} s by rehearse.margin={self.margin:g}:"

@@ -104,9 +104,9 @@ def rehearse(cfg: DictConfig) -> None:
             "isolation": last.outcome.isolation,
             "sha256": hashes_of(kernels),
             "test_sets": {name: trial.told() for name, trial in trials.items()},
-            "foretold": {
+            "estimate": {
                 "images": limits.hidden_images,
-                "seconds": limits.foretold(last.outcome.seconds, last.images),
+                "seconds": limits.estimated_seconds(last.outcome.seconds, last.images),
                 "limit": limits.timeout_s,
             },
             "score": score,
