@@ -18,7 +18,7 @@ from plant_pathology.competition.sample import draw
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import folder_hash
-from plant_pathology.kernel.rules import Pushable
+from plant_pathology.kernel.package import Package
 from support.commands import config, run_module
 from support.local_kaggle import SECRET, LocalKaggle, environment, in_sandbox, local_kaggle
 
@@ -179,21 +179,21 @@ def test_a_changed_kernel_needs_no_new_dataset_and_a_changed_dataset_says_which_
     ],
 )
 def test_what_the_client_would_ignore_or_take_for_something_else_is_refused(root, change, reason):
-    Pushable.read(root / "kernels", NAME)
+    Package.read(root / "kernels", NAME)
     write(root / "kernels/submission/kernel-metadata.json", METADATA | change)
     with pytest.raises(UserError, match=reason):
-        Pushable.read(root / "kernels", NAME)
+        Package.read(root / "kernels", NAME)
 
 
 def test_a_key_left_out_and_a_folder_in_the_dataset_are_refused(root):
     path = root / "kernels/submission/kernel-metadata.json"
     write(path, {key: value for key, value in METADATA.items() if key != "enable_internet"})
     with pytest.raises(UserError, match="enable_internet is missing"):
-        Pushable.read(root / "kernels", NAME)
+        Package.read(root / "kernels", NAME)
     write(path, METADATA)
     (root / "kernels/dataset/below").mkdir()
     with pytest.raises(UserError, match="below is a folder"):
-        Pushable.read(root / "kernels", NAME)
+        Package.read(root / "kernels", NAME)
 
 
 def test_only_what_was_rehearsed_is_submitted(kaggle, root):

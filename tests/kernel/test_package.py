@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from plant_pathology.core.errors import UserError
-from plant_pathology.kernel.rules import Pushable
+from plant_pathology.kernel.package import Package
 from plant_pathology.kernel.source import NOTEBOOK, as_script
 from plant_pathology.kernel.wheels import PYTHONS, check_wheels, imported_distributions, wheels_in, write_wheel
 from support.commands import PROJECT, run_module
@@ -255,10 +255,10 @@ def no_kernelspec(kernels):
     ],
 )
 def test_folders_that_were_changed_by_hand_are_measured_by_the_same_rules(root, change, reason):
-    Pushable.read(root / "kernels", "sample")
+    Package.read(root / "kernels", "sample")
     change(root / "kernels")
     with pytest.raises(UserError, match=reason):
-        Pushable.read(root / "kernels", "sample")
+        Package.read(root / "kernels", "sample")
 
 
 def edit(kernels, kind, **changed):

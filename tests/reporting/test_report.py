@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from plant_pathology.competition.metrics import label_counts
-from plant_pathology.kernel.rules import hashes_of
+from plant_pathology.kernel.package import folder_hashes
 from plant_pathology.reporting.error_analysis import label_errors, set_matrix, set_names
 from plant_pathology.selection.axes import map_axes, settings_of
 from plant_pathology.store.backend import FolderObjects
@@ -221,7 +221,7 @@ def test_other_axes_have_a_heatmap_and_the_rehearsal_of_this_bundle_is_shown(tmp
     def rehearsed(score):
         provenance = {"score": {"validation": score}}
         (kernel / "kernel-metadata.json").write_text(json.dumps({"provenance": provenance}))
-        told = json.dumps(verdict | {"sha256": hashes_of(folder / "kernels")})
+        told = json.dumps(verdict | {"sha256": folder_hashes(folder / "kernels")})
         (folder / "reports/rehearsal.json").write_text(told)
 
     rehearsed(0.8125)

@@ -18,7 +18,7 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.kaggle.client import Kaggle
 from plant_pathology.kaggle.journal import AGAIN, Journal, follow, say
-from plant_pathology.kernel.rules import Pushable
+from plant_pathology.kernel.package import Package
 from plant_pathology.kernel.submission_check import check_submission
 
 OUTPUT = "submission.csv"
@@ -29,21 +29,21 @@ class Push:
     """Two folders on their way to a kernel that ran."""
 
     kaggle: Kaggle
-    pushable: Pushable
+    package: Package
     journal: Journal
     settings: DictConfig
 
     def bring_dataset(self) -> None:
         """The dataset has exactly our bytes, and kernels can use it."""
-        ref = self.pushable.dataset
+        ref = self.package.dataset
         found = self.kaggle.dataset(ref)
         if not self.is_ours(found):
             before = number_of(found)
             # A version note may be missing; that it is the very next version tells it as well.
             self.journal.note(dataset_before=before)
-            say("dataset", f"{ref}: {'a new version' if found else 'created'}, {len(self.pushable.data_files)} files")
-            folder = self.pushable.folder / "dataset"
-            self.kaggle.upload_dataset(folder, self.pushable.data_files, note=self.dataset_note if found else None)
+            say("dataset", f"{ref}: {'a new version' if found else 'created'}, {len(self.package.data_files)} files")
+            folder = self.package.folder / "dataset"
+            self.kaggle.upload_dataset(folder, self.package.data_files, note=self.dataset_note if found else None)
             reached = before + 1
         else:
             reached = number_of(found)
@@ -57,17 +57,17 @@ class Push:
             return state.lower(), state == "READY" and number_of(now) >= reached
 
         follow("dataset", look, self.settings.dataset_timeout_s, self.settings.poll_s)
-        if missing := self.pushable.data_files - self.kaggle.dataset_files(ref):
+        if missing := self.package.data_files - self.kaggle.dataset_files(ref):
             self.journal.forget("dataset_before")
             raise UserError(f"the dataset {ref} on Kaggle lacks {', '.join(sorted(missing))}: {AGAIN}, and uploads it")
         self.journal.note(dataset=self.dataset_noted(reached))
 
     def dataset_noted(self, version: int) -> dict[str, Any]:
-        return {"version": version, "sha256": self.pushable.hashes["dataset"]}
+        return {"version": version, "sha256": self.package.hashes["dataset"]}
 
     @property
     def dataset_note(self) -> str:
-        return f"sha256:{self.pushable.hashes['dataset']}"
+        return f"sha256:{self.package.hashes['dataset']}"
 
     def is_ours(self, found: Any | None) -> bool:
         if found is None:
@@ -82,7 +82,7 @@ class Push:
 
     def push_kernel(self) -> None:
         """Our kernel is the latest version on Kaggle, as we wrote it."""
-        ref, folder = self.pushable.kernel, self.pushable.folder / "submission"
+        ref, folder = self.package.kernel, self.package.folder / "submission"
         found = self.kaggle.kernel(ref)
         latest = number_of(found and found.metadata)
         before = self.journal.get("kernel_before")
@@ -129,12 +129,12 @@ class Push:
         return answer.version_number
 
     def is_our_source(self, theirs: str | None) -> bool:
-        path = self.pushable.folder / "submission" / self.pushable.metadata["code_file"]
+        path = self.package.folder / "submission" / self.package.metadata["code_file"]
         return cells(theirs or "") == cells(path.read_text())
 
     def check_arrived(self, theirs: Any) -> None:
         """Raises: UserError where the kernel's metadata on Kaggle is not what was pushed."""
-        ours = self.pushable.metadata
+        ours = self.package.metadata
         different = [
             f"{key}={getattr(theirs, key)!r}, not {ours[key]!r}"
             for key in ("is_private", "enable_gpu", "enable_tpu", "enable_internet")
@@ -146,13 +146,13 @@ class Push:
                 different.append(f"without the {kind} {', '.join(lost)}")
         if different:
             raise UserError(
-                f"the kernel {self.pushable.kernel} arrived at Kaggle {'; '.join(different)}: see that your account may"
+                f"the kernel {self.package.kernel} arrived at Kaggle {'; '.join(different)}: see that your account may"
                 " use these, then start again, it is pushed once more"
             )
 
     def follow_kernel(self) -> None:
         """Our version of the kernel ran to its end."""
-        ref, version = self.pushable.kernel, self.journal.get("kernel")
+        ref, version = self.package.kernel, self.journal.get("kernel")
 
         def look() -> tuple[str, bool]:
             state, reason = self.kaggle.kernel_state(ref)
@@ -178,9 +178,9 @@ class Push:
         """What the kernel wrote on Kaggle is a submission."""
         if self.journal.get("output"):
             return
-        files, _ = self.kaggle.kernel_output(self.pushable.kernel)
+        files, _ = self.kaggle.kernel_output(self.package.kernel)
         if OUTPUT not in files:
-            raise UserError(f"the kernel {self.pushable.kernel} wrote no {OUTPUT} on Kaggle, only {sorted(files)}")
+            raise UserError(f"the kernel {self.package.kernel} wrote no {OUTPUT} on Kaggle, only {sorted(files)}")
         self.kaggle.download(files[OUTPUT], path)
         check = check_submission(path, form, competition)
         if not check.passed:

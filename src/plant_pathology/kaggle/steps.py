@@ -19,7 +19,7 @@ from plant_pathology.kaggle.client import Kaggle, patience
 from plant_pathology.kaggle.journal import Journal, say
 from plant_pathology.kaggle.push import OUTPUT, Push
 from plant_pathology.kaggle.submission import Submission
-from plant_pathology.kernel.rules import Pushable
+from plant_pathology.kernel.package import Package
 
 PLACEHOLDER = "KAGGLE_USERNAME"
 SECONDS = ("dataset_timeout_s", "kernel_timeout_s", "score_timeout_s", "settle_s", "request_timeout_s", "backoff_s")
@@ -33,27 +33,27 @@ def submit(cfg: DictConfig) -> None:
         | {"submit.poll_s": (0.001, 3600.0), "submit.retries": (0, 100), "submit.daily_limit": (1, 100)},
     )
     competition, reports = Competition.from_config(cfg), Path(cfg.paths.reports)
-    pushable = Pushable.read(Path(cfg.paths.kernels), competition.name)
-    refusals = list(reasons_against(pushable, competition, reports))
+    package = Package.read(Path(cfg.paths.kernels), competition.name)
+    refusals = list(reasons_against(package, competition, reports))
     if cfg.submit.dry_run:
-        show_plan(pushable, competition, Journal(reports / "submit.json", pushable.sha256), refusals)
+        show_plan(package, competition, Journal(reports / "submit.json", package.sha256), refusals)
         return
     for refusal in refusals:
         raise UserError(refusal)
     form = competition.read_sample_submission(Path(cfg.paths.raw))
     try:
         with FileLock(reports / ".submit.lock", timeout=0), patience(cfg.submit):
-            journal = Journal(reports / "submit.json", pushable.sha256)
-            carry(Submission(Kaggle(), pushable, competition, journal, cfg.submit), form, reports)
+            journal = Journal(reports / "submit.json", package.sha256)
+            carry(Submission(Kaggle(), package, competition, journal, cfg.submit), form, reports)
     except Timeout:
         raise UserError(f"another submit works on {reports}: wait for it") from None
 
 
-def reasons_against(pushable: Pushable, competition: Competition, reports: Path):
+def reasons_against(package: Package, competition: Competition, reports: Path):
     """Why these folders are not submitted."""
     if competition.synthetic:
         yield f"competition={competition.name} is drawn here: there is nothing like it on Kaggle; see `make download`"
-    for ref in (pushable.kernel, pushable.dataset):
+    for ref in (package.kernel, package.dataset):
         if ref.startswith(f"{PLACEHOLDER}/"):
             yield f"{ref}: set package.owner in conf/params.yaml to your Kaggle user name, then `make repro`"
             break
@@ -64,8 +64,8 @@ def reasons_against(pushable: Pushable, competition: Competition, reports: Path)
         return
     if rehearsal.get("verdict") != "passed":
         yield f"{reports}/rehearsal.json: the rehearsal did not pass; Kaggle would fail the same way"
-    if rehearsal.get("sha256") != pushable.hashes or rehearsal.get("competition") != competition.name:
-        yield f"{reports}/rehearsal.json is of other bytes than {pushable.folder}: run `dvc repro`"
+    if rehearsal.get("sha256") != package.hashes or rehearsal.get("competition") != competition.name:
+        yield f"{reports}/rehearsal.json is of other bytes than {package.folder}: run `dvc repro`"
 
 
 def carry(submission: Submission, form: pd.DataFrame, reports: Path) -> None:
@@ -79,7 +79,7 @@ def carry(submission: Submission, form: pd.DataFrame, reports: Path) -> None:
         journal.note(submission=found.ref)
     else:
         submission.left_today()
-        push = Push(submission.kaggle, submission.pushable, journal, submission.settings)
+        push = Push(submission.kaggle, submission.package, journal, submission.settings)
         if not journal.get("kernel"):
             push.bring_dataset()
             push.push_kernel()
@@ -108,12 +108,12 @@ def look_at_competition(submission: Submission) -> None:
 
 
 def row_of(submission: Submission, scored: Any) -> dict[str, Any]:
-    origin, journal = submission.pushable.origin, submission.journal
+    origin, journal = submission.package.origin, submission.journal
     return {
         "date": scored.date.isoformat(timespec="seconds") if scored.date else "",
         "commit": origin["commit"] or "",
         "data": origin["data"]["ref"],
-        "sha256": submission.pushable.sha256,
+        "sha256": submission.package.sha256,
         "validation": origin["score"]["validation"],
         "kernel_version": journal.get("kernel") or (scored.description or "").rpartition(" ")[2],
         "submission": scored.ref,
@@ -133,13 +133,13 @@ def write_row(path: Path, row: dict[str, Any]) -> None:
         new.to_csv(work, index=False)
 
 
-def show_plan(pushable: Pushable, competition: Competition, journal: Journal, refusals: list[str]) -> None:
+def show_plan(package: Package, competition: Competition, journal: Journal, refusals: list[str]) -> None:
     """What would be done, by what is known here: Kaggle is not asked."""
     done = journal.noted
-    say("bytes", f"sha256 {pushable.sha256} of {pushable.folder}")
+    say("bytes", f"sha256 {package.sha256} of {package.folder}")
     steps = {
-        "dataset": f"create {pushable.dataset} or its next version, {', '.join(sorted(pushable.data_files))}; wait",
-        "kernel": f"push {pushable.kernel} from {pushable.folder}/submission; follow it to its end",
+        "dataset": f"create {package.dataset} or its next version, {', '.join(sorted(package.data_files))}; wait",
+        "kernel": f"push {package.kernel} from {package.folder}/submission; follow it to its end",
         "output": f"download {OUTPUT} and check it",
         "submission": f"submit it to {competition.name}, and wait for the score",
     }

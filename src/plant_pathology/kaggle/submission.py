@@ -17,7 +17,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.kaggle.client import Kaggle, Uncertain
 from plant_pathology.kaggle.journal import Journal, follow, say
 from plant_pathology.kaggle.push import OUTPUT
-from plant_pathology.kernel.rules import Pushable
+from plant_pathology.kernel.package import Package
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Submission:
     """One pair of folders on its way to a score."""
 
     kaggle: Kaggle
-    pushable: Pushable
+    package: Package
     competition: Competition
     journal: Journal
     settings: DictConfig
@@ -33,12 +33,12 @@ class Submission:
     @property
     def mark(self) -> str:
         """What tells this submission from all others, in Kaggle's list of them."""
-        return f"sha256:{self.pushable.sha256[:16]}"
+        return f"sha256:{self.package.sha256[:16]}"
 
     @property
     def message(self) -> str:
-        commit = (self.pushable.origin["commit"] or "no commit")[:10]
-        changed = " with changes" if self.pushable.origin.get("uncommitted") else ""
+        commit = (self.package.origin["commit"] or "no commit")[:10]
+        changed = " with changes" if self.package.origin.get("uncommitted") else ""
         return f"{commit}{changed} {self.mark} kernel version {self.journal.get('kernel')}"
 
     def find(self) -> Any | None:
@@ -79,7 +79,7 @@ class Submission:
         return found
 
     def create(self) -> Any:
-        name, kernel, version = self.competition.name, self.pushable.kernel, self.journal.get("kernel")
+        name, kernel, version = self.competition.name, self.package.kernel, self.journal.get("kernel")
         say("submission", f"{name}: {self.message}")
         self.journal.note(submitting=True)
         said = ""

@@ -16,9 +16,9 @@ from plant_pathology.core import provenance
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, read_json, write_json
 from plant_pathology.core.schema import check_values
+from plant_pathology.kernel.kaggle_image import image_distributions
 from plant_pathology.kernel.model_card import model_card
 from plant_pathology.kernel.rules import LICENCES, problems_of
-from plant_pathology.kernel.sandbox import image_distributions
 from plant_pathology.kernel.source import CODE_FILES, kernel_source
 from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheel_of_room, wheels_in
 

@@ -18,7 +18,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, read_json, write_json
 from plant_pathology.core.schema import check_values
 from plant_pathology.kernel.limits import ENOUGH, Limits
-from plant_pathology.kernel.rules import hashes_of
+from plant_pathology.kernel.package import folder_hashes
 from plant_pathology.kernel.sandbox import Outcome, run_kernel
 from plant_pathology.kernel.submission_check import Check, check_submission
 from plant_pathology.kernel.test_sets import given_test_set, made_test_set
@@ -102,7 +102,7 @@ def rehearse(cfg: DictConfig) -> None:
             "competition": competition.name,
             "synthetic": competition.synthetic,
             "isolation": last.outcome.isolation,
-            "sha256": hashes_of(kernels),
+            "sha256": folder_hashes(kernels),
             "test_sets": {name: trial.told() for name, trial in trials.items()},
             "estimate": {
                 "images": limits.hidden_images,

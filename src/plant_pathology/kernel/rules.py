@@ -7,15 +7,12 @@ than "internal server error". docs/submit.md names the source of each limit.
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slugify import slugify
 
-from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
-from plant_pathology.core.hashes import content_hash, folder_hash
 
 PACKAGE = "run `python -m plant_pathology.package`"
 # Key: its type, and whether it may be left out. Left out, `enable_internet` and others would mean what nobody wrote.
@@ -65,50 +62,6 @@ SUFFIXES = {"notebook": ".ipynb", "script": ".py"}
 SOURCE_BYTES = 10**6
 DATASET_BYTES = 200 * 10**9
 DATASET_FILES = 50
-
-
-@dataclass(frozen=True)
-class Pushable:
-    """The two folders that go to Kaggle, and what tells them from any others.
-
-    Args:
-        dataset, kernel: owner/slug.
-        metadata: kernel-metadata.json.
-        hashes: of the folders `dataset` and `submission`.
-    """
-
-    folder: Path
-    dataset: str
-    kernel: str
-    metadata: dict[str, Any]
-    hashes: dict[str, str]
-
-    @property
-    def sha256(self) -> str:
-        return content_hash(self.hashes)
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        return self.metadata["provenance"]
-
-    @property
-    def data_files(self) -> set[str]:
-        """Names of what the dataset shows on Kaggle."""
-        return {path.name for path in uploaded(self.folder / "dataset")}
-
-    @classmethod
-    def read(cls, kernels: Path, competition: str) -> "Pushable":
-        """Raises: UserError on all that Kaggle would refuse, ignore, or take for something else."""
-        dataset, kernel = kernels / "dataset", kernels / "submission"
-        for problem in problems_of(dataset, kernel, competition):
-            raise UserError(f"{kernels}: {problem}; {PACKAGE}")
-        metadata = metadata_of(kernel, "kernel")
-        return cls(kernels, metadata_of(dataset, "dataset")["id"], metadata["id"], metadata, hashes_of(kernels))
-
-
-def hashes_of(kernels: Path) -> dict[str, str]:
-    """By which a rehearsal and a submission know that they are of the same bytes."""
-    return {part: folder_hash(kernels / part) for part in ("dataset", "submission")}
 
 
 def metadata_of(folder: Path, kind: str) -> dict[str, Any]:

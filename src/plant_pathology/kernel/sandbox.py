@@ -7,7 +7,6 @@ changes of the inputs. Either way it has no more cores, memory and disk than Kag
 
 import json
 import os
-import re
 import shlex
 import signal
 import socket
@@ -17,19 +16,15 @@ import tempfile
 import time
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-from packaging.requirements import Requirement
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.kernel import runner as kernel_runner
+from plant_pathology.kernel.kaggle_image import link_image
 from plant_pathology.kernel.limits import Limits
 
-# Of what Kaggle's image has, what a kernel may count on; with all that these require.
-IMAGE = ("torch", "torchvision", "numpy", "pandas", "pillow", "safetensors", "pyyaml", "huggingface-hub", "tqdm")
 KAGGLE = Limits()
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "etc")
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child")
@@ -116,32 +111,6 @@ def namespaces_work() -> bool:
         return subprocess.run(trial, capture_output=True).returncode == 0
     except FileNotFoundError:
         return False
-
-
-def image_distributions() -> dict[str, metadata.Distribution]:
-    """IMAGE and everything it requires, as installed here."""
-    found: dict[str, metadata.Distribution] = {}
-    wanted = list(IMAGE)
-    while wanted:
-        name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
-        if name in found:
-            continue
-        found[name] = metadata.distribution(name)
-        for line in found[name].requires or []:
-            requirement = Requirement(line)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                wanted.append(requirement.name)
-    return found
-
-
-def link_image(folder: Path) -> None:
-    """A folder for sys.path that shows the image's distributions and no other."""
-    folder.mkdir()
-    for distribution in image_distributions().values():
-        for top in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
-            link = folder / top
-            if not link.exists():
-                link.symlink_to(Path(distribution.locate_file(top)).resolve())
 
 
 def kernel_environment(image: Path, inputs: str, working: str) -> dict[str, str]:

@@ -118,7 +118,7 @@ def check_wheels(wheels: list[metadata.Distribution], image: Collection[str]) ->
             if applies(required) and canonicalize_name(required.name) not in there:
                 raise UserError(
                     f"{wheel.name} {wheel.version} requires {required.name}, which Kaggle's image is not known to have:"
-                    " add it to BROUGHT in package.py, or to IMAGE in sandbox.py if the image has it"
+                    " add it to BROUGHT in kernel/build.py, or to IMAGE in kernel/kaggle_image.py if the image has it"
                 )
 
 

@@ -21,7 +21,7 @@ from plant_pathology.core import plotting, provenance
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, atomic_folder, read_json
 from plant_pathology.kernel.build import STAGES_BEFORE
-from plant_pathology.kernel.rules import hashes_of
+from plant_pathology.kernel.package import folder_hashes
 from plant_pathology.reporting import error_analysis as mistakes
 from plant_pathology.reporting import figures
 from plant_pathology.reporting.thumbnails import thumbnails
@@ -258,7 +258,7 @@ def rehearsal_of(reports: Path, kernels: Path, metrics: dict[str, Any]) -> dict[
         return None
     verdict, kernel = (read_json(path, f"delete {path}") for path in paths)
     selected = kernel["provenance"]["score"]["validation"] == metrics["sample_f1"]
-    return verdict if selected and verdict.get("sha256") == hashes_of(kernels) else None
+    return verdict if selected and verdict.get("sha256") == folder_hashes(kernels) else None
 
 
 def identity_rows(
