@@ -1,8 +1,8 @@
-"""All benchmarks one after the other; their ratios go to reports/bench.json, with how each compares to its goal.
+"""Run all benchmarks and compare their ratios with the goals; write them to reports/bench.json.
 
     python benchmarks/bench.py [name ...]
 
-A ratio compares two things in one run on one machine, so it means something on any machine; seconds don't.
+A ratio compares two measurements of one run on one machine, so it is meaningful on any machine; seconds are not.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from rich.table import Table
 from plant_pathology.core.files import write_json
 
 REPORT = Path("reports/bench.json")
-GOALS = {  # of each ratio, what the project promises
+GOALS = {  # what the project promises, per ratio
     "prepare": {"images_per_second_vs_full_decode": (">=", 4), "seconds_vs_decode_floor": ("<=", 1.2)},
     "store": {"push_vs_boto3": (">=", 20), "push_vs_dvc": (">=", 1)},
     "loader": {
@@ -44,10 +44,10 @@ COMPARE = {">=": operator.ge, "<=": operator.le}
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python benchmarks/bench.py", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(GOALS)}; all when none is given")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one or more of {', '.join(GOALS)}; default: all")
     names = parser.parse_args().names or list(GOALS)
     if unknown := set(names) - set(GOALS):
-        parser.error(f"no benchmark {', '.join(unknown)}: choose of {', '.join(GOALS)}")
+        parser.error(f"no benchmark {', '.join(unknown)}: choose from {', '.join(GOALS)}")
     measured = json.loads(REPORT.read_text())["ratios"] if REPORT.exists() else {}
     for name in names:
         Console().rule(name)

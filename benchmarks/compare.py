@@ -1,10 +1,11 @@
-"""Does a change pay? Trains every value of one key over several seeds, and shows the scores with their spread.
+"""Compare values of one config key: train each value with several seeds and show mean and spread of the scores.
 
     python benchmarks/compare.py recipe=original,ours
     python benchmarks/compare.py data.augment.rotate=20,180 seeds=5 trainer.max_epochs=30
 
-Other arguments go to the runs. It works on what datastore.json points to, beside the sweep, in runs-compared/. Values
-of equal cost an epoch compare at equal compute; the table tells the seconds. Started again, it does what is missing.
+Other arguments are passed to the runs. The data version is the one that datastore.json points to; the runs are in
+runs-compared/, apart from those of the sweep. If all values cost the same per epoch, the comparison is at equal
+compute; the table shows the seconds. Start it again to do what is missing.
 """
 
 import subprocess
@@ -29,7 +30,7 @@ def main() -> None:
     others = [each for each in arguments[1:] if not each.startswith("seeds=")]
     name = f"name=${{{key}}}-seed${{seed}}"
     command = [sys.executable, "-m", "plant_pathology.train", "-m", f"{key}={values}", f"seed=range({seeds})"]
-    # Without the sweep's own axes.
+    # Remove the model and learning rate axes that conf/ sweeps by default.
     done = subprocess.run([*command, *others, "hydra.sweeper.params=null", f"paths.runs={RUNS}", name])
     if done.returncode:
         sys.exit(done.returncode)
@@ -37,7 +38,7 @@ def main() -> None:
 
 
 def scores_by_value() -> dict[str, list[dict]]:
-    """Results of the sweep that ran last, by value of the key and seed."""
+    """Return the results of the last sweep, grouped by the value of the key, sorted by seed."""
     grouped: dict[str, list[dict]] = {}
     for result in sorted(sweep_results(Path(RUNS)), key=lambda result: result["run"]):
         grouped.setdefault(result["run"].rpartition("-seed")[0], []).append(result)
@@ -46,7 +47,7 @@ def scores_by_value() -> dict[str, list[dict]]:
 
 def show(grouped: dict[str, list[dict]]) -> None:
     table = Table()
-    for column in ("", "mean", "sd", "sample-F1 of each seed", "seconds a run"):
+    for column in ("", "mean", "sd", "sample-F1 of each seed", "seconds per run"):
         table.add_column(column, justify="left" if not column else "right")
     for value, results in sorted(grouped.items(), key=lambda item: -mean(each["f1"] for each in item[1])):
         scores = [result["f1"] for result in results]

@@ -1,10 +1,10 @@
-"""What a stored image costs and loses: by side and encoding, and by the scale at which a large JPEG is decoded.
+"""Measure the cost and error of storing images, by side and encoding, and of decoding large JPEGs at a smaller scale.
 
-python benchmarks/encoding.py <folder of images>
+    python benchmarks/encoding.py <folder of images>
 
-Rows are written and read as the shards do it; their error is against the square before it was encoded. Large JPEGs
-are mosaics of the images, 4000 x 2672; their error is against decoding in full. Errors are in steps of 255, times are
-of the processor, on one core.
+Rows are encoded and decoded as in shards; their error is relative to the square before encoding. Large JPEGs are
+mosaics of the images, 4000 x 2672 px; their error is relative to decoding at full size. Errors are in steps of 255.
+Times are processor time on one core.
 """
 
 import statistics
@@ -24,7 +24,7 @@ from plant_pathology.inference.decode import decode
 IMAGES, REPEATS = 200, 5
 SIDES = (64, 128, 256)
 QUALITIES = (85, 90, 95, 98)
-DRAFTS = (1.0, images.DRAFT, 2.0, 100.0)  # times the side, at least; 100: in full
+DRAFTS = (1.0, images.DRAFT, 2.0, 100.0)  # minimum scale, relative to the side; 100: full size
 
 
 def main(folder: Path) -> None:
@@ -32,19 +32,19 @@ def main(folder: Path) -> None:
     files = sorted(folder.iterdir())
     files = files[:: max(1, len(files) // IMAGES)][:IMAGES]
     drafts(files)
-    print("\n| side | rows | bytes an image | decode, us | mean error | PSNR, dB |\n|---|---|---|---|---|---|")
+    print("\n| side, px | rows | bytes per image | decode, us | mean error | PSNR, dB |\n|---|---|---|---|---|---|")
     for side in SIDES:
         squares = np.stack([decode(file, side) for file in files])
         report(side, "raw", "raw", [encode(square, "raw", 0) for square in squares], squares)
         for quality in QUALITIES:
             report(side, f"jpeg {quality}", "jpeg", [encode(square, "jpeg", quality) for square in squares], squares)
-        report(side, "jpeg 95, colour halved", "jpeg", [halved(square, 95) for square in squares], squares)
+        report(side, "jpeg 95, halved color", "jpeg", [halved(square, 95) for square in squares], squares)
 
 
 def drafts(files: list[Path]) -> None:
-    """Print what decoding at a scale costs, and how far it is from decoding in full."""
+    """Print the time of decoding at each scale, and the error relative to decoding at full size."""
     kept = images.DRAFT
-    print("| side | decoded at, times the side | ms | mean error | PSNR, dB |\n|---|---|---|---|---|")
+    print("| side, px | decoded at least at, times the side | ms | mean error | PSNR, dB |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         paths = [mosaic(files[start::4], Path(folder) / f"{start}.jpg") for start in range(4)]
         for side in SIDES:
@@ -67,12 +67,12 @@ def mosaic(files: list[Path], path: Path) -> Path:
 
 
 def decibel(error: np.ndarray) -> str:
-    """Peak signal-to-noise ratio."""
+    """Return the peak signal-to-noise ratio in dB."""
     return f"{10 * np.log10(255**2 / np.square(error).mean()):.1f}" if error.any() else "exact"
 
 
 def report(side: int, name: str, encoding: str, rows: list[bytes], squares: np.ndarray) -> None:
-    """Print what these rows cost to read, and how far they are from the squares."""
+    """Print the time to decode these rows, and their error relative to the squares."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / shard_name(0, encoding)
         write_shard(path, rows, side)
@@ -88,7 +88,7 @@ def report(side: int, name: str, encoding: str, rows: list[bytes], squares: np.n
 
 
 def halved(square: np.ndarray, quality: int) -> bytes:
-    """JPEG as most programs write it: colour at half the resolution."""
+    """Encode a JPEG as most programs do: with color at half the resolution."""
     options = (cv2.IMWRITE_JPEG_QUALITY, quality)
     return cv2.imencode(".jpg", cv2.cvtColor(square, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 

@@ -1,6 +1,8 @@
-"""Runs interrupted at random moments, by default thirty: `python benchmarks/interruptions.py [count] [seed]`.
+"""Interrupt runs at random moments and compare all digits with an uninterrupted run.
 
-On the drawn sample and a small network; ends at the first digit that differs.
+    python benchmarks/interruptions.py [count, default 30] [seed]
+
+Uses the embedded sample and a small network; stops at the first digit that differs.
 """
 
 import subprocess

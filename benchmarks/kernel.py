@@ -1,18 +1,18 @@
-"""What the kernel takes for 5,000 photographs of 4000 x 2672, beside the larger of what it cannot do without.
+"""Compare the kernel's time for 5,000 photographs of 4000 x 2672 px with the minimum that decoding and networks need.
 
     python benchmarks/kernel.py
 
-That is decoding, every core turning JPEGs into arrays at the scale they are needed in and doing nothing else; and the
-networks, over as many batches that lie ready in memory. Each is measured in a process of its own. The kernel's time is
-that of write_submission. Reading the bundle counts; starting Python and importing torch, which take as long for one
-image as for 5,000, don't, and are printed as `start`.
+Decoding: all cores decode JPEGs into arrays at the scale that is needed, and do nothing else. Networks: they predict
+the same number of batches, which are already in memory. Each is measured in its own process. The kernel's time is that
+of write_submission, including reading the bundle. Starting Python and importing torch take the same time for any number
+of images, so they are not included; the column `start` shows them.
 
-Beside a GPU the two go on at once. Most machines that measure have none, so a pause stands in for all that the GPU
-does, as long as decoding takes: the hardest case, where one after the other would be 2. It says nothing of how fast
-images get to a GPU. Networks that run on the cores, a small and a large one, share them with decoding, so nothing is
-faster than all their processor time over the cores; both are compared with that. Where there is a GPU they run on it,
-and `larger` is the column to look at. `work` compares the kernel's processor time with that of decoding and networks
-together, which a busy machine changes less.
+With a GPU, decoding and networks run at the same time. Most machines that measure have no GPU, so a pause of the same
+length as decoding stands in for it. That is the hardest case: without overlap the ratio would be 2. It does not include
+copying images to a GPU. Networks on the CPU, a small and a large one, share the cores with decoding. Then the minimum
+is their total processor time, divided by the number of cores; the column `cores` compares with that. If there is a GPU,
+the networks run on it; then look at the column `larger`. The column `work` compares the kernel's processor time with
+that of decoding and networks together; a busy machine changes this ratio less.
 """
 
 import json
@@ -49,7 +49,7 @@ LABELS = ["complex", "frog_eye_leaf_spot", "healthy", "powdery_mildew", "rust", 
 
 
 def measure() -> dict[str, float]:
-    """Ratios of seconds, and of peak memory."""
+    """Return ratios of seconds, and of peak memory."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         photographs(root)
@@ -85,7 +85,7 @@ def measure() -> dict[str, float]:
 
 
 def photographs(root: Path) -> None:
-    """PHOTOGRAPHS leaves of 4000 x 2672 with grain, as heavy as a camera's, under ALL names in test_images."""
+    """Write ALL files to test_images: hard links to PHOTOGRAPHS grainy leaves of 4000 x 2672 px, of realistic size."""
     rng = np.random.default_rng(0)
     (root / "test_images").mkdir()
     names = [f"{number:04}.jpg" for number in range(ALL)]
@@ -121,8 +121,11 @@ def write_bundle(root: Path, architecture: str, views: int) -> None:
 
 
 def alone(job: str, root: Path, images: int, *more: float) -> dict[str, float]:
-    """What one of JOBS takes in a process of its own: wall and processor seconds, seconds before it starts, and peak
-    memory in MB."""
+    """Run one of JOBS in its own process.
+
+    Returns:
+        Wall and processor seconds, seconds before the job starts, and peak memory in MB.
+    """
     output = subprocess.check_output([sys.executable, __file__, job, root, str(images), *map(str, more)], text=True)
     taken = json.loads(output.splitlines()[-1])
     print(f"{job}, {images:,} images: {taken['seconds']:.1f} s")
@@ -134,7 +137,7 @@ def decode_all(root: Path, images: int) -> None:
         for _ in pool.imap_unordered(scaled, sorted((root / "test_images").iterdir())[:images], chunksize=8):
             pass
         pool.close()
-        pool.join()  # only then does their processor time count
+        pool.join()  # the processor time of workers counts only after they were joined
 
 
 def scaled(path: Path) -> None:
@@ -161,7 +164,7 @@ def kernel(root: Path, images: int) -> None:
 
 
 def beside_pause(root: Path, images: int, seconds: float) -> None:
-    """The kernel as it is beside a GPU, which takes so many seconds a batch."""
+    """Run the kernel as with a GPU that needs this many seconds per batch."""
 
     def forward(bundle: Predictor, squares: dict[int, np.ndarray]) -> np.ndarray:
         sleep(seconds)
@@ -186,12 +189,12 @@ def timed(job: str, root: str, images: str, *more: str) -> dict[str, float]:
 
 
 def peak_megabytes() -> float:
-    """Of this process, on Linux; ru_maxrss is no less than what the process that started this one held."""
+    """Return the peak memory of this process, on Linux. ru_maxrss would include the memory of the parent process."""
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def processor() -> float:
-    """Seconds, of this process and of those that it ended."""
+    """Return processor seconds of this process and of its child processes that have ended."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 

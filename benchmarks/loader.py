@@ -1,11 +1,11 @@
-"""Images a second that one core loads and augments to 224 px, against what people use otherwise.
+"""Measure the images per second that one core loads and augments to 224 px, compared with common alternatives.
 
     python benchmarks/loader.py
 
-The rivals are torchvision's ImageFolder with v2 transforms, on 512 px JPEGs and on 4000 x 2672 originals, which is how
-the competition's first kernels trained. Ours reads versions of the same images at 224 px, in both encodings, and
-augments as training does: on the CPU, or leaving that to the device. One process on one core; of the rounds, in which
-all take turns, the median counts.
+The alternatives are torchvision's ImageFolder with v2 transforms on 512 px JPEGs and on 4000 x 2672 px originals, as
+the first kernels of the competition used it. Our loader reads data versions of the same images at 224 px, in both
+encodings, and augments as training does: on the CPU, or later on the device. One process on one core. All candidates
+take turns in several rounds; the median counts.
 """
 
 import subprocess
@@ -51,7 +51,7 @@ def config(root: Path, *overrides: str):
 
 
 def enlarged(raw: Path, folder: Path, size: tuple[int, int], count: int) -> Path:
-    """An ImageFolder with one class of the first images at another size."""
+    """Write the first images at another size as an ImageFolder with one class."""
     (folder / "leaf").mkdir(parents=True)
     for path in sorted((raw / "train_images").iterdir())[:count]:
         image = Image.open(path).convert("RGB").resize(size, Image.Resampling.BICUBIC)
@@ -60,7 +60,7 @@ def enlarged(raw: Path, folder: Path, size: tuple[int, int], count: int) -> Path
 
 
 def stored(root: Path, folder: Path, encoding: str) -> StoredData:
-    """A version of the images of an ImageFolder, prepared by the real stages."""
+    """Prepare and push the images of an ImageFolder with the real commands, and return the version as training data."""
     raw = root / "data/raw/sample"
     raw.mkdir(parents=True)
     (raw / "train_images").symlink_to(folder / "leaf")
@@ -99,7 +99,7 @@ def of_store(data: StoredData, on_cpu: bool) -> Callable[[], int]:
 
 
 def memory_growth(data: StoredData, workers: int, epochs: int = 20) -> float:
-    """Memory after many epochs over that after half of them: of process and workers, without what they share."""
+    """Return the memory after all epochs, relative to half of them; unshared memory of this process and its workers."""
     data.workers = workers
     loader = data.train_dataloader()
     used = []

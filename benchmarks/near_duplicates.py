@@ -1,9 +1,9 @@
-"""How far apart perceptual hashes put copies of a picture, and how near pictures that are others.
+"""Compare the distances of perceptual hashes between copies of an image with those between different images.
 
-python benchmarks/near_duplicates.py <folder of images>
+    python benchmarks/near_duplicates.py <folder of images>
 
-Copies are every 20th image saved again: at quality 30, at half and at one and a half times the size, and small and
-poor at once. Between the two columns lies the room for a threshold, `prepare.near_bits`.
+Copies are made of every 20th image: at quality 30, at half and at one and a half times the size, and at half the size
+with low quality. The threshold `prepare.near_bits` must be between the two columns.
 """
 
 import io

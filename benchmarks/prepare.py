@@ -1,11 +1,12 @@
-"""How fast prepare decodes large photographs on one core, as ratios within one run.
+"""Measure how fast prepare decodes large photographs on one core, as ratios within one run.
 
-python benchmarks/prepare.py
+    python benchmarks/prepare.py
 
-Against decoding in full (open, resize: what a simple loader does), and against the floor: decoding the JPEG to an
-array at the scale it is needed in, and encoding one row, alone. Prepare's time has everything in it: worker process,
-resize, hashes, database. Processor seconds count, so that a busy machine gives about the same ratios. The photographs
-are drawn leaves, enlarged to 4000 x 2672 with grain, about as heavy as the competition's (0.85 MB).
+Compared with decoding at full size (open and resize, as a simple loader does), and with the necessary minimum: decode
+the JPEG into an array at the scale that is needed, and encode one row. Prepare's time includes everything: worker
+process, resize, hashes, database. Times are processor time, so a busy machine changes the ratios little. The
+photographs are drawn leaves, enlarged to 4000 x 2672 px with grain, of about the same file size as the competition's
+(0.85 MB).
 """
 
 import os
@@ -23,13 +24,12 @@ from plant_pathology.data.decode_cache import decode_row, open_decoded
 from plant_pathology.data.shards import encode
 from plant_pathology.inference.decode import DRAFT, decode
 
-PHOTOGRAPHS, LINKS, REPEATS = 8, 48, 5  # 384 images a start: starting a worker hardly counts, as in the stage
+PHOTOGRAPHS, LINKS, REPEATS = 8, 48, 5  # 384 images per start, so that starting a worker hardly counts, as in prepare
 SETTINGS = {"": (256, "jpeg", 95), "_64px": (64, "raw", 95)}  # suffix of the ratios: how the rows are stored
 
 
 def measure() -> dict[str, float]:
-    """Ratios of medians, a core each: `images_per_second_vs_full_decode` and `seconds_vs_decode_floor`, for each of
-    SETTINGS."""
+    """Return the ratios of medians `images_per_second_vs_full_decode` and `seconds_vs_decode_floor` per SETTINGS."""
     with tempfile.TemporaryDirectory() as folder:
         return _measure(photographs(Path(folder)), Path(folder))
 
@@ -38,7 +38,7 @@ def _measure(paths: list[Path], folder: Path) -> dict[str, float]:
     ratios, few = {}, paths[: 12 * PHOTOGRAPHS]
     for suffix, (side, encoding, quality) in SETTINGS.items():
         square = decode(paths[0], side)
-        decode_row(paths[0], side, encoding, quality)  # loads what the stage has loaded before its workers start
+        decode_row(paths[0], side, encoding, quality)  # import what prepare has imported before its workers start
 
         def full(side: int = side) -> None:
             for path in paths[:PHOTOGRAPHS]:
@@ -71,7 +71,7 @@ def _measure(paths: list[Path], folder: Path) -> dict[str, float]:
 
 
 def photographs(folder: Path) -> list[Path]:
-    """PHOTOGRAPHS files, each under LINKS names."""
+    """Write PHOTOGRAPHS files, each with LINKS names."""
     rng = np.random.default_rng(0)
     paths = []
     for number in range(PHOTOGRAPHS):
@@ -89,7 +89,7 @@ def photographs(folder: Path) -> list[Path]:
 
 
 def seconds(job: Callable[[], None]) -> float:
-    """Of the processor, in this process and in the workers that it ended."""
+    """Return the processor seconds of a job, in this process and in its ended workers."""
     start = used()
     job()
     return used() - start

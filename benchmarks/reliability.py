@@ -1,7 +1,9 @@
-"""All trials of the datastore's promises as a table, in some minutes: `python benchmarks/reliability.py [seed]`.
+"""Test all guarantees of the datastore and print a table; it takes some minutes.
 
-A folder store, and an S3 server (moto) in a process of its own; the command line for what is killed, and a real proxy
-for what the network does. It ends at the first broken promise, with its trace.
+    python benchmarks/reliability.py [seed]
+
+Uses a folder store and an S3 server (moto) in its own process; the command line for processes that are killed, and a
+real proxy for network faults. Stops at the first broken guarantee, with its traceback.
 """
 
 import os
@@ -35,7 +37,7 @@ def main(seed: int) -> None:
         for name, place in places.items():
             row("8 processes push at once", name, lambda root, at=place: trials.push_at_once(at(root), root, 8))
             row("push, rm and gc at once", name, lambda root, at=place: trials.storm(at(root), root, 20, seed))
-            # After each, all objects are read past the client, which over HTTP takes its time.
+            # After each trial, all objects are read directly from the store, which takes time over HTTP.
             images = {"folder": 400, "S3": 160}[name]
             row(
                 "50 SIGKILLs of push",

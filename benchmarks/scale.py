@@ -1,8 +1,9 @@
-"""What a store of many images costs to open: synthetic versions of a thousand, a million and ten million rows.
+"""Measure the time and memory to open stores with many images: a thousand, a million and ten million rows.
 
     python benchmarks/scale.py
 
-Nothing of the pixels exists; what is timed is all that happens before the first shard is read, in a process of its own.
+The versions are synthetic and have no pixels. The benchmark measures everything that happens before the first shard is
+read, in its own process.
 """
 
 import json
@@ -31,11 +32,11 @@ from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.data import ShuffledBatches, StoredData
 
 ROWS = (1_000, 1_000_000, 10_000_000)
-ROWS_A_SHARD, BYTES_A_SHARD = 130, 4_000_000  # as 256 px JPEGs make them
+ROWS_A_SHARD, BYTES_A_SHARD = 130, 4_000_000  # as with JPEGs of 256 px
 
 
 def synthetic(root: Path, rows: int) -> None:
-    """A store at `root` with one version of that many rows; its shards are named but not there."""
+    """Create a store at `root` with one version of `rows` rows, whose shards are listed but do not exist."""
     index = np.lib.format.open_memmap(root / ARRAY, "w+", dtype(image="S20", labels=6), (rows,))
     for start in range(0, rows, 1_000_000):
         part = index[start : start + 1_000_000]
@@ -60,7 +61,7 @@ def synthetic(root: Path, rows: int) -> None:
 
 
 def open_once(root: Path) -> dict[str, float]:
-    """Open the version as a run does, up to the order of its first epoch."""
+    """Open the version as a run does, up to the order of the first epoch, and return the times."""
     with initialize_config_dir(str(checkout() / "conf"), version_base="1.3"):
         cfg = compose("config", [f"paths.root={root}", "data.ref=plant-pathology:1"])
     started = perf_counter()

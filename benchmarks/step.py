@@ -1,7 +1,9 @@
-"""What a training step costs beside a plain PyTorch loop over the same batches: `python benchmarks/step.py`.
+"""Compare the time of a training epoch with a plain PyTorch loop over the same batches.
 
-Both train the same network with the same optimizer on the same loader; ours with everything a run has around it: the
-Trainer, metrics, rules, the profiler. Validation and checkpoints between epochs are left out. They take turns.
+    python benchmarks/step.py
+
+Both train the same network with the same optimizer and loader. Ours includes everything of a run: Trainer, metrics,
+stop rules, profiler. Validation and checkpoints between epochs are left out. The two take turns.
 """
 
 import subprocess
@@ -41,7 +43,7 @@ SMALL = [
 
 
 class Clock(pl.Callback):
-    """Seconds of an epoch's training, from before its first batch is asked for."""
+    """Measure the seconds of an epoch's training, including the request for the first batch."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = perf_counter()
@@ -51,7 +53,7 @@ class Clock(pl.Callback):
 
 
 def ours(cfg: DictConfig, data: StoredData, folder: Path) -> float:
-    """Seconds of an epoch's training by a run."""
+    """Return the seconds of an epoch as a run trains it."""
     waiting, clock = DataWait(), Clock()
     run = run_of(cfg)
     history = History(folder / "metrics.csv", len(data.training), "run", waiting)
@@ -62,7 +64,7 @@ def ours(cfg: DictConfig, data: StoredData, folder: Path) -> float:
 
 
 def plain(cfg: DictConfig, data: StoredData) -> float:
-    """Seconds of an epoch's training by the loop that one would write by hand."""
+    """Return the seconds of an epoch in a plain hand-written loop."""
     classifier = build(cfg, data.manifest)
     loader = data.train_dataloader()
     classifier.trainer = SimpleNamespace(estimated_stepping_batches=len(loader), precision=cfg.trainer.precision)

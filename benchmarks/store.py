@@ -1,8 +1,11 @@
-"""How fast a push is, against the same images pushed one object each: `python benchmarks/store.py [--dvc=PYTHON]`.
+"""Compare the time of a push with uploading the same images as one object per image.
 
-The competition's images prepared at 256 px go to one S3 server (moto, in a process of its own): as shards by `push`,
-then one object an image by boto3's transfer manager with as many connections, and by `dvc push`. That needs dvc-s3,
-whose pins exclude this project's boto3: PYTHON is an interpreter of another environment that has it.
+    python benchmarks/store.py [--dvc=PYTHON]
+
+The competition's images, prepared at 256 px, are uploaded to an S3 server (moto, in its own process): as shards by
+`push`; then as one object per image by boto3's transfer manager with the same number of connections, and by `dvc push`.
+The latter needs dvc-s3, which excludes this project's version of boto3: PYTHON is the interpreter of another
+environment that has dvc-s3.
 """
 
 import os
@@ -26,10 +29,10 @@ from support.stores import BUCKET, BucketPlace, S3Process, credentials  # noqa: 
 
 
 def measure(dvc: str = sys.executable, repeats: int = 3) -> dict[str, float]:
-    """How many times faster than the others `push` is; prints the seconds of each, the best of `repeats` but for DVC's.
+    """Return how many times faster `push` is than the others; print the seconds of each (best of `repeats`; DVC: one).
 
     Args:
-        dvc: an interpreter that has dvc-s3; without it, that comparison is left out, and said so.
+        dvc: an interpreter that has dvc-s3. Without dvc-s3, a message says that this comparison is left out.
     """
     os.environ |= credentials() | {"AWS_DEFAULT_REGION": "us-east-1"}
     found, servers = {}, [S3Process() for _ in range(repeats)]
@@ -39,10 +42,10 @@ def measure(dvc: str = sys.executable, repeats: int = 3) -> dict[str, float]:
         write_images(prepared, images)
         found["images"] = len(list(images.iterdir()))
         pushes, singly = [], []
-        # In turns, so that a busy machine slows both; each pair on a server of its own, which slows as it fills.
+        # Take turns, so that other load slows both. Each pair has its own server, because a full server is slower.
         for s3 in servers:
             store = BucketPlace(root, s3).store()
-            store.refs()  # its client is made, as that of the other side is
+            store.refs()  # create the client before timing, as for the other side
             pushes.append(seconds(lambda at=store: at.push("leaves", prepared)))
             singly.append(seconds(lambda at=s3: upload_singly(at, images)))
         found |= {"push_s": min(pushes), "boto3_s": min(singly)}
@@ -62,7 +65,7 @@ def measure(dvc: str = sys.executable, repeats: int = 3) -> dict[str, float]:
 
 
 def prepare(root: Path) -> Path:
-    """The competition prepared at 256 px; where its images are missing, the sample."""
+    """Prepare the competition at 256 px, or the sample if the competition's images are missing."""
     settings = ["competition=plant-pathology-2021-fgvc8", f"paths.raw={REAL}"]
     if not REAL.is_dir():
         print(f"on the sample: {REAL} is missing", file=sys.stderr)
@@ -74,7 +77,7 @@ def prepare(root: Path) -> Path:
 
 
 def write_images(prepared: Path, folder: Path) -> None:
-    """The same bytes, a file an image."""
+    """Write the same bytes as one file per image."""
     folder.mkdir(parents=True)
     shards = Shards(prepared.joinpath)
     for name, shard, row in read_table(prepared / TABLE)[["image", "shard", "row"]].itertuples(index=False):
@@ -97,7 +100,7 @@ def dvc_push(python: str, folder: Path, url: str) -> float:
 
 
 def run(*arguments: str, cwd: Path, python: str = sys.executable) -> None:
-    # dvc-s3 insists that a config file which is named can be read; and DVC shall report nothing to anybody.
+    # dvc-s3 fails if AWS_CONFIG_FILE names an unreadable file. DVC must not send usage statistics.
     environment = {name: value for name, value in os.environ.items() if name != "AWS_CONFIG_FILE"}
     environment["DVC_NO_ANALYTICS"] = "true"
     done = subprocess.run([python, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)

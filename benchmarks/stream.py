@@ -1,9 +1,9 @@
-"""Training straight from S3 against downloading everything first, over a line of 25 MB/s.
+"""Compare training directly from S3 with downloading everything first, at 25 MB/s.
 
     python benchmarks/stream.py
 
-The server is real and in a process of its own; a proxy before it makes the line slow. Steps of 10 ms stand for a GPU
-that trains. Images: the 4,000 of the competition where they are at hand, else the drawn sample.
+The server is real and has its own process; a proxy limits the bandwidth. Steps of 10 ms simulate a GPU that trains. The
+images are the 4,000 of the competition if available, otherwise the embedded sample.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ from plant_pathology.training.data import StoredData
 sys.path.insert(0, str(checkout() / "tests"))
 from support.stores import BUCKET, S3Process, credentials
 
-LINE, STEP, ROUNDS = 25e6, 0.010, 3  # bytes a second, seconds, repetitions
+LINE, STEP, ROUNDS = 25e6, 0.010, 3  # bytes per second, seconds, repetitions
 REAL = checkout().parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
 
 
 class SlowLine:
-    """A TCP proxy that lets through so many bytes a second, all connections together."""
+    """A TCP proxy that passes at most LINE bytes per second, over all connections."""
 
     def __init__(self, target: str):
         self.host, self.port = urlsplit(target).hostname, urlsplit(target).port
@@ -81,7 +81,7 @@ def stage(module: str, *arguments: str) -> None:
 
 
 def epoch(cfg, first: str) -> tuple[float, float]:
-    """Seconds to the first batch, and of one epoch, from an empty cache."""
+    """Return the seconds to the first batch and of the whole epoch, starting with an empty cache."""
     started = time.perf_counter()
     version = open_version(cfg)
     if first == "download":

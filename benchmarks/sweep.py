@@ -1,6 +1,8 @@
-"""What the local launcher adds to training: `python benchmarks/sweep.py`.
+"""Measure the overhead of the local launcher.
 
-Pure training time is the sum of the runs' epochs, as each measured them in the sweep itself.
+    python benchmarks/sweep.py
+
+Pure training time is the sum of the times of the runs' epochs, as the runs measured them in the same sweep.
 """
 
 import json
@@ -14,7 +16,7 @@ SMALL = ["competition=sample", "machine=cpu", "prepare.image_size=64"]
 
 
 def measure() -> dict[str, float]:
-    """Wall time of nine runs against their training time over the workers; seconds that a further run adds."""
+    """Return wall time of nine runs relative to their training time per worker, and the seconds that each run adds."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for stage in (["sample"], ["prepare"], ["datastore", "push"]):
@@ -29,7 +31,7 @@ def measure() -> dict[str, float]:
 
 
 def sweep(root: Path, runs: str, workers: int, *overrides: str) -> tuple[float, float]:
-    """Seconds of a sweep, and of the training in it."""
+    """Return the wall seconds of a sweep, and the seconds of the training in it."""
     start = time.perf_counter()
     command(root, "train", "-m", *overrides, f"paths.runs={runs}", f"hydra.launcher.workers={workers}")
     wall = time.perf_counter() - start

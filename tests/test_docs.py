@@ -1,0 +1,120 @@
+"""Whatever the documentation names exists: files, headings, commands, make targets and config keys."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from support.commands import PROJECT
+
+PACKAGE = PROJECT / "src" / "plant_pathology"
+PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
+FOLDERS = ("src/", "conf/", "tests/", "docs/", "benchmarks/", "notebooks/", ".ci/")
+ROOMS = tuple(f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py"))
+# Named like rooms or sources, but written by the pipeline.
+OUTPUTS = re.compile(r"(data/(raw|prepared|decoded)|runs/|store/$|reports/|index\.html|submission\.py).*")
+REPLACED = {"plant_pathology.sweep"}  # in the changelog
+
+
+def code() -> Iterator[tuple[str, str]]:
+    """Yield every line of code and every inline code span of all pages, each with its place."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for found in re.finditer(r"^```.*?^```|^    .*?$|`([^`]+)`", text, re.MULTILINE | re.DOTALL):
+            place = f"{page.relative_to(PROJECT)}:{text.count(chr(10), 0, found.start()) + 1}"
+            for line in [" ".join(found[1].split())] if found[1] else found[0].splitlines():
+                yield place, line
+
+
+def exists(path: str) -> bool:
+    """Whether a path, which may be a pattern, is there below the repository or below the package."""
+    return any(next(folder.glob(path.rstrip("/")), None) for folder in (PROJECT, PACKAGE))
+
+
+def test_the_pages_name_much_that_can_be_checked():
+    assert len(list(code())) > 500
+
+
+def test_every_file_in_backticks_exists():
+    missing = []
+    for place, text in code():
+        path = text.split(":")[0]
+        source = re.fullmatch(r"[\w./*-]+\.(py|ipynb|html)|dvc\.yaml|Makefile|pyproject\.toml", path)
+        if re.search(r"[\s<>…=]", text) or OUTPUTS.fullmatch(path) or not (source or path.startswith(FOLDERS + ROOMS)):
+            continue
+        if not exists(path):
+            missing.append(f"{place}: {path}")
+    assert not missing
+
+
+def test_every_link_leads_to_a_page_and_a_heading():
+    missing = []
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            file, _, heading = target.partition("#")
+            linked = page.parent / file if file else page
+            if not linked.exists() or heading and heading not in anchors(linked):
+                missing.append(f"{page.relative_to(PROJECT)}: {target}")
+    assert not missing
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_command_and_its_verbs_exist():
+    missing = []
+    for place, text in code():
+        for module, verbs in re.findall(r"python -m (plant_pathology\.\w+)(?: ([a-z|]+)(?![\w=./]))?", text):
+            source = PACKAGE / f"{module.split('.')[1]}.py"
+            known = source.read_text(encoding="utf-8") if source.exists() else ""
+            several = "VERBS" in known
+            if module in REPLACED:
+                continue
+            if not known or several and any(not re.search(rf"^  {verb} ", known, re.M) for verb in verbs.split("|")):
+                missing.append(f"{place}: {module} {verbs}")
+    assert not missing
+
+
+def test_every_script_and_make_target_exists():
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    missing = [
+        f"{place}: {name}"
+        for place, text in code()
+        for script, target in re.findall(r"\bpython (\w+/\w+\.py)|\bmake ([a-z][a-z-]*)", text)
+        if not (exists(name := script or target) if script else re.search(rf"^{(name := target)}:", makefile, re.M))
+    ]
+    assert not missing
+
+
+def test_every_config_key_exists():
+    keys = config_keys()
+    sections = {key.split(".")[0] for key in keys if "." in key} - {"hydra"}
+    files = re.compile(r".*\.(py|csv|json|txt|md|yaml|toml|lock|ckpt|log|db|svg|png|npy|sqlite|html|ipynb)")
+    missing = [
+        f"{place}: {key}"
+        for place, text in code()
+        for key in re.findall(r"(?<![\w./-])([a-z_]+(?:\.[a-z_]+)+)(?![\w/(*-])", text)
+        if key.split(".")[0] in sections and key not in keys and not files.fullmatch(key)
+    ]
+    assert not missing
+
+
+def config_keys() -> set[str]:
+    """Every dotted key of conf/ with all its sections."""
+    found = set()
+
+    def walk(node: object, prefix: str) -> None:
+        if isinstance(node, dict):
+            for name, value in node.items():
+                found.add(f"{prefix}{name}")
+                walk(value, f"{prefix}{name}.")
+
+    for file in (PROJECT / "conf").rglob("*.yaml"):
+        text = file.read_text(encoding="utf-8")
+        group = ".".join(file.parent.relative_to(PROJECT / "conf").parts)
+        walk(yaml.safe_load(text), f"{group}." if group and "@package _global_" not in text else "")
+    return found
