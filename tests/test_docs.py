@@ -13,7 +13,7 @@ PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "do
 FOLDERS = ("src/", "conf/", "tests/", "docs/", "benchmarks/", "notebooks/", ".ci/")
 ROOMS = tuple(f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py"))
 # Named like rooms or sources, but written by the pipeline.
-OUTPUTS = re.compile(r"(data/(raw|prepared|decoded)|runs/|store/$|reports/|index\.html|submission\.py).*")
+OUTPUTS = re.compile(r"(data/(raw|prepared|decoded)|runs/(?!\w+\.py)|store/$|reports/|index\.html|submission\.py).*")
 REPLACED = {"plant_pathology.sweep"}  # in the changelog
 GENERATED = {"docs/config.md"}  # from core/schema.py
 
