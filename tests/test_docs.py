@@ -33,7 +33,9 @@ def exists(path: str) -> bool:
     return any(next(folder.glob(path.rstrip("/")), None) for folder in (PROJECT, PACKAGE))
 
 
-def test_the_pages_name_much_that_can_be_checked():
+def test_backticks_are_paired_so_that_all_names_are_found():
+    blocks = [(page, block) for page in PAGES for block in re.split(r"\n\n|\n(?=\|)", page.read_text(encoding="utf-8"))]
+    assert not [f"{page.name}: {block[:60]}" for page, block in blocks if block.replace("```", "").count("`") % 2]
     assert len(list(code())) > 500
 
 
