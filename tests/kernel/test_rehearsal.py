@@ -19,7 +19,7 @@ from plant_pathology.core.hashes import folder_hash
 from plant_pathology.inference.decode import ImageError, decode
 from plant_pathology.inference.predictor import Predictor, predict_submission
 from plant_pathology.kernel.limits import Limits
-from plant_pathology.kernel.sandbox import namespaces_work, run_kernel
+from plant_pathology.kernel.sandbox import run_kernel, why_no_namespaces
 from plant_pathology.kernel.submission_check import check_submission
 from plant_pathology.kernel.test_sets import SIZES, made_test_set
 from support.commands import PROJECT, config, git, run_module
@@ -142,7 +142,10 @@ def test_another_test_set_can_be_rehearsed_and_scored(project, root):
 
 def test_a_solution_that_is_not_there_is_said_before_anything_runs(project, root):
     done = stage("rehearse", root, project, "rehearse.solution=nowhere.csv")
-    assert done.returncode == 1 and done.stderr == "error: rehearse.solution=nowhere.csv: there is no such file\n"
+    assert (
+        done.returncode == 1
+        and done.stderr == "error: rehearse.solution=nowhere.csv: there is no such file: correct the path\n"
+    )
 
 
 LIGHT = """
@@ -200,7 +203,7 @@ def test_a_kernel_that_kaggle_would_fail_fails_here(project, root, fault, check,
         (
             "time.sleep(2 * hidden)",
             {
-                "time": "on Kaggle, which is more than 100 s by rehearse.margin=2: lower select.",
+                "time": "on Kaggle; times rehearse.margin=2 this exceeds 100 s: lower select.",
                 "equal": "of 100 rows differ from the repository's predictions",
                 "unreadable": "the kernel's log does not name the damaged image",
             },
@@ -247,8 +250,8 @@ except OSError as error:
 
 @pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
 def test_a_kernel_sees_the_image_s_packages_wherever_they_lie_and_no_network(tmp_path, monkeypatch, isolation):
-    if isolation == "namespace" and not namespaces_work():
-        pytest.skip("this system allows no namespaces")
+    if isolation == "namespace" and (reason := why_no_namespaces()):
+        pytest.skip(reason)
     packages, kernel, working = (tmp_path / name for name in ("packages", "kernel", "working"))
     for folder in (packages, kernel, working):
         folder.mkdir()
@@ -291,8 +294,8 @@ for change in (
 
 @pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
 def test_a_competition_folder_that_is_made_of_links_is_seen_whole_and_kept_as_it_is(tmp_path, isolation):
-    if isolation == "namespace" and not namespaces_work():
-        pytest.skip("this system allows no namespaces")
+    if isolation == "namespace" and (reason := why_no_namespaces()):
+        pytest.skip(reason)
     elsewhere, raw = tmp_path / "elsewhere", tmp_path / "raw"
     (elsewhere / "test_images").mkdir(parents=True)
     (elsewhere / "test_images" / "a.jpg").touch()
@@ -316,8 +319,8 @@ def test_a_competition_folder_that_is_made_of_links_is_seen_whole_and_kept_as_it
 
 @pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
 def test_a_kernel_that_never_ends_or_dies_is_ended_and_told(tmp_path, isolation):
-    if isolation == "namespace" and not namespaces_work():
-        pytest.skip("this system allows no namespaces")
+    if isolation == "namespace" and (reason := why_no_namespaces()):
+        pytest.skip(reason)
     (tmp_path / "working").mkdir()
     (tmp_path / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
     for program, error in (
@@ -330,6 +333,17 @@ def test_a_kernel_that_never_ends_or_dies_is_ended_and_told(tmp_path, isolation)
     assert not LIMITS.check_compute(0, 0, outcome.error).passed
 
 
+def test_the_report_says_why_a_kernel_was_not_isolated_by_namespaces(tmp_path, monkeypatch):
+    monkeypatch.setattr("plant_pathology.kernel.sandbox.sys.platform", "darwin")
+    why_no_namespaces.cache_clear()
+    (tmp_path / "working").mkdir()
+    (tmp_path / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
+    (tmp_path / "kernel.py").write_text("print(1)")
+    outcome = run_kernel(tmp_path, {}, tmp_path / "working", timeout_s=60)
+    why_no_namespaces.cache_clear()
+    assert outcome.network_off_by == "audit-hook: this system (darwin) has no network namespaces"
+
+
 LIMITS = Limits(timeout_s=1000, hidden_images=500, margin=2, memory_gb=2, disk_gb=1)
 
 
@@ -340,7 +354,7 @@ def test_the_time_on_kaggle_is_estimated_from_the_seconds_per_image(speedup, pas
     assert check.passed is passed and f"{750 / speedup:.0f} s for 500 on Kaggle" in check.detail
     assert not limits.check_time(1, 100, timed_out=True).passed
     # What is ended for slowness would never have been in time.
-    assert not limits.check_time(limits.patience(100), 100, timed_out=False).passed
+    assert not limits.check_time(limits.rehearsal_timeout(100), 100, timed_out=False).passed
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What Kaggle's machine grants a kernel, and whether a kernel that ran here would stay within it there."""
+"""Describe Kaggle's machine, and judge whether a kernel that ran here would stay within its limits."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from omegaconf import DictConfig
 from plant_pathology.kernel.submission_check import Check
 
 GB = 10**9
-START_S = 600  # in which a kernel is up and predicts its first images, on a slow disk too
-ENOUGH = 100  # images, before which a kernel's start is most of its time
-# What a traceback or a log ends with where a machine's limit was reached.
+START_S = 600  # allowed for a kernel to start and predict its first images, on a slow disk too
+ENOUGH = 100  # images: with fewer, start-up dominates the time per image
+# The end of a traceback or log after a limit of the machine was exceeded.
 EXCEEDED = ("MemoryError", "can't allocate memory", "No space left on device", "File too large", "killed")
 
 
@@ -18,12 +18,12 @@ class Limits:
     """`rehearse:` in conf/params.yaml.
 
     Args:
-        cores, memory_gb: of the machine.
-        disk_gb: that /kaggle/working may hold.
-        timeout_s: of a kernel.
-        hidden_images: that the hidden test set has on Kaggle.
+        cores, memory_gb: of Kaggle's machine.
+        disk_gb: capacity of /kaggle/working.
+        timeout_s: Kaggle's time limit for a kernel.
+        hidden_images: number of images in Kaggle's hidden test set.
         margin: safety factor: the estimated time times `margin` must not exceed `timeout_s`.
-        speedup: of Kaggle's machine over the CPU on which a kernel is rehearsed.
+        speedup: speed of Kaggle's machine relative to the one that rehearses.
     """
 
     cores: int = 4
@@ -48,16 +48,20 @@ class Limits:
         """Bytes."""
         return int(self.disk_gb * GB)
 
-    def patience(self, images: int) -> float:
-        """Seconds after which a kernel that predicts so many images is too slow, however fast it would go on."""
+    def rehearsal_timeout(self, images: int) -> float:
+        """Return the seconds after which a kernel that predicts `images` images is too slow for Kaggle in any case."""
         return START_S + self.timeout_s / self.margin * self.speedup * images / self.hidden_images
 
     def estimated_seconds(self, seconds: float, images: int) -> float | None:
-        """Seconds on Kaggle for the hidden test set, of a kernel that took `seconds` for `images` here; its start is
-        counted with every image, so that this is rather too much. None where it would be all start."""
+        """Estimate the seconds on Kaggle for the hidden test set, from `seconds` for `images` here.
+
+        Start-up is counted as time per image, so the estimate is rather too high. None with fewer than ENOUGH images,
+        where it would be all start-up.
+        """
         return seconds / images * self.hidden_images / self.speedup if images >= ENOUGH else None
 
     def check_time(self, seconds: float, images: int, timed_out: bool) -> Check:
+        """Check that the estimated time, with the margin, stays within Kaggle's time limit."""
         rate, estimate = f"{seconds:.0f} s for {images} images", self.estimated_seconds(seconds, images)
         if timed_out:
             return Check(False, f"Notebook Timeout: not done after {rate}")
@@ -67,12 +71,13 @@ class Limits:
         if estimate * self.margin > self.timeout_s:
             return Check(
                 False,
-                f"Notebook Timeout: {rate}, which is more than {self.timeout_s:g} s by rehearse.margin={self.margin:g}:"
-                " lower select.seconds, or set rehearse.speedup where Kaggle's machine is faster",
+                f"Notebook Timeout: {rate}; times rehearse.margin={self.margin:g} this exceeds {self.timeout_s:g} s:"
+                " lower select.seconds, or set rehearse.speedup if Kaggle's machine is faster",
             )
         return Check(True, rate)
 
     def check_compute(self, peak_memory: int, disk_used: int, error: str | None) -> Check:
+        """Check that memory and disk, in bytes, stayed within the limits and that no error says otherwise."""
         used = f"{peak_memory / GB:.2f} of {self.memory_gb:g} GB of memory"
         used += f", {disk_used / GB:.2f} of {self.disk_gb:g} GB of disk"
         signs = [sign for sign in EXCEEDED if sign in (error or "")]

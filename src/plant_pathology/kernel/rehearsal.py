@@ -1,5 +1,7 @@
-"""Stage: run the packaged kernel as Kaggle would, on the public test set and then on one that it has never seen, and
-compare what it submits with the repository's own predictions.
+"""Rehearse the packaged kernel: run it as Kaggle would and compare its submission with the repository's predictions.
+
+It runs on the public test set and then on one like Kaggle's hidden test set. A test set with a failed check ends the
+rehearsal.
 """
 
 import shutil
@@ -23,9 +25,9 @@ from plant_pathology.kernel.sandbox import Outcome, run_kernel
 from plant_pathology.kernel.submission_check import Check, check_submission
 from plant_pathology.kernel.test_sets import given_test_set, made_test_set
 
-# Belongs to training; a kernel that imports it would fail or crawl on Kaggle.
+# Packages for training: absent from Kaggle's image, or slow to import.
 FORBIDDEN = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "dvc"}
-COMPARED = 256  # first rows that are predicted once more: whole batches, so that the digits are the same
+COMPARED = 256  # first rows, which are predicted again: whole batches, since the batch size changes the last digits
 RANGES = {
     "rehearse.images": (ENOUGH, 1_000_000),
     "rehearse.hidden_images": (1, 10_000_000),
@@ -43,7 +45,8 @@ class TestSet:
     """A competition folder with test images.
 
     Args:
-        unreadable: the name of an image that was damaged on purpose.
+        raw: the folder.
+        unreadable: name of an image that was damaged on purpose.
     """
 
     name: str
@@ -53,14 +56,14 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of the kernel."""
+    """One run of the kernel on one test set."""
 
     images: int
     outcome: Outcome
     checks: dict[str, Check]
 
-    def told(self) -> dict[str, Any]:
-        """For rehearsal.json."""
+    def summary(self) -> dict[str, Any]:
+        """Return the measured values for rehearsal.json."""
         return {
             "images": self.images,
             "seconds": round(self.outcome.seconds, 2),
@@ -70,11 +73,16 @@ class Trial:
 
 
 def rehearse(cfg: DictConfig) -> None:
+    """Rehearse kernels/ and write reports/rehearsal.json, reports/rehearsal/submission.csv and the kernel's logs.
+
+    Raises:
+        UserError: the configured solution does not exist, or the rehearsal failed and rehearse.strict is set.
+    """
     check_values(cfg, ranges=RANGES)
     competition, limits = Competition.from_config(cfg), Limits.from_config(cfg)
     kernels, reports = Path(cfg.paths.kernels), Path(cfg.paths.reports)
     if cfg.rehearse.solution and not Path(cfg.rehearse.solution).is_file():
-        raise UserError(f"rehearse.solution={cfg.rehearse.solution}: there is no such file")
+        raise UserError(f"rehearse.solution={cfg.rehearse.solution}: there is no such file: correct the path")
     (reports / "rehearsal.json").unlink(missing_ok=True)
     trials, score = {}, None
     with tempfile.TemporaryDirectory() as scratch, atomic_folder(reports / "rehearsal") as kept:
@@ -86,13 +94,13 @@ def rehearse(cfg: DictConfig) -> None:
             (kept / f"{test_set.name}.log").write_text(trial.outcome.log, encoding="utf-8")
             if not all(check.passed for check in trial.checks.values()):
                 break
-            # Of Kaggle's public test set, or of the images that were given.
+            # Keep the submission of the public test set or, if the user gave test images, of those.
             if test_set.unreadable is None:
                 shutil.copyfile(working / "submission.csv", kept / "submission.csv")
         else:
             if cfg.rehearse.solution:
                 score = score_of(kept / "submission.csv", Path(cfg.rehearse.solution), competition)
-    checks = merged(trials)
+    checks = merge_checks(trials)
     passed = all(each.passed for each in checks.values())
     last = list(trials.values())[-1]
     write_json(
@@ -102,8 +110,9 @@ def rehearse(cfg: DictConfig) -> None:
             "competition": competition.name,
             "synthetic": competition.synthetic,
             "isolation": last.outcome.isolation,
+            "isolation_reason": last.outcome.isolation_reason,
             "sha256": folder_hashes(kernels),
-            "test_sets": {name: trial.told() for name, trial in trials.items()},
+            "test_sets": {name: trial.summary() for name, trial in trials.items()},
             "estimate": {
                 "images": limits.hidden_images,
                 "seconds": limits.estimated_seconds(last.outcome.seconds, last.images),
@@ -120,7 +129,7 @@ def rehearse(cfg: DictConfig) -> None:
 
 
 def test_sets(cfg: DictConfig, competition: Competition, scratch: Path) -> Iterator[TestSet]:
-    """The public one, and in the place of Kaggle's hidden one the images that were given, or else made ones."""
+    """Yield the public test set, then rehearse.test_images or, without any, one like Kaggle's hidden test set."""
     raw = Path(cfg.paths.raw)
     yield TestSet("public", raw)
     if cfg.rehearse.test_images:
@@ -134,16 +143,16 @@ def test_sets(cfg: DictConfig, competition: Competition, scratch: Path) -> Itera
 def run_trial(
     test_set: TestSet, kernels: Path, bundle: Path, working: Path, competition: Competition, limits: Limits
 ) -> Trial:
-    """Run the kernel on a test set, and look for everything that is known to fail a submission."""
+    """Run the kernel on a test set and check for every known reason why a submission fails on Kaggle."""
     dataset = read_json(kernels / "dataset" / "dataset-metadata.json", "run `python -m plant_pathology.package`")["id"]
     form = competition.read_sample_submission(test_set.raw)
     images = len(form)
     print(f"the {test_set.name} test set, {images} images", flush=True)
     inputs = {competition.name: test_set.raw, dataset.split("/")[1]: kernels / "dataset"}
-    outcome = run_kernel(kernels / "submission", inputs, working, limits.patience(images), limits)
+    outcome = run_kernel(kernels / "submission", inputs, working, limits.rehearsal_timeout(images), limits)
     print(outcome.log, end="")
     submitted = working / "submission.csv"
-    brought = sorted(FORBIDDEN & set(outcome.modules))
+    forbidden = sorted(FORBIDDEN & set(outcome.modules))
     checks = {
         "runs": Check(
             outcome.error is None,
@@ -151,9 +160,9 @@ def run_trial(
         ),
         "time": limits.check_time(outcome.seconds, images, outcome.error == "timeout"),
         "compute": limits.check_compute(outcome.peak_memory, outcome.disk_used, outcome.error),
-        "offline": Check(not outcome.network, f"network off by {outcome.isolation}"),
+        "offline": Check(not outcome.network, f"network off by {outcome.network_off_by}"),
         "imports": Check(
-            not brought, f"imports {', '.join(brought)}" if brought else "nothing that belongs to training"
+            not forbidden, f"imports {', '.join(forbidden)}" if forbidden else "nothing that belongs to training"
         ),
         "submission": check_submission(submitted, form, competition),
     }
@@ -165,24 +174,24 @@ def run_trial(
 
 
 def last_line(error: str) -> str:
-    """A traceback's message; the whole of it stands in the kernel's log."""
+    """Return the message at the end of a traceback; the kernel's log has all of it."""
     return error.strip().rpartition("\n")[2]
 
 
-def merged(trials: dict[str, Trial]) -> dict[str, Check]:
-    """Each check over the test sets, with what those that failed it said, or else all."""
-    checks = {}
+def merge_checks(trials: dict[str, Trial]) -> dict[str, Check]:
+    """Merge each check's results: passed if it passed on every test set; details of the failures, or else of all."""
+    checks: dict[str, Check] = {}
     for name in dict.fromkeys(name for trial in trials.values() for name in trial.checks):
         each = {test_set: trial.checks[name] for test_set, trial in trials.items() if name in trial.checks}
         passed = all(check.passed for check in each.values())
-        said = [f"{test_set}: {check.detail}" for test_set, check in each.items() if check.passed == passed]
-        checks[name] = Check(passed, "; ".join(said))
+        details = [f"{test_set}: {check.detail}" for test_set, check in each.items() if check.passed == passed]
+        checks[name] = Check(passed, "; ".join(details))
     return checks
 
 
 def check_equal(path: Path, bundle: Path, raw: Path, form: pd.DataFrame, competition: Competition) -> Check:
-    """Row by row what the repository itself predicts, in the first rows."""
-    # Imported here, so that a kernel that fails is told of without waiting for torch.
+    """Compare the first rows with the repository's own predictions."""
+    # Imported here, so that a kernel that fails is reported without waiting for torch.
     from plant_pathology.inference.predictor import predict_submission
 
     theirs = pd.read_csv(path, dtype=str, keep_default_na=False).head(COMPARED)
@@ -195,7 +204,7 @@ def check_equal(path: Path, bundle: Path, raw: Path, form: pd.DataFrame, competi
 
 
 def check_unreadable(image: str, log: str, submitted: Path, bundle: Path, competition: Competition) -> Check:
-    """An image that cannot be read is reported, and its row has the labels that are the bundle's fallback."""
+    """Check that the kernel's log names the unreadable image and that its row has the bundle's fallback labels."""
     table = pd.read_csv(submitted, dtype=str).set_index(competition.image_column)
     labels = table.loc[image, competition.label_column]
     fallback = read_json(bundle / "bundle.json", "run `python -m plant_pathology.select`")["fallback"]
@@ -207,17 +216,22 @@ def check_unreadable(image: str, log: str, submitted: Path, bundle: Path, compet
 
 
 def score_of(submitted: Path, solution: Path, competition: Competition) -> float:
-    """Sample-F1 of the submission.
+    """Return the submission's sample-F1: the mean of per-image F1 scores.
+
+    Args:
+        solution: a CSV with the columns of a submission and the true labels.
 
     Raises:
-        UserError: the solution lacks an image that was submitted.
+        UserError: the solution has no row for an image of the submission.
     """
     columns = [competition.image_column, competition.label_column]
     ours, truth = (pd.read_csv(path, dtype=str, keep_default_na=False)[columns] for path in (submitted, solution))
     both = ours.merge(truth, on=competition.image_column, how="left", suffixes=("_ours", "_true"))
     if both.isna().any(axis=None):
         missing = both[both.isna().any(axis=1)][competition.image_column]
-        raise UserError(f"rehearse.solution={solution} has no row for {len(missing)} images, {missing.iloc[0]} first")
+        raise UserError(
+            f"rehearse.solution={solution} has no row for {len(missing)} images, first {missing.iloc[0]}: add them"
+        )
     predicted, true = (
         competition.one_hot(competition.label_lists(both[f"{competition.label_column}_{side}"]))
         for side in ("ours", "true")

@@ -1,8 +1,13 @@
-"""A kernel run as Kaggle runs it: no network, inputs read-only under /kaggle/input, output in /kaggle/working.
+"""Run a kernel as Kaggle does: no network, inputs read-only under /kaggle/input, output in /kaggle/working.
 
-Where Linux allows namespaces, the kernel sees a root of its own: the system and the interpreter read-only, the
-packages of Kaggle's image, and nothing of this checkout. Elsewhere an audit hook blocks network, other programs and
-changes of the inputs. Either way it has no more cores, memory and disk than Kaggle's machine.
+Two ways to isolate it:
+
+- "namespace", where Linux allows user namespaces: the kernel gets a root file system of its own with the system and the
+  interpreter read-only, the packages of Kaggle's image, and nothing of this checkout.
+- "audit-hook", elsewhere: a hook in the interpreter refuses network, other programs and changes to the inputs. It stops
+  a kernel's mistakes, not a kernel that wants to break out.
+
+Either way the kernel gets no more cores, memory and disk than Kaggle's machine has, as far as the system can limit it.
 """
 
 import json
@@ -26,26 +31,29 @@ from plant_pathology.kernel.kaggle_image import link_image
 from plant_pathology.kernel.limits import Limits
 
 KAGGLE = Limits()
+# Top-level folders of the system that a kernel sees.
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "etc")
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a kernel ended.
+    """The result of one run of a kernel.
 
     Args:
-        isolation: what kept it from the network: "namespace" or "audit-hook".
+        isolation: what kept the kernel off the network: "namespace" or "audit-hook".
+        isolation_reason: why it was not a namespace; None when it was.
         seconds: wall time, the interpreter's start included.
         peak_memory: resident bytes.
         disk_used: bytes left in /kaggle/working.
-        modules: top-level modules that were imported, and their files.
-        network: whether a server of this machine could be reached from inside.
-        log: all that was printed.
-        error: the traceback, "timeout", or "killed" and the log's end; None when the kernel ended well.
+        modules: file of each top-level module that was imported.
+        network: whether the kernel could reach a server of this machine.
+        log: standard output and error.
+        error: the traceback, "timeout", or "killed" and the end of the log; None when the kernel succeeded.
     """
 
     isolation: str
+    isolation_reason: str | None
     seconds: float
     peak_memory: int
     disk_used: int
@@ -53,6 +61,11 @@ class Outcome:
     network: bool
     log: str
     error: str | None
+
+    @property
+    def network_off_by(self) -> str:
+        """The isolation and, where it is the weaker one, the reason for it."""
+        return self.isolation + (f": {self.isolation_reason}" if self.isolation_reason else "")
 
 
 def run_kernel(
@@ -66,33 +79,38 @@ def run_kernel(
     """Run the code_file of `kernel`, a folder with kernel-metadata.json.
 
     Args:
-        inputs: folders by their name under /kaggle/input.
-        working: becomes /kaggle/working.
-        limits: of the machine; its time is for the caller to judge.
-        isolation: None takes namespaces where they work, the audit hook elsewhere.
+        inputs: folder for each name under /kaggle/input.
+        working: an empty folder that becomes /kaggle/working.
+        limits: cores, memory and disk are enforced; the caller judges the time.
+        isolation: "namespace" or "audit-hook"; None: a namespace where possible.
 
     Raises:
-        UserError: the folder is no kernel.
+        UserError: the code_file or kernel-metadata.json does not exist.
     """
     code = kernel / read_json(kernel / "kernel-metadata.json", "run `python -m plant_pathology.package`")["code_file"]
     if not code.exists():
-        raise UserError(f"{code} does not exist, though kernel-metadata.json names it as code_file")
-    isolation = isolation or ("namespace" if namespaces_work() else "audit-hook")
+        raise UserError(
+            f"{code} does not exist, but kernel-metadata.json names it as code_file: run"
+            " `python -m plant_pathology.package`"
+        )
+    reason = f"isolation={isolation} was asked for" if isolation else why_no_namespaces()
+    isolation = isolation or ("audit-hook" if reason else "namespace")
     with tempfile.TemporaryDirectory() as scratch, socket.create_server(("127.0.0.1", 0)) as server:
         box = Path(scratch)
         link_image(box / "image")
         settings = {"port": server.getsockname()[1], "cores": limits.cores}
         settings |= {"memory": limits.memory, "disk": limits.disk}
-        prepare = in_namespace if isolation == "namespace" else in_process
-        command, environment = prepare(box, code, inputs, working, settings)
+        isolate = in_namespace if isolation == "namespace" else with_audit_hook
+        command, environment = isolate(box, code, inputs, working, settings)
         started = time.monotonic()
-        log, killed = watch(command, environment, working, timeout_s)
+        log, timed_out = run_with_timeout(command, environment, working, timeout_s)
         seconds = time.monotonic() - started
         report = box / "report" / "report.json"
-        found = json.loads(report.read_text()) if report.exists() else {}
-    error = "timeout" if killed else found.get("error", f"killed\n{log[-2000:]}")
+        found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    error = "timeout" if timed_out else found.get("error", f"killed\n{log[-2000:]}")
     return Outcome(
         isolation=isolation,
+        isolation_reason=None if isolation == "namespace" else reason,
         seconds=seconds,
         peak_memory=found.get("peak_memory", 0),
         disk_used=sum(path.stat().st_size for path in working.rglob("*") if path.is_file()),
@@ -104,13 +122,32 @@ def run_kernel(
 
 
 @cache
-def namespaces_work() -> bool:
-    """Whether this user may have namespaces of his own, with mounts in them."""
+def why_no_namespaces() -> str | None:
+    """Return why a kernel cannot be isolated by namespaces here; None where it can."""
+    if sys.platform != "linux":
+        return f"this system ({sys.platform}) has no network namespaces"
+    trial = [*UNSHARE, "sh", "-c", "mount -t tmpfs none /mnt && mount -t proc none /proc"]
     try:
-        trial = [*UNSHARE, "sh", "-c", "mount -t tmpfs none /mnt && mount -t proc none /proc"]
-        return subprocess.run(trial, capture_output=True).returncode == 0
+        done = subprocess.run(trial, capture_output=True, text=True)
     except FileNotFoundError:
-        return False
+        return "`unshare` is not installed (package util-linux)"
+    if done.returncode == 0:
+        return None
+    message = done.stderr.strip().rpartition("\n")[2]
+    return f"this user may not create namespaces ({message or f'unshare ended with {done.returncode}'})"
+
+
+def base_python() -> str:
+    """Return the interpreter that this virtual environment was made from, or the current one outside of any."""
+    return getattr(sys, "_base_executable", None) or sys.executable
+
+
+def python_command(*arguments: str) -> list[str]:
+    """Return a command of the base interpreter that imports from its own library and PYTHONPATH alone.
+
+    -S leaves out site-packages, -P the script's folder, -B writes no bytecode.
+    """
+    return [base_python(), "-S", "-B", "-P", *arguments]
 
 
 def kernel_environment(image: Path, inputs: str, working: str) -> dict[str, str]:
@@ -125,13 +162,10 @@ def kernel_environment(image: Path, inputs: str, working: str) -> dict[str, str]
     }
 
 
-def python_command(*arguments: str) -> list[str]:
-    """The base interpreter without site-packages and the script's folder: only PYTHONPATH adds to its own library."""
-    return [sys._base_executable, "-S", "-B", "-P", *arguments]
-
-
-def in_process(box: Path, code: Path, inputs: dict[str, Path], working: Path, settings: dict[str, Any]):
-    """Command and environment of a kernel that an audit hook holds back."""
+def with_audit_hook(
+    box: Path, code: Path, inputs: dict[str, Path], working: Path, settings: dict[str, Any]
+) -> tuple[list[str], dict[str, str]]:
+    """Return command and environment that run the kernel in this file system, restricted by the runner's audit hook."""
     for name, folder in inputs.items():
         (box / "input" / name).mkdir(parents=True)
         for entry in folder.iterdir():
@@ -144,24 +178,27 @@ def in_process(box: Path, code: Path, inputs: dict[str, Path], working: Path, se
     return runner, kernel_environment(box / "image", str(box / "input"), str(working.resolve()))
 
 
-def in_namespace(box: Path, code: Path, inputs: dict[str, Path], working: Path, settings: dict[str, Any]):
-    """Command and environment of a kernel in a root of its own."""
+def in_namespace(
+    box: Path, code: Path, inputs: dict[str, Path], working: Path, settings: dict[str, Any]
+) -> tuple[list[str], dict[str, str]]:
+    """Return command and environment that run the kernel in namespaces, with a root file system of its own."""
     root, report = box / "root", box / "report"
     root.mkdir()
     report.mkdir()
     packages = {str(link.resolve().parent) for link in (box / "image").iterdir()}
-    interpreter = {sys.base_prefix, str(Path(sys._base_executable).resolve().parent.parent)}
+    interpreter = {sys.base_prefix, str(Path(base_python()).resolve().parent.parent)}
     read_only = [
         *((path, path) for path in packages | interpreter if not path.startswith("/usr/")),
         (str(box / "image"), "/image"),
         (str(code.resolve().parent), "/kaggle/src"),
         (str(Path(kernel_runner.__file__).resolve()), "/kernel_runner.py"),
-        *(mount for name, folder in inputs.items() for mount in mounts_of(folder, f"/kaggle/input/{name}")),
+        *(mount for name, folder in inputs.items() for mount in input_mounts(folder, f"/kaggle/input/{name}")),
     ]
     script = [
         "set -e",
         f"root={shlex.quote(str(root))}",
         "mount -t tmpfs none $root",
+        # own: mount writable; show: mount read-only.
         'own() { if [ -d "$1" ]; then mkdir -p "$root$2"; else mkdir -p "$(dirname "$root$2")"; touch "$root$2"; fi;'
         ' mount --bind "$1" "$root$2"; }',
         'show() { own "$1" "$2"; mount -o remount,bind,ro,nosuid,nodev "$root$2"; }',
@@ -170,7 +207,7 @@ def in_namespace(box: Path, code: Path, inputs: dict[str, Path], working: Path, 
         "done",
         "for name in null zero random urandom; do own /dev/$name /dev/$name; done",
         "mkdir -p $root/proc $root/tmp $root/dev/shm && mount -t proc none $root/proc",
-        # Before what is shown: a checkout may itself lie below /tmp.
+        # Before the read-only mounts: a checkout may itself be below /tmp.
         "mount -t tmpfs none $root/tmp && mount -t tmpfs none $root/dev/shm",
         *(f"show {shlex.quote(source)} {shlex.quote(target)}" for source, target in sorted(read_only)),
         "mkdir -p $root/kaggle/working",
@@ -188,10 +225,10 @@ def in_namespace(box: Path, code: Path, inputs: dict[str, Path], working: Path, 
     return command, kernel_environment(Path("/image"), "/kaggle/input", "/kaggle/working")
 
 
-def mounts_of(folder: Path, target: str) -> list[tuple[str, str]]:
-    """What to mount where, so that an input is seen.
+def input_mounts(folder: Path, target: str) -> list[tuple[str, str]]:
+    """Return the (source, target) pairs that mount an input folder at `target`.
 
-    Of a folder with links in it each entry is mounted by itself, since the folder's mount lacks what they lead to.
+    A folder with symbolic links in it is mounted entry by entry, since their targets are not part of its own mount.
     """
     if not links_in(folder):
         return [(str(folder.resolve()), target)]
@@ -202,11 +239,13 @@ def links_in(folder: Path) -> list[Path]:
     return [entry for entry in folder.iterdir() if entry.is_symlink() and entry.exists()]
 
 
-def watch(command: list[str], environment: dict[str, str], folder: Path, timeout_s: float) -> tuple[str, bool]:
-    """Run to the end or the timeout.
+def run_with_timeout(
+    command: list[str], environment: dict[str, str], folder: Path, timeout_s: float
+) -> tuple[str, bool]:
+    """Run a command in a process group of its own, and kill the group on a timeout or any other exception.
 
     Returns:
-        All that was printed, and whether time ran out.
+        Its output, and whether it timed out.
     """
     process = subprocess.Popen(
         command,
@@ -215,13 +254,17 @@ def watch(command: list[str], environment: dict[str, str], folder: Path, timeout
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         start_new_session=True,
     )
     try:
         return process.communicate(timeout=timeout_s)[0], False
     except BaseException as error:
-        os.killpg(process.pid, signal.SIGKILL)
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
         log = process.communicate()[0]
         if isinstance(error, subprocess.TimeoutExpired):
             return log, True
