@@ -239,9 +239,9 @@ def no_kernelspec(kernels):
 @pytest.mark.parametrize(
     "change, reason",
     [
-        (many_files, r"dataset/ has 5\d files, and may have 50"),
-        (two_hundred_gigabytes, "dataset/ has 200 GB, and may have 200"),
-        (a_megabyte_of_source, r"submission.ipynb has 10\d+ bytes, and may have 1000000"),
+        (many_files, r"dataset/ has 5\d files; Kaggle allows 50"),
+        (two_hundred_gigabytes, "dataset/ has 200 GB; Kaggle allows 200"),
+        (a_megabyte_of_source, r"submission.ipynb has 10\d+ bytes; Kaggle allows 1000000"),
         (no_kernelspec, "no notebook with metadata.kernelspec.name"),
         (lambda kernels: edit(kernels, "dataset", licenses=[]), r"licenses=\[\]: set package.licence"),
         (lambda kernels: edit(kernels, "dataset", licenses=[{"name": "MIT"}]), "set package.licence"),
@@ -280,7 +280,7 @@ def test_the_card_tells_all_that_a_stranger_asks_of_the_bundle(project):
         f"sample-F1 {spec['score']['validation']:.4f}",
         "neither its networks nor its thresholds were fitted to",
         "## Intended use",
-        "other, since no one licence covers it all",
+        "other, since no single license covers everything",
         f"plant_pathology {metadata.version('plant_pathology')} (MIT)",
         f"timm {metadata.version('timm')} (Apache-2.0)",
     ):

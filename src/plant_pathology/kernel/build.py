@@ -1,7 +1,7 @@
-"""Stage: the bundle to what Kaggle takes: a dataset folder (bundle, code, model card) and a kernel folder.
+"""Write what goes to Kaggle: a dataset folder (bundle, wheels, model card) and a kernel folder (notebook or script).
 
-The kernel, a notebook or a script, has no internet and needs no pip. It carries the commit, data and runs that it came
-from. What Kaggle would refuse is refused here, and leaves the folders as they were.
+The kernel runs without internet and pip. It records the commit, data version and runs that it was made from. If Kaggle
+would refuse the folders, the previous ones stay as they are.
 """
 
 import shutil
@@ -22,12 +22,17 @@ from plant_pathology.kernel.rules import LICENCES, problems_of
 from plant_pathology.kernel.source import CODE_FILES, kernel_source
 from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheel_of_room, wheels_in
 
-# As wheels, whatever Kaggle's image has of them: networks are those of the timm that trained them.
+# Distributions that travel as wheels even if Kaggle's image has them: networks need the timm that trained them.
 BROUGHT = ("timm",)
 STAGES_BEFORE = ("prepare", "push", "train", "select")
 
 
 def build(cfg: DictConfig) -> None:
+    """Write kernels/dataset and kernels/submission.
+
+    Raises:
+        UserError: the bundle is missing or of another competition, or Kaggle would refuse the folders.
+    """
     check_values(
         cfg,
         choices={
@@ -48,10 +53,10 @@ def build(cfg: DictConfig) -> None:
         shutil.copytree(bundle, data, dirs_exist_ok=True)
         wheels = write_wheels(data)
         card = model_card(spec, cfg.package.licence, wheels)
-        (data / "README.md").write_text(card)
+        (data / "README.md").write_text(card, encoding="utf-8")
         write_json(data / "dataset-metadata.json", dataset_metadata(cfg, dataset, card))
         code_file = code / CODE_FILES[cfg.package.kernel_type]
-        code_file.write_text(kernel_source(cfg.package.kernel_type, origin))
+        code_file.write_text(kernel_source(cfg.package.kernel_type, origin), encoding="utf-8")
         write_json(code / "kernel-metadata.json", kernel_metadata(cfg, kernel, dataset, competition, origin))
         for problem in problems_of(data, code, competition.name):
             raise UserError(problem)
@@ -59,10 +64,10 @@ def build(cfg: DictConfig) -> None:
 
 
 def write_wheels(folder: Path) -> list[metadata.Distribution]:
-    """All that the kernel imports and Kaggle's image does not have, or not as we need it.
+    """Write the wheels of BROUGHT and of the room `inference`, and return their metadata.
 
     Raises:
-        UserError: they would not do.
+        UserError: a wheel would not work on Kaggle.
     """
     for name in BROUGHT:
         wheel_of_installed(name, folder)
@@ -73,12 +78,12 @@ def write_wheels(folder: Path) -> list[metadata.Distribution]:
 
 
 def title_of(ref: str) -> str:
-    """The title that Kaggle turns back into exactly the slug of owner/slug."""
+    """Return a title from which Kaggle makes exactly the slug of owner/slug."""
     return ref.rpartition("/")[2].replace("-", " ")
 
 
 def origin_of(root: Path, spec: dict[str, Any]) -> dict[str, Any]:
-    """All that tells this kernel from another: commit, DVC's hashes, data version, runs with their configs."""
+    """Return the kernel's provenance: commit, DVC's hashes, data version, score, and runs with their configs."""
     return {
         **provenance.commit(root),
         "dvc_lock": provenance.locked_outputs(root, STAGES_BEFORE),
@@ -91,7 +96,7 @@ def origin_of(root: Path, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def dataset_metadata(cfg: DictConfig, dataset: str, card: str) -> dict[str, Any]:
-    """The description is what Kaggle shows above the files."""
+    """Return dataset-metadata.json; Kaggle shows the description above the files."""
     return {
         "title": title_of(dataset),
         "id": dataset,
@@ -103,7 +108,7 @@ def dataset_metadata(cfg: DictConfig, dataset: str, card: str) -> dict[str, Any]
 def kernel_metadata(
     cfg: DictConfig, kernel: str, dataset: str, competition: Competition, origin: dict[str, Any]
 ) -> dict[str, Any]:
-    """Every key that the client reads, none left to its default: that of `enable_internet` is true."""
+    """Return kernel-metadata.json with every key that the client reads, since `enable_internet` is true by default."""
     return {
         "id": kernel,
         "title": title_of(kernel),

@@ -1,21 +1,21 @@
 """Name the distributions of Kaggle's image that a kernel may count on, and show a kernel those and no others."""
 
-import re
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-# Of what Kaggle's image has, what a kernel may count on; with all that these require.
+# The part of Kaggle's image that our kernel imports, or may; their requirements come with them.
 IMAGE = ("torch", "torchvision", "numpy", "pandas", "pillow", "safetensors", "pyyaml", "huggingface-hub", "tqdm")
 
 
 def image_distributions() -> dict[str, metadata.Distribution]:
-    """IMAGE and everything it requires, as installed here."""
+    """Return IMAGE and everything it requires, as installed here, by normalized name."""
     found: dict[str, metadata.Distribution] = {}
     wanted = list(IMAGE)
     while wanted:
-        name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
+        name = canonicalize_name(wanted.pop())
         if name in found:
             continue
         found[name] = metadata.distribution(name)
@@ -27,10 +27,10 @@ def image_distributions() -> dict[str, metadata.Distribution]:
 
 
 def link_image(folder: Path) -> None:
-    """A folder for sys.path that shows the image's distributions and no other."""
+    """Create a folder for sys.path with links to the packages of the image's distributions alone."""
     folder.mkdir()
     for distribution in image_distributions().values():
         for top in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
             link = folder / top
             if not link.exists():
-                link.symlink_to(Path(distribution.locate_file(top)).resolve())
+                link.symlink_to(Path(str(distribution.locate_file(top))).resolve())

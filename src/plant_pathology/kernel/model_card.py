@@ -1,4 +1,4 @@
-"""The model card: what a bundle is, what it was made of, what it is for, and under which licence."""
+"""Write the model card: what the bundle is, what it was trained on, its intended use and its license."""
 
 from importlib import metadata
 from pathlib import Path
@@ -6,16 +6,16 @@ from typing import Any
 
 import jinja2
 
-from plant_pathology.kernel.wheels import licence_of
+from plant_pathology.kernel.wheels import license_of
 
 
-def model_card(spec: dict[str, Any], licence: str, wheels: list[metadata.Distribution]) -> str:
-    """Fill in model_card.md from what goes along with the bundle.
+def model_card(spec: dict[str, Any], license_name: str, wheels: list[metadata.Distribution]) -> str:
+    """Fill in the template model_card.md.
 
     Args:
         spec: the content of bundle.json.
-        licence: of the whole, as Kaggle calls it.
-        wheels: each has a licence of its own.
+        license_name: Kaggle's name for the license of the whole dataset.
+        wheels: the distributions in the dataset, each with a license of its own.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -28,6 +28,6 @@ def model_card(spec: dict[str, Any], licence: str, wheels: list[metadata.Distrib
         spec=spec,
         networks=list(zip(spec["members"], spec["runs"], strict=True)),
         pretrained=any(run["config"]["model"]["pretrained"] for run in spec["runs"]),
-        licence=licence,
-        wheels=[f"{wheel.name} {wheel.version} ({licence_of(wheel)})" for wheel in wheels],
+        license=license_name,
+        wheels=[f"{wheel.name} {wheel.version} ({license_of(wheel)})" for wheel in wheels],
     )

@@ -1,4 +1,4 @@
-"""Read the two folders that `package` wrote, and identify them by their hashes."""
+"""Read the two folders that the `package` command wrote, and identify them by their hashes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,17 +6,18 @@ from typing import Any
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import content_hash, folder_hash
-from plant_pathology.kernel.rules import PACKAGE, metadata_of, problems_of, uploaded
+from plant_pathology.kernel.rules import REMEDY, problems_of, read_metadata, uploaded_files
 
 
 @dataclass(frozen=True)
 class Package:
-    """The two folders that go to Kaggle, and what tells them from any others.
+    """The two folders that go to Kaggle, checked against Kaggle's rules.
 
     Args:
-        dataset, kernel: owner/slug.
-        metadata: kernel-metadata.json.
-        hashes: of the folders `dataset` and `submission`.
+        folder: kernels/, with the subfolders dataset and submission.
+        dataset, kernel: owner/slug of each.
+        metadata: content of kernel-metadata.json.
+        hashes: SHA-256 by subfolder.
     """
 
     folder: Path
@@ -27,27 +28,33 @@ class Package:
 
     @property
     def sha256(self) -> str:
+        """One hash for both folders."""
         return content_hash(self.hashes)
 
     @property
     def origin(self) -> dict[str, Any]:
+        """Commit, data version, score and runs, as `package` recorded them."""
         return self.metadata["provenance"]
 
     @property
     def data_files(self) -> set[str]:
-        """Names of what the dataset shows on Kaggle."""
-        return {path.name for path in uploaded(self.folder / "dataset")}
+        """Names of the files that the dataset has on Kaggle."""
+        return {path.name for path in uploaded_files(self.folder / "dataset")}
 
     @classmethod
     def read(cls, kernels: Path, competition: str) -> "Package":
-        """Raises: UserError on all that Kaggle would refuse, ignore, or take for something else."""
+        """Read and check kernels/.
+
+        Raises:
+            UserError: Kaggle would refuse, ignore or misread something in it.
+        """
         dataset, kernel = kernels / "dataset", kernels / "submission"
         for problem in problems_of(dataset, kernel, competition):
-            raise UserError(f"{kernels}: {problem}; {PACKAGE}")
-        metadata = metadata_of(kernel, "kernel")
-        return cls(kernels, metadata_of(dataset, "dataset")["id"], metadata["id"], metadata, folder_hashes(kernels))
+            raise UserError(f"{kernels}: {problem}; {REMEDY}")
+        metadata = read_metadata(kernel, "kernel")
+        return cls(kernels, read_metadata(dataset, "dataset")["id"], metadata["id"], metadata, folder_hashes(kernels))
 
 
 def folder_hashes(kernels: Path) -> dict[str, str]:
-    """By which a rehearsal and a submission know that they are of the same bytes."""
+    """Hash both folders, so that a submission can check that its bytes are those that were rehearsed."""
     return {part: folder_hash(kernels / part) for part in ("dataset", "submission")}

@@ -1,7 +1,7 @@
-"""What kernels/ must be before it is pushed, by Kaggle's rules.
+"""Check a dataset folder and a kernel folder against Kaggle's rules before they are pushed.
 
-The client ignores keys that it does not know and only warns of slugs; of a title that is too long Kaggle says no more
-than "internal server error". docs/submit.md names the source of each limit.
+The client ignores unknown keys and only warns about slugs; Kaggle answers a title that is too long with "internal
+server error". docs/submit.md names the source of each limit.
 """
 
 import json
@@ -14,9 +14,11 @@ from slugify import slugify
 
 from plant_pathology.core.files import read_json
 
-PACKAGE = "run `python -m plant_pathology.package`"
-# Key: its type, and whether it may be left out. Left out, `enable_internet` and others would mean what nobody wrote.
-KERNEL_KEYS = {
+Keys = dict[str, tuple[type, bool]]
+REMEDY = "run `python -m plant_pathology.package`"
+# Type of each key, and whether it is optional. Most are required, since the client's defaults are not ours: without
+# `enable_internet` the internet is on.
+KERNEL_KEYS: Keys = {
     "id": (str, False),
     "title": (str, False),
     "code_file": (str, False),
@@ -36,19 +38,19 @@ KERNEL_KEYS = {
     "machine_shape": (str, True),
     "provenance": (dict, False),
 }
-DATASET_KEYS = {
+DATASET_KEYS: Keys = {
     "id": (str, False),
     "title": (str, False),
     "licenses": (list, False),
     "description": (str, True),
     "keywords": (list, True),
 }
-# Kaggle's own list: docs/kernels.md of its client.
+# Accelerators; source: docs/kernels.md of Kaggle's client.
 MACHINES = (
     *("NvidiaTeslaP100", "NvidiaTeslaT4", "NvidiaTeslaT4Highmem", "NvidiaTeslaA100", "NvidiaL4", "NvidiaL4X1"),
     *("NvidiaH100", "NvidiaRtxPro6000", "TpuV38", "Tpu1VmV38", "TpuV5E8", "TpuV6E8"),
 )
-# Likewise: docs/datasets_metadata.md.
+# Source: docs/datasets_metadata.md of Kaggle's client.
 LICENCES = (
     *("CC0-1.0", "CC-BY-3.0", "CC-BY-3.0-IGO", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "CC-BY-ND-4.0"),
     *("CC-BY-NC-4.0", "CC-BY-NC-ND-4.0", "CC-BY-NC-SA-3.0-IGO", "CC-BY-NC-SA-4.0", "apache-2.0", "GPL-2.0", "GPL-3.0"),
@@ -57,27 +59,27 @@ LICENCES = (
 )
 OWNER = re.compile(r"[A-Za-z0-9_-]{3,}")
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-LENGTHS = {"dataset": (6, 50), "kernel": (5, 50)}  # characters of a slug, and of its title
+LENGTHS = {"dataset": (6, 50), "kernel": (5, 50)}  # characters of a slug and of its title
 SUFFIXES = {"notebook": ".ipynb", "script": ".py"}
 SOURCE_BYTES = 10**6
 DATASET_BYTES = 200 * 10**9
 DATASET_FILES = 50
 
 
-def metadata_of(folder: Path, kind: str) -> dict[str, Any]:
-    return read_json(folder / f"{kind}-metadata.json", PACKAGE)
+def read_metadata(folder: Path, kind: str) -> dict[str, Any]:
+    return read_json(folder / f"{kind}-metadata.json", REMEDY)
 
 
-def uploaded(dataset: Path) -> list[Path]:
+def uploaded_files(dataset: Path) -> list[Path]:
     return [path for path in dataset.iterdir() if path.name != "dataset-metadata.json"]
 
 
 def problems_of(dataset: Path, kernel: Path, competition: str) -> Iterator[str]:
-    """Why the two folders would not arrive at Kaggle as they are, by file and key, with what would mend it.
+    """Yield what Kaggle would refuse, ignore or misread: file, key and remedy.
 
-    A problem may hold only where those before it are mended: take the first.
+    Use the first problem only: the later checks take for granted that the earlier ones passed.
     """
-    data, code = metadata_of(dataset, "dataset"), metadata_of(kernel, "kernel")
+    data, code = read_metadata(dataset, "dataset"), read_metadata(kernel, "kernel")
     for problem in dataset_problems(data, dataset):
         yield f"dataset-metadata.json: {problem}"
     for problem in kernel_problems(code, data["id"], competition):
@@ -97,9 +99,9 @@ def kernel_problems(metadata: dict[str, Any], dataset: str, competition: str) ->
     yield from key_problems(metadata, KERNEL_KEYS)
     yield from name_problems(metadata, "kernel")
     if metadata["enable_internet"]:
-        yield "enable_internet is true, which this competition's kernels may not be"
+        yield "enable_internet is true, but this competition takes only kernels without internet: set it to false"
     if dataset not in metadata["dataset_sources"]:
-        yield f"dataset_sources={metadata['dataset_sources']} lacks {dataset}, of kernels/dataset"
+        yield f"dataset_sources={metadata['dataset_sources']} lacks {dataset}, the dataset in kernels/dataset"
     if competition not in metadata["competition_sources"]:
         yield f"competition_sources={metadata['competition_sources']} lacks {competition}"
     if metadata.get("machine_shape", MACHINES[0]) not in MACHINES:
@@ -109,12 +111,12 @@ def kernel_problems(metadata: dict[str, Any], dataset: str, competition: str) ->
     if metadata["kernel_type"] not in SUFFIXES:
         yield f"kernel_type={metadata['kernel_type']}: choose one of {', '.join(SUFFIXES)}"
     if not metadata["code_file"].endswith(SUFFIXES[metadata["kernel_type"]]):
-        yield f"code_file={metadata['code_file']} is no {metadata['kernel_type']}, which kernel_type says"
+        yield f"code_file={metadata['code_file']} is no {metadata['kernel_type']}, as kernel_type says"
 
 
-def key_problems(metadata: dict[str, Any], keys: dict[str, tuple[type, bool]]) -> Iterator[str]:
+def key_problems(metadata: dict[str, Any], keys: Keys) -> Iterator[str]:
     for key in metadata.keys() - keys.keys():
-        yield f"{key} is no key that the client reads: it would be ignored silently"
+        yield f"{key} is no key that Kaggle's client reads, so it would be ignored: remove it"
     for key, (kind, optional) in keys.items():
         if key not in metadata and not optional:
             yield f"{key} is missing"
@@ -123,30 +125,30 @@ def key_problems(metadata: dict[str, Any], keys: dict[str, tuple[type, bool]]) -
 
 
 def name_problems(metadata: dict[str, Any], kind: str) -> Iterator[str]:
-    """Of id and title; Kaggle makes an address of each, and they must be one."""
+    """Check id and title: Kaggle derives a slug from the title, which must be the slug in the id."""
     title, (owner, _, slug), (low, high) = metadata["title"], metadata["id"].rpartition("/"), LENGTHS[kind]
     if not OWNER.fullmatch(owner):
         yield f"id={metadata['id']}: set package.owner to your Kaggle user name, as in kaggle.com/<name>"
     if not SLUG.fullmatch(slug) or not low <= len(slug) <= high:
         yield (
             f"id={metadata['id']}: set package.{kind} to {low} to {high} lower-case letters and digits, with single"
-            " hyphens between"
+            " hyphens between them"
         )
     if slug != slugify(title):
-        yield f"Kaggle makes the slug of the title: {slugify(title)!r}, not that of id={metadata['id']}"
+        yield f"title={title!r}: Kaggle makes the slug of the title {slugify(title)!r}, not that of id={metadata['id']}"
     if not low <= len(title) <= high:
-        yield f"title={title!r} has {len(title)} characters, and must have {low} to {high}"
+        yield f"title={title!r} has {len(title)} characters; Kaggle allows {low} to {high}"
 
 
 def file_problems(dataset: Path) -> Iterator[str]:
-    files = uploaded(dataset)
-    if below := [path.name for path in files if not path.is_file()]:
-        yield f"dataset/{below[0]} is a folder, which the client leaves out: put its files beside it"
+    files = uploaded_files(dataset)
+    if folders := [path.name for path in files if not path.is_file()]:
+        yield f"dataset/{folders[0]} is a folder, which the client does not upload: move its files into dataset/"
     if len(files) > DATASET_FILES:
-        yield f"dataset/ has {len(files)} files, and may have {DATASET_FILES}: lower select.networks"
+        yield f"dataset/ has {len(files)} files; Kaggle allows {DATASET_FILES}: lower select.networks"
     size = sum(path.stat().st_size for path in files)
     if size > DATASET_BYTES:
-        yield f"dataset/ has {size / 1e9:.0f} GB, and may have {DATASET_BYTES / 1e9:.0f}: lower select.megabytes"
+        yield f"dataset/ has {size / 1e9:.0f} GB; Kaggle allows {DATASET_BYTES / 1e9:.0f}: lower select.megabytes"
 
 
 def source_problems(path: Path, kernel_type: str) -> Iterator[str]:
@@ -154,15 +156,18 @@ def source_problems(path: Path, kernel_type: str) -> Iterator[str]:
         yield f"kernel-metadata.json: code_file={path.name} does not exist"
     if path.stat().st_size > SOURCE_BYTES:
         yield (
-            f"{path.name} has {path.stat().st_size} bytes, and may have {SOURCE_BYTES}: what is large belongs into the"
+            f"{path.name} has {path.stat().st_size} bytes; Kaggle allows {SOURCE_BYTES}: move large content into the"
             " dataset"
         )
     if kernel_type == "notebook" and not has_kernelspec(path):
-        yield f"{path.name} is no notebook with metadata.kernelspec.name, by which Kaggle starts it: save it in Jupyter"
+        yield (
+            f"{path.name} is no notebook with metadata.kernelspec.name, which Kaggle needs to start it: save it in"
+            " Jupyter"
+        )
 
 
 def has_kernelspec(path: Path) -> bool:
     try:
-        return bool(json.loads(path.read_text())["metadata"]["kernelspec"]["name"])
+        return bool(json.loads(path.read_text(encoding="utf-8"))["metadata"]["kernelspec"]["name"])
     except (ValueError, KeyError, TypeError):
         return False

@@ -1,4 +1,4 @@
-"""What Kaggle asks of a submission.csv before it scores one."""
+"""Check a submission.csv as Kaggle does before it scores one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +10,22 @@ from plant_pathology.competition.spec import Competition
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must hold before the kernel is worth a submission."""
+    """The result of one check of a rehearsal.
+
+    Args:
+        detail: the measured values when it passed, else the error, in Kaggle's words where Kaggle has some.
+    """
 
     passed: bool
     detail: str
 
 
 def check_submission(path: Path, form: pd.DataFrame, competition: Competition) -> Check:
-    """Columns, images and their order as sample_submission.csv has them; labels of the vocabulary in every row."""
+    """Check columns, images and their order against sample_submission.csv, and that every row has known labels.
+
+    Args:
+        form: content of sample_submission.csv.
+    """
     if not path.is_file():
         return Check(False, f"Submission CSV Not Found: the kernel wrote no {path.name}")
     problem = scoring_problem(path, form, competition)
@@ -25,15 +33,16 @@ def check_submission(path: Path, form: pd.DataFrame, competition: Competition) -
 
 
 def scoring_problem(path: Path, form: pd.DataFrame, competition: Competition) -> str | None:
+    """Return why Kaggle would not score the file; None where it would."""
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:  # of pandas: EmptyDataError, ParserError; and what is no text
-        return f"it is no CSV table ({error})"
+    except (ValueError, OSError) as error:  # pandas' EmptyDataError and ParserError; UnicodeDecodeError
+        return f"{path.name} is not a CSV table ({error})"
     if list(table.columns) != list(form.columns):
         return f"columns are {list(table.columns)}, not {list(form.columns)}"
     images, expected = table[competition.image_column], form[competition.image_column]
     if images.duplicated().any():
-        return f"{images[images.duplicated()].iloc[0]} stands in it more than once"
+        return f"{images[images.duplicated()].iloc[0]} is listed more than once"
     if set(images) != set(expected):
         return f"the images are not those of {competition.sample_submission}: {len(images)}, not {len(expected)}"
     if list(images) != list(expected):
