@@ -29,7 +29,7 @@ from plant_pathology.runs.run import run_of
 from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.checkpoints import ResumeCheckpoints
 from plant_pathology.training.data import StoredData
-from plant_pathology.training.fit import build, trainer_of
+from plant_pathology.training.fit import create_classifier, create_trainer
 
 ROUNDS = 7
 SMALL = [
@@ -58,14 +58,14 @@ def ours(cfg: DictConfig, data: StoredData, folder: Path) -> float:
     run = run_of(cfg)
     history = History(folder / "metrics.csv", len(data.training), "run", waiting)
     points = ResumeCheckpoints(folder, cfg.seed, saved=lambda: None)
-    trainer = trainer_of(cfg, folder, DummyLogger(), waiting, [history, *stop_rules(run, None), points, clock])
-    trainer.fit(build(cfg, data.manifest), data)
+    trainer = create_trainer(cfg, folder, DummyLogger(), waiting, [history, *stop_rules(run, None), points, clock])
+    trainer.fit(create_classifier(cfg, data.manifest), data)
     return clock.seconds
 
 
 def plain(cfg: DictConfig, data: StoredData) -> float:
     """Return the seconds of an epoch in a plain hand-written loop."""
-    classifier = build(cfg, data.manifest)
+    classifier = create_classifier(cfg, data.manifest)
     loader = data.train_dataloader()
     classifier.trainer = SimpleNamespace(estimated_stepping_batches=len(loader), precision=cfg.trainer.precision)
     configured = classifier.configure_optimizers()

@@ -91,7 +91,7 @@ def epoch(cfg, first: str) -> tuple[float, float]:
     data = StoredData(version, 0, 32, window=cfg.data.window, workers=0, augment=augment, seed=0)
     data.training.on_cpu = False
     arrived = []
-    data.begin(epoch=0, shown=0)
+    data.start_at(epoch=0, batches_done=0)
     for _ in data.train_dataloader():
         arrived.append(time.perf_counter() - started)
         time.sleep(STEP)

@@ -63,7 +63,7 @@ def test_a_real_competition_is_not_drawn(tmp_path):
 def test_what_is_there_is_left_alone(raw):
     before = (raw / "train.csv").stat().st_mtime_ns
     done = run_module("sample", "competition=sample", f"paths.raw={raw}", cwd=raw)
-    assert done.returncode == 0 and "there already" in done.stdout
+    assert done.returncode == 0 and "exists already" in done.stdout
     assert (raw / "train.csv").stat().st_mtime_ns == before
 
 

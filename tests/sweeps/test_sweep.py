@@ -158,16 +158,16 @@ def test_runs_are_watched_stopped_and_continued(root, tmp_path):
     first = watcher.stdout.readline()
     assert seen("stop", tmp_path, "run=test_resnet", root=root).stdout.count("stops after the epoch") == 2
     said, _ = running.communicate()
-    assert running.returncode == 0 and said.count("stopped, sample-F1") == 2 and "(asked to)" in said
+    assert running.returncode == 0 and said.count("stopped, sample-F1") == 2 and "(user request)" in said
     told, _ = watcher.communicate(timeout=30)
     assert " epoch " in first and told.count("stopped") == 2
     before = {name: len(epochs) for name, epochs in trained(tmp_path).items()}
-    assert all(json.loads(path.read_text())["stopped"] == "asked to" for path in tmp_path.glob("*/result.json"))
+    assert all(json.loads(path.read_text())["stopped"] == "user request" for path in tmp_path.glob("*/result.json"))
     assert sum(before.values()) < 160
     # Started again, what is stopped stays so.
     same = started(root, tmp_path)
     said, _ = same.communicate()
-    assert said.count("stopped: asked to") == 2
+    assert said.count("stopped: user request") == 2
     chosen = min(before)
     assert seen("continue", tmp_path, f"run={chosen}", root=root).returncode == 0
     said, _ = started(root, tmp_path).communicate()
@@ -216,10 +216,10 @@ def test_the_budget_ends_a_sweep_before_it_is_passed(bought):
 
 
 def test_the_median_rule_stops_a_run_whose_siblings_do_better(bought):
-    (outdone,) = [path for path in bought.runs.glob("*1e-09*/result.json")]
-    result = json.loads(outdone.read_text())
-    assert result["stopped"] == "outdone: not among the best 50 % of siblings after epoch 3" and result["epochs"] == 3
-    others = [json.loads(path.read_text()) for path in bought.runs.glob("*/result.json") if path != outdone]
+    (pruned,) = [path for path in bought.runs.glob("*1e-09*/result.json")]
+    result = json.loads(pruned.read_text())
+    assert result["stopped"] == "pruned: not among the best 50 % of siblings after epoch 3" and result["epochs"] == 3
+    others = [json.loads(path.read_text()) for path in bought.runs.glob("*/result.json") if path != pruned]
     assert [(each["stopped"], each["epochs"]) for each in others] == [(None, 6)] * 3
 
 

@@ -12,8 +12,9 @@ from plant_pathology.datastore import open_version
 from plant_pathology.store.backend import FolderObjects
 from plant_pathology.store.cache import Cache
 from plant_pathology.store.versions import Store, object_key
-from plant_pathology.training.augmentation import WHOLE, Augment, Growth, augment_batch, augment_images
+from plant_pathology.training.augmentation import Augment, augment_batch, augment_images
 from plant_pathology.training.data import Batch, OrderedBatches, ShuffledBatches, StoredData
+from plant_pathology.training.progressive_resizing import FULL_SIZE, ProgressiveResizing
 from support.commands import config, run_module
 
 AUGMENT = Augment(flip=True, rotate=20, crop=0.7, brightness=0.2)
@@ -93,10 +94,10 @@ def test_a_smaller_image_is_the_same_view_with_fewer_pixels(augment):
 
 
 def test_images_grow_in_steps_to_their_whole_side():
-    growth = Growth(start=0.5, until=0.5, epochs=8)
-    assert [growth.side(epoch, 96) for epoch in range(8)] == [48, 64, 64, 80, 96, 96, 96, 96]
-    assert growth.side(0, 100) == 48 and growth.side(7, 100) == 100
-    assert WHOLE.side(0, 100) == 100
+    resizing = ProgressiveResizing(start=0.5, until=0.5, epochs=8)
+    assert [resizing.side(epoch, 96) for epoch in range(8)] == [48, 64, 64, 80, 96, 96, 96, 96]
+    assert resizing.side(0, 100) == 48 and resizing.side(7, 100) == 100
+    assert FULL_SIZE.side(0, 100) == 100
 
 
 @pytest.mark.parametrize("augment", [on_cpu, on_device])
@@ -180,7 +181,7 @@ def test_the_first_batches_come_while_later_shards_are_still_on_their_way(stored
     )
     version = replace(data.version, store=Store(place, Cache(tmp_path, limit=1e9)))
     data = StoredData(version, 0, 4, window=2, workers=0, augment=AUGMENT, seed=0)
-    data.begin(epoch=0, shown=0)
+    data.start_at(epoch=0, batches_done=0)
     batches = iter(data.train_dataloader())
     next(batches)
     assert len(list((tmp_path / "objects").iterdir())) <= len(first)

@@ -124,12 +124,12 @@ def test_sigterm_saves_in_the_midst_of_an_epoch_and_another_machine_goes_on_from
     for machine in ("first", "second"):
         running = start(root, tmp_path / machine, *overrides)
         wait_for_epochs(running, tmp_path / machine, more=2)
-        assert "running, elsewhere, heard of 0:" in seen_by_a_teammate(root, tmp_path / "teammate")
+        assert "running, on another machine, last news 0:" in seen_by_a_teammate(root, tmp_path / "teammate")
         running.terminate()
         said, _ = running.communicate()
         assert running.returncode == 128 + 15 and "SIGTERM: saved after epoch" in said
         shutil.rmtree(tmp_path / machine)
-    assert "interrupted, elsewhere, heard of 1:00" in seen_by_a_teammate(root, tmp_path / "teammate", hours=1)
+    assert "interrupted, on another machine, last news 1:00" in seen_by_a_teammate(root, tmp_path / "teammate", hours=1)
     running = start(root, tmp_path / "third", *overrides)
     said, _ = running.communicate()
     assert running.returncode == 0 and "continues after" in said, said

@@ -1,9 +1,10 @@
-"""What changes from one competition to the next, and its raw layout read into one table."""
+"""Describe a competition (conf/competition/), and read its raw files into one table."""
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
@@ -13,7 +14,7 @@ from plant_pathology.core.errors import UserError
 
 @dataclass(frozen=True)
 class Competition:
-    """One file of conf/competition/, as it stands."""
+    """Hold the keys of one file of conf/competition/, where each is explained."""
 
     name: str
     title: str
@@ -30,8 +31,12 @@ class Competition:
 
     @classmethod
     def from_config(cls, cfg: DictConfig) -> "Competition":
-        """Raises: UserError on a key that is missing or unknown, or a vocabulary that is empty or repeats itself."""
-        values = OmegaConf.to_container(cfg.competition, resolve=True)
+        """Read `competition:` from the config.
+
+        Raises:
+            UserError: a key is missing or unknown, or the list of labels is empty or has duplicates.
+        """
+        values: Any = OmegaConf.to_container(cfg.competition, resolve=True)
         where = f"conf/competition/{values.get('name')}.yaml"
         fields = set(cls.__dataclass_fields__)
         if missing := sorted(fields - set(values)):
@@ -44,14 +49,17 @@ class Competition:
         return cls(**values)
 
     def read_train(self, raw: Path) -> pd.DataFrame:
-        """Read the training table of the raw folder.
+        """Read the training table (train.csv).
+
+        Args:
+            raw: folder of the competition's files.
 
         Returns:
-            One row a line, in the file's order: `image` (file name), `labels` (list of names) and `problems` (what is
-            wrong with the line or its file, in words; an empty list where nothing is).
+            One row per line, in the file's order: `image` (file name), `labels` (list of names) and `problems` (list of
+            messages about the line or its image file).
 
         Raises:
-            UserError: there is no such table, or it lists nothing.
+            UserError: the table is missing, unreadable or empty.
         """
         path = raw / self.train_csv
         table = self._read(path, raw)
@@ -59,10 +67,10 @@ class Competition:
             raise UserError(f"{path} lists no images: download the competition again (make download)")
         names, labels = table[self.image_column], pd.Series(self.label_lists(table[self.label_column]))
         present = self.train_files(raw)
-        again = self._listed_again(names, labels)
+        repeated = self._repeated_names(names, labels)
         problems = [
             [f"unknown label {label!r}" for label in row if label not in self.labels]
-            + ([again[line]] if line in again else [])
+            + ([repeated[line]] if line in repeated else [])
             + (["not a plain file name"] if Path(name).name != name else [])
             + ([f"not in {self.train_images}/"] if name not in present else [])
             for line, (name, row) in enumerate(zip(names, labels, strict=True))
@@ -70,7 +78,7 @@ class Competition:
         return pd.DataFrame({"image": names, "labels": labels, "problems": problems})
 
     def train_files(self, raw: Path) -> set[str]:
-        """Names of the files in the folder of training images, listed or not.
+        """Return the names of all files in the folder of training images, in the table or not.
 
         Raises:
             UserError: there is no such folder.
@@ -85,18 +93,18 @@ class Competition:
             ) from None
 
     def label_lists(self, cells: Iterable[str]) -> list[list[str]]:
-        """The label column's cells as lists of names."""
+        """Split cells of the label column into lists of names."""
         return [cell.split(self.separator) if self.multilabel else [cell] for cell in cells]
 
     def one_hot(self, labels: Iterable[list[str]]) -> pd.DataFrame:
-        """Lists of names to a column is_<label> of 0 and 1 a label, in the vocabulary's order."""
+        """Return one column is_<label> of 0 and 1 per label of the competition, in its order."""
         return pd.DataFrame({f"is_{name}": [int(name in row) for row in labels] for name in self.labels})
 
     def read_sample_submission(self, raw: Path) -> pd.DataFrame:
-        """The submission's form: the image and label columns, one row a test image.
+        """Read sample_submission.csv: one row per test image, with at least the image and the label column.
 
         Raises:
-            UserError: the file is absent or has other columns.
+            UserError: the file is missing, unreadable, or has other columns.
         """
         return self._read(raw / self.sample_submission, raw)
 
@@ -109,21 +117,21 @@ class Competition:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
         except FileNotFoundError:
             raise UserError(
-                f"{path} does not exist: {raw} must hold the competition as Kaggle ships it"
+                f"{path} does not exist: {raw} must hold the competition's files as Kaggle ships them"
                 f" ({self.train_csv}, {self.train_images}/, {self.test_images}/, {self.sample_submission})"
             ) from None
         except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not a CSV table ({error}): download it again (make download)") from None
         if absent := [c for c in (self.image_column, self.label_column) if c not in table]:
             raise UserError(
-                f"{path} has no column {', '.join(absent)}, only {', '.join(table)}:"
+                f"{path} has no column {', '.join(absent)}, but {', '.join(table)}:"
                 f" set image_column and label_column in conf/competition/{self.name}.yaml"
             )
         return table
 
-    def _listed_again(self, names: pd.Series, labels: pd.Series) -> dict[int, str]:
-        """What is wrong with lines that share a name: of those that agree all but the first, else all."""
-        problems = {}
+    def _repeated_names(self, names: pd.Series, labels: pd.Series) -> dict[int, str]:
+        """Return a problem for lines that share a name: for all but the first where labels agree, else for all."""
+        problems: dict[int, str] = {}
         for _, rows in labels[names.duplicated(keep=False)].groupby(names):
             agree = len({frozenset(row) for row in rows}) == 1
             text = "listed before" if agree else "listed more than once, with different labels"

@@ -1,4 +1,7 @@
-"""From probabilities to labels as the kernel does it: by thresholds, or by the F1 that is to be expected."""
+"""Turn probabilities into label sets: by thresholds, or by maximum expected F1.
+
+Selection tunes a `Decision`; the kernel applies the same one.
+"""
 
 from dataclasses import dataclass
 
@@ -7,45 +10,47 @@ import numpy as np
 from plant_pathology.inference.expected_f1 import best_sets
 
 LIKELIEST, THRESHOLDS, EXPECTED_F1 = "likeliest", "thresholds", "expected_f1"
-TINY = 1e-7  # a float32 sigmoid may say 0 or 1
+TINY = 1e-7  # a float32 sigmoid may round to 0 or 1, whose log-odds are infinite
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One of three ways.
+    """Choose labels by one of three rules.
 
     Args:
-        by: `likeliest` label alone; `thresholds` that labels reach, or else the likeliest alone; `expected_f1`, the set
-            for which that is highest, by calibrated probabilities.
-        values: of the likeliest (0,); (labels,) thresholds; or (1 + labels,) slope and shifts of log-odds.
+        by: "likeliest": the label with the highest probability alone. "thresholds": all labels at or above their
+            threshold; the likeliest label where there is none. "expected_f1": the set with the highest expected F1
+            after calibrating the probabilities.
+        values: for "likeliest" nothing, (0,); for "thresholds" one per label, (labels,); for "expected_f1" the
+            calibration of log-odds, (1 + labels,): one slope, then one bias per label.
     """
 
     by: str
     values: np.ndarray
 
     def labels(self, probabilities: np.ndarray) -> np.ndarray:
-        """(n, labels) probabilities to (n, labels) bool, no row empty."""
+        """Return the chosen labels, (n, labels) bool with no empty row, of (n, labels) probabilities."""
         if self.by == EXPECTED_F1:
-            slope, *shifts = self.values
-            return best_sets(1 / (1 + np.exp(-(slope * log_odds(probabilities) + shifts))))
+            slope, *biases = self.values
+            return best_sets(1 / (1 + np.exp(-(slope * log_odds(probabilities) + biases))))
         return decide(probabilities, self.values, multilabel=self.by == THRESHOLDS)
 
 
 def log_odds(probabilities: np.ndarray) -> np.ndarray:
-    """float64 of the same shape, finite."""
+    """Return log(p / (1 - p)), finite float64 of the same shape."""
     p = probabilities.astype(np.float64).clip(TINY, 1 - TINY)
     return np.log(p) - np.log1p(-p)
 
 
 def decide(probabilities: np.ndarray, thresholds: np.ndarray | float, multilabel: bool = True) -> np.ndarray:
-    """Probabilities to labels: those at or above their threshold, and the likeliest alone where none is.
+    """Choose all labels at or above their threshold; the likeliest label in a row where there is none.
 
-    An empty row scores 0 whatever is true, so that filling it never loses.
+    An empty row scores 0 whatever the truth is, so that choosing a label can only help.
 
     Args:
         probabilities: (n, labels).
-        thresholds: one for all, or (labels,).
-        multilabel: False takes the likeliest alone in every row.
+        thresholds: one for all labels, or (labels,).
+        multilabel: False chooses the likeliest label alone in every row.
 
     Returns:
         (n, labels) bool, no row empty.

@@ -1,4 +1,4 @@
-"""One image file to one square of pixels. Training and the kernel both decode here, so they see the same."""
+"""Decode an image file to a square of pixels, in the same way for `prepare` and for the kernel."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-DRAFT = 1.25  # times the side: below it a draft has nothing left to average, above it costs more than it shows
+# JPEG is decoded at the smallest of its scales that is at least this factor times the side. A smaller factor leaves no
+# pixels for the resize to average; a larger one costs time without a visible gain.
+DRAFT = 1.25
 
 
 class ImageError(ValueError):
-    """A file that holds no whole image.
+    """A file is not a complete image.
 
     Attributes:
-        reason: what is wrong, in words that are the same on any machine.
+        path: the file.
+        reason: what is wrong, without the path, so that it is the same on every machine.
     """
 
     def __init__(self, path: Path, reason: str):
@@ -25,37 +28,40 @@ class ImageError(ValueError):
 
 
 def decode(path: Path, side: int) -> np.ndarray:
-    """Decode an image at the scale it is needed in, upright, in colour, squeezed to a square.
+    """Decode an image, turn it upright (EXIF orientation), convert it to RGB, and resize it to a square.
+
+    The aspect ratio is not kept. A large JPEG is decoded at a reduced scale, which is much faster.
 
     Args:
-        path: JPEG, PNG or whatever Pillow reads, of any size and mode.
-        side: of the square, in pixels.
+        path: JPEG, PNG or any other format that Pillow reads, of any size and mode.
+        side: side of the square, in pixels.
 
     Returns:
         (side, side, 3) uint8 RGB; transparency is ignored.
 
     Raises:
-        ImageError: the file is missing, empty, truncated or no image.
+        ImageError: the file is missing, empty, truncated or not an image.
     """
     return decode_with_size(path, side)[0]
 
 
 def decode_with_size(path: Path, side: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """As `decode`, with the original's width and height in pixels, upright."""
+    """Decode as `decode` does; also return the upright original's width and height in pixels."""
     (square,), size = decode_squares(path, [side])
     return square, size
 
 
 def decode_squares(path: Path, sides: Sequence[int]) -> tuple[list[np.ndarray], tuple[int, int]]:
-    """As `decode_with_size`, a square for each side; what is decoded at one scale for several is decoded once."""
-    squares, decoded = [], {}
+    """Decode as `decode_with_size` does, to one square per side; sides that share a JPEG scale are decoded once."""
+    squares: list[np.ndarray] = []
+    decoded: dict[tuple | None, Image.Image] = {}
     try:
         for side in sides:
             with Image.open(path) as image:
                 width, height = image.size
-                if image.getexif().get(ExifTags.Base.Orientation, 1) > 4:  # lies on its side
+                if image.getexif().get(ExifTags.Base.Orientation, 1) > 4:  # rotated by 90 degrees
                     width, height = height, width
-                # JPEG decodes straight to 1/2, 1/4 or 1/8.
+                # Let the JPEG decoder scale to 1/2, 1/4 or 1/8; other formats ignore it.
                 image.draft("RGB", (int(DRAFT * side), int(DRAFT * side)))
                 scale = image.decoderconfig
                 if scale not in decoded:
@@ -63,22 +69,22 @@ def decode_squares(path: Path, sides: Sequence[int]) -> tuple[list[np.ndarray], 
                     decoded[scale] = image if image.mode == "RGB" else to_8_bits(image).convert("RGB")
                 square = decoded[scale].resize((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
                 squares.append(np.asarray(square))
-    except Exception as error:  # Pillow's readers raise what they stumble over: struct.error, IndexError, EOFError …
-        raise ImageError(path, reason(error, path)) from error
+    except Exception as error:  # on damaged files Pillow raises anything: struct.error, IndexError, EOFError …
+        raise ImageError(path, describe_error(error, path)) from error
     return squares, (width, height)
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8 bits; Pillow's own conversion clips it to white. Other modes as they are."""
+    """Scale 16-bit gray to 8 bits, which Pillow's own conversion would clip to white; return other modes unchanged."""
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image, np.float32) / 257).round().clip(0, 255).astype(np.uint8))
 
 
-def reason(error: Exception, path: Path) -> str:
-    """What an exception says of a file, without the path to it."""
+def describe_error(error: Exception, path: Path) -> str:
+    """Return what is wrong with a file, without its path."""
     if isinstance(error, UnidentifiedImageError):
-        return "no image that Pillow knows" if path.stat().st_size else "empty file"
+        return "not an image that Pillow can read" if path.stat().st_size else "empty file"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"{error}" or type(error).__name__

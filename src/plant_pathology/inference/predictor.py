@@ -1,6 +1,7 @@
-"""A bundle and images in, a submission out: all that the kernel needs.
+"""Predict a submission from a bundle and the test images: this is all that the kernel runs.
 
-Imports torch, timm, safetensors, NumPy, pandas and Pillow, and of this package what imports no more than they do.
+Imports nothing of ours outside `inference`, and only packages that Kaggle's image has: torch, timm, safetensors, NumPy,
+pandas, Pillow and tqdm.
 """
 
 import json
@@ -24,23 +25,23 @@ from plant_pathology.inference.decode import ImageError, decode_squares
 from plant_pathology.inference.tta import views
 
 BATCH_SIZE = 32
-# Batches that are decoded while a GPU predicts. A CPU does one after the other: both take all its cores, and slow each
-# other down when they share them.
+# Number of batches to decode in advance while a GPU predicts. A CPU decodes and predicts in turn: each uses all cores,
+# and at the same time they slow each other down.
 PREFETCH = 1 if torch.cuda.is_available() else 0
 
 
 class Predictor:
-    """What select wrote: networks, preprocessing, and what decides on labels.
+    """Load a bundle that `select` wrote: networks, preprocessing and decision rule.
 
     Args:
-        folder: holds bundle.json and a .safetensors file a network.
+        folder: the bundle: bundle.json, and one .safetensors file per network.
 
     Raises:
-        FileNotFoundError: the folder is no bundle, or a network's weights are not there.
+        FileNotFoundError: bundle.json or a network's weights are missing.
     """
 
     def __init__(self, folder: Path):
-        self.spec = json.loads((folder / "bundle.json").read_text())
+        self.spec = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         self.labels: list[str] = self.spec["labels"]
         self.decision = Decision(self.spec["decision"]["by"], np.array(self.spec["decision"]["values"]))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -48,59 +49,72 @@ class Predictor:
         self.sides = sorted({member["image_size"] for member in self.spec["members"]})
 
     def probabilities(self, paths: Sequence[Path]) -> tuple[np.ndarray, list[str]]:
-        """Predict every image; memory does not grow with their number.
+        """Predict all images, batch by batch, so that memory does not grow with their number.
 
         Returns:
-            (n, labels) float32, a row of zeros for an image that cannot be read; and what was wrong with those.
+            probabilities, (n, labels) float32, with zeros for an image that cannot be read; and one message for each of
+            those images.
         """
-        rows, problems = [], []
+        rows: list[np.ndarray] = []
+        problems: list[str] = []
         batches = (len(paths) + BATCH_SIZE - 1) // BATCH_SIZE
         bar = tqdm(decoded_batches(paths, self.sides), "predict", batches, unit="batch", disable=None)
         for batch in bar:
-            readable = np.array([not isinstance(image, ImageError) for image in batch])
+            squares = [image for image in batch if not isinstance(image, ImageError)]
             problems += [str(image) for image in batch if isinstance(image, ImageError)]
             row = np.zeros((len(batch), len(self.labels)), np.float32)
-            if readable.any():
-                squares = zip(*(batch[i] for i in np.flatnonzero(readable)), strict=True)
-                row[readable] = self._forward(dict(zip(self.sides, map(np.stack, squares), strict=True)))
+            if squares:
+                by_side = {side: np.stack(images) for side, *images in zip(self.sides, *squares, strict=True)}
+                row[[not isinstance(image, ImageError) for image in batch]] = self._forward(by_side)
             rows.append(row)
         return np.concatenate(rows) if rows else np.zeros((0, len(self.labels)), np.float32), problems
 
     def label_sets(self, probabilities: np.ndarray) -> list[str]:
-        """Each row as the submission spells it; a row of zeros gets the training set's most frequent set."""
+        """Return each row's labels as the submission spells them.
+
+        A row of zeros, an unreadable image, gets the most frequent label set of the training data.
+        """
         chosen = self.decision.labels(probabilities)
         names = np.array(self.labels)
         return [
-            self.spec["separator"].join(names[row]) if predicted else self.spec["fallback"]
-            for row, predicted in zip(chosen, probabilities.any(axis=1), strict=True)
+            self.spec["separator"].join(names[row]) if predicted.any() else self.spec["fallback"]
+            for row, predicted in zip(chosen, probabilities, strict=True)
         ]
 
     def _load(self, folder: Path, member: dict) -> torch.nn.Module:
         network = timm.create_model(member["architecture"], pretrained=False, num_classes=len(self.labels))
         network.load_state_dict(load_file(folder / member["weights"]))
-        return network.eval().to(self.device, memory_format=torch.channels_last)
+        network = network.eval().to(self.device)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     @torch.inference_mode()
     def _forward(self, images: dict[int, np.ndarray]) -> np.ndarray:
-        """(n, side, side, 3) uint8 by side to (n, labels) probabilities, averaged over views, and members by weight.
+        """Return the ensemble's (n, labels) probabilities: the members' weighted mean, each averaged over its views.
 
-        Probabilities are averaged, not log-odds, which a single member that is sure and wrong would decide.
+        Probabilities are averaged, not log-odds: of these, one confident and wrong member would dominate the mean.
+
+        Args:
+            images: the same images by side in pixels, each (n, side, side, 3) uint8.
         """
         pixels = {side: torch.from_numpy(squares).to(self.device) for side, squares in images.items()}
-        total = 0.0
+        total = torch.zeros(len(next(iter(images.values()))), len(self.labels), device=self.device)
         for member, network in zip(self.spec["members"], self.networks, strict=True):
             mean, std = (torch.tensor(member[key], device=self.device).view(3, 1, 1) for key in ("mean", "std"))
-            # In place: large tensors that come and go leave holes in the heap, which grows by them.
+            # In place, because allocating large temporary tensors fragments the heap, and memory grows.
             inputs = pixels[member["image_size"]].permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
             for view in views(inputs, member["views"]):
                 logits = network(view.contiguous(memory_format=torch.channels_last)).float()
-                each = logits.sigmoid() if self.spec["multilabel"] else logits.softmax(dim=1)
-                total = total + member["weight"] / member["views"] * each
+                probabilities = logits.sigmoid() if self.spec["multilabel"] else logits.softmax(dim=1)
+                total = total + member["weight"] / member["views"] * probabilities
         return total.cpu().numpy()
 
 
 def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[list[list[np.ndarray] | ImageError]]:
-    """Decode in threads, PREFETCH batches before they are asked for: of each image a square for every side."""
+    """Decode in threads, PREFETCH batches in advance.
+
+    Yields:
+        Per batch a list with one entry per image: one square for every side, or the error.
+    """
 
     def decode_or_error(path: Path) -> list[np.ndarray] | ImageError:
         try:
@@ -109,20 +123,25 @@ def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[lis
             return error
 
     with ThreadPoolExecutor() as pool:
-        ahead: deque[Iterator] = deque()
+        pending: deque[Iterator] = deque()
         for start in range(0, len(paths), BATCH_SIZE):
-            ahead.append(pool.map(decode_or_error, paths[start : start + BATCH_SIZE]))
-            if len(ahead) > PREFETCH:
-                yield list(ahead.popleft())
-        while ahead:
-            yield list(ahead.popleft())
+            pending.append(pool.map(decode_or_error, paths[start : start + BATCH_SIZE]))
+            if len(pending) > PREFETCH:
+                yield list(pending.popleft())
+        while pending:
+            yield list(pending.popleft())
 
 
 def predict_submission(bundle: Path, test_images: Path, sample_submission: Path) -> tuple[pd.DataFrame, list[str]]:
     """Predict the images that sample_submission.csv lists.
 
+    Args:
+        bundle: folder that `select` wrote.
+        test_images: folder of the images.
+        sample_submission: path of sample_submission.csv.
+
     Returns:
-        The submission, in that file's order and columns; and what was wrong with images that could not be read.
+        The submission, with that file's rows and columns; and one message per image that could not be read.
     """
     predictor = Predictor(bundle)
     image_column, label_column = predictor.spec["image_column"], predictor.spec["label_column"]
@@ -133,18 +152,18 @@ def predict_submission(bundle: Path, test_images: Path, sample_submission: Path)
 
 
 def write_submission(bundle: Path, test_images: Path, sample_submission: Path, out: Path) -> None:
-    """Write the submission, and say what it holds."""
+    """Write the submission to `out`; print unreadable images and the most frequent label sets."""
     submission, problems = predict_submission(bundle, test_images, sample_submission)
     submission.to_csv(out, index=False)
     for problem in problems:
-        print(f"unreadable, given the most frequent labels: {problem}")
+        print(f"unreadable, gets the most frequent labels: {problem}")
     print(f"{out}: {len(submission)} rows, {len(problems)} unreadable")
     for labels, count in Counter(submission.iloc[:, -1]).most_common(12):
         print(f"{count:6d}  {labels}")
 
 
 def versions() -> str:
-    """Interpreter and libraries in one line; the first thing to look at when a kernel misbehaves."""
+    """Return the versions of Python and libraries in one line: the first thing to check when a kernel misbehaves."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     libraries = " ".join(f"{module.__name__} {module.__version__}" for module in (torch, timm, np, pd, PIL))
     return f"Python {platform.python_version()} {libraries}, {device}, {sys.platform}"

@@ -1,6 +1,7 @@
-"""A leaf has no up, down, left or right: an image is predicted in several of its symmetries, and the mean counts.
+"""Test-time augmentation: predict flipped and transposed copies of an image, and average the probabilities.
 
-Training's last validation and the kernel both look here, so they see the same.
+That fits images without a fixed orientation, such as leaves. A run's last validation and the kernel use the same
+copies.
 """
 
 from collections.abc import Iterator
@@ -9,14 +10,15 @@ from torch import Tensor
 
 
 def views(images: Tensor, count: int) -> Iterator[Tensor]:
-    """The same images turned and mirrored, as they are first: no copy but `images`.
+    """Yield the batch itself, then flipped and transposed copies of it, one at a time to save memory.
 
     Args:
         images: (n, channels, side, side).
-        count: 1 as they are; 2 mirrored, too; 4 mirrored both ways; 8 all that bring a square onto itself.
+        count: 1: the batch alone. 2: and flipped horizontally. 4: and flipped vertically, and both ways. 8: and the
+            transpose of each of these, which makes all symmetries of a square.
     """
-    across, down = (-1,), (-2,)
-    flips = {1: [()], 2: [(), across]}.get(count, [(), across, down, across + down])
-    for square in (images, images.transpose(-1, -2))[: 1 + (count == 8)]:
-        for flip in flips:
-            yield square.flip(flip) if flip else square
+    horizontal, vertical = (-1,), (-2,)
+    flips: list[tuple[int, ...]] = [(), horizontal, vertical, horizontal + vertical][:count]
+    for batch in (images, images.transpose(-1, -2)) if count == 8 else (images,):
+        for axes in flips:
+            yield batch.flip(axes) if axes else batch

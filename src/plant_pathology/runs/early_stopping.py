@@ -1,7 +1,11 @@
-"""Rules that end a run before its time: it diverges, its siblings do better, or somebody asked for it.
+"""Stop a run early when it diverges, when its siblings are better (pruning), or when a user asks for it.
 
-Each is looked at after every epoch, and leaves its reason. `python -m plant_pathology.sweep continue` lets a stopped
-run go on, and from then on only a request ends it.
+Each rule is checked after every epoch but the last. Its reason is saved in result.json, and in checkpoints, so that a
+run that is killed between its last epoch and its result still ends there. `python -m plant_pathology.monitor continue`
+lets a stopped run go on; after that, only a user's request stops it.
+
+Lightning's EarlyStopping finds the same divergences (check_finite, divergence_threshold), but it does not save its
+reason, and a run that is killed after it stopped trains on.
 """
 
 import math
@@ -16,26 +20,26 @@ from optuna.trial import TrialState, create_trial
 from pytorch_lightning.callbacks import Callback
 
 from plant_pathology.core.files import read_json
-from plant_pathology.runs.run import CONTINUE, RUN, STOP, Run, epochs
+from plant_pathology.runs.run import CONTINUE, RUN, STOP, Run, read_epochs
 from plant_pathology.runs.sync import RunSync, is_record
 
 
 class StopRule(Callback, ABC):
-    """Ends a run when `judge` gives a reason."""
+    """Stop a run after the epoch for which `check` returns a reason."""
 
     reason: str | None = None
 
     @abstractmethod
-    def judge(self, trainer: pl.Trainer) -> str | None:
-        """Why the run should end now; None where it should not."""
+    def check(self, trainer: pl.Trainer) -> str | None:
+        """Return the reason to stop now; None to go on."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # A run that was killed between its last epoch and its result.
+        # The run was killed after this rule had stopped it, before its result was written.
         trainer.should_stop = trainer.should_stop or self.reason is not None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         last = trainer.current_epoch + 1 == trainer.max_epochs
-        if not last and (reason := self.judge(trainer)):
+        if not last and (reason := self.check(trainer)):
             self.reason, trainer.should_stop = reason, True
 
     def state_dict(self) -> dict[str, Any]:
@@ -46,23 +50,31 @@ class StopRule(Callback, ABC):
 
 
 class Divergence(StopRule):
-    """The training loss is not a number, or over `limit`."""
+    """Stop when the training loss is not a number, or above `limit`; `stop.divergence`.
+
+    Args:
+        limit: None for infinity, so that NaN alone stops.
+    """
 
     def __init__(self, limit: float | None):
         self.limit = math.inf if limit is None else limit
 
-    def judge(self, trainer: pl.Trainer) -> str | None:
+    def check(self, trainer: pl.Trainer) -> str | None:
         loss = float(trainer.callback_metrics["train_loss"])
         return None if loss <= self.limit else f"diverged: the training loss is {loss:.4g}"
 
 
 class Pruning(StopRule):
-    """The best F1 so far is not among the best `keep` percent of siblings at the same epoch: Optuna's percentile rule.
+    """Stop when the best F1 so far is not among the best `keep` percent of siblings at the same epoch.
+
+    This is Optuna's PercentilePruner.
 
     Args:
-        keep: percent; 50 makes it the median rule.
-        siblings: so many must have come as far before the rule holds.
-        after: share of a run's epochs before it holds.
+        run: the run to stop.
+        sync: brings the metrics of siblings on other machines; None for siblings here alone.
+        keep: percent; 50 is the median stopping rule.
+        siblings: number of siblings that must have reached the epoch before the rule applies.
+        after: share of the run's epochs before the rule applies.
     """
 
     def __init__(self, run: Run, sync: RunSync | None, keep: float, siblings: int, after: float):
@@ -70,7 +82,7 @@ class Pruning(StopRule):
         warmup = math.ceil(after * run.cfg.trainer.max_epochs)
         self.pruner = PercentilePruner(keep, siblings, max(0, warmup - 1), n_min_trials=siblings)
 
-    def judge(self, trainer: pl.Trainer) -> str | None:
+    def check(self, trainer: pl.Trainer) -> str | None:
         if self.sync:
             self.sync.pull_all(is_record)
         study = optuna.create_study(direction="maximize", pruner=self.pruner)
@@ -82,44 +94,45 @@ class Pruning(StopRule):
         trial = study.ask()
         for epoch, f1 in f1_by_epoch(self.run.folder).items():
             trial.report(f1, epoch)
-        if trial.should_prune():
-            return f"outdone: not among the best {self.keep:g} % of siblings after epoch {trainer.current_epoch + 1}"
+        if not trial.should_prune():
+            return None
+        return f"pruned: not among the best {self.keep:g} % of siblings after epoch {trainer.current_epoch + 1}"
 
 
 class StopRequest(StopRule):
-    """`python -m plant_pathology.sweep stop` was run, here or on another machine."""
+    """Stop when a user ran `python -m plant_pathology.monitor stop`, here or on another machine."""
 
     def __init__(self, run: Run, sync: RunSync | None):
         self.run, self.sync = run, sync
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: the request itself is still there, unless it was taken back."""
+        """Restore nothing: the request's file still exists, unless a user withdrew it."""
 
-    def judge(self, trainer: pl.Trainer) -> str | None:
-        if (self.run.folder / STOP).exists() or (self.sync and self.sync.has(self.run.name, STOP)):
-            return "asked to"
+    def check(self, trainer: pl.Trainer) -> str | None:
+        here = (self.run.folder / STOP).exists()
+        return "user request" if here or (self.sync and self.sync.has(self.run.name, STOP)) else None
 
 
 def stop_rules(run: Run, sync: RunSync | None) -> list[StopRule]:
-    """The rules of `stop:` that hold for a run."""
-    stop, asked = run.cfg.stop, StopRequest(run, sync)
+    """Return the rules of `stop:` that apply to a run."""
+    stop, request = run.cfg.stop, StopRequest(run, sync)
     if (run.folder / CONTINUE).exists():
-        return [asked]
-    outdone = [Pruning(run, sync, stop.keep, stop.siblings, stop.after)] if stop.keep < 100 else []
-    return [asked, Divergence(stop.divergence), *outdone]
+        return [request]
+    pruning = [Pruning(run, sync, stop.keep, stop.siblings, stop.after)] if stop.keep < 100 else []
+    return [request, Divergence(stop.divergence), *pruning]
 
 
 def siblings(run: Run) -> list[Path]:
-    """The other runs here that saw the same images as often, so that their epochs compare."""
-    alike = {key: run.identity["config"][key] for key in ("competition", "data", "trainer")}
+    """List the other runs here with the same data and trainer settings, so that their epochs are comparable."""
+    shared = {key: run.identity["config"][key] for key in ("competition", "data", "trainer")}
 
-    def compares(folder: Path) -> bool:
+    def is_comparable(folder: Path) -> bool:
         other = read_json(folder / RUN, f"delete {folder}")
-        return other["data"] == run.identity["data"] and alike.items() <= other["config"].items()
+        return other["data"] == run.identity["data"] and shared.items() <= other["config"].items()
 
     others = [path.parent for path in run.folder.parent.glob(f"*/{RUN}") if path.parent != run.folder]
-    return [folder for folder in others if compares(folder)]
+    return [folder for folder in others if is_comparable(folder)]
 
 
 def f1_by_epoch(folder: Path) -> dict[int, float]:
-    return {int(row["epoch"]): row["val_f1"] for row in epochs(folder)}
+    return {int(row["epoch"]): row["val_f1"] for row in read_epochs(folder)}

@@ -1,4 +1,7 @@
-"""What a run measured, epoch by epoch. It lives in the checkpoint, so a run that continues has one seamless table."""
+"""Record a run's metrics and timing per epoch in metrics.csv.
+
+The table is saved in checkpoints as well, so that a run that continues has one table without gaps or repeated epochs.
+"""
 
 import csv
 import time
@@ -13,7 +16,7 @@ from plant_pathology.runs.status import epoch_line
 
 
 class DataWait(Profiler):
-    """Adds up the seconds in which a loop waits for its next batch: loading, augmenting and moving it."""
+    """Measure how many seconds training waits for batches: until they are loaded, augmented and on the device."""
 
     ACTIONS = ("train_dataloader_next", "batch_to_device")
 
@@ -31,26 +34,26 @@ class DataWait(Profiler):
 
 
 class History(pl.Callback):
-    """Writes metrics.csv after every epoch: epoch, train_loss, val_loss, val_f1, val_threshold, lr, seconds,
-    images_per_second, data_wait.
+    """Write metrics.csv after every epoch, and print a line where there is no progress bar.
 
-    `data_wait` is the share of the training time, validation not counted, that `DataWait` measures.
+    Columns: epoch (from 0), train_loss, val_loss, val_f1, val_threshold, lr, seconds, images_per_second, data_wait.
+    `data_wait` is the share of the training time, without validation, that training waits for batches (`DataWait`).
 
     Args:
-        path: of metrics.csv.
-        images: shown by training an epoch.
-        title: of the line printed an epoch where no progress bar shows.
+        path: path of metrics.csv.
+        images: number of training images per epoch.
+        title: begins the printed line.
         waiting: the trainer's profiler.
     """
 
     def __init__(self, path: Path, images: int, title: str, waiting: DataWait):
         self.path, self.images, self.title, self.waiting = path, images, title, waiting
         self.rows: list[dict[str, float]] = []
-        # Of the epoch under way: what was spent on it before the run broke off.
+        # Seconds spent on the current epoch before the run was interrupted in it.
         self._earlier = {"seconds": 0.0, "trained": 0.0, "waited": 0.0}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # An epoch that is continued is not started.
+        # Lightning does not call on_train_epoch_start for an epoch that is continued in the middle.
         self._start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -60,7 +63,7 @@ class History(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Before the validation, which waits for its own batches.
+        # Measured here, because the validation that follows waits for its own batches.
         self._trained, self._waited = time.monotonic() - self._started, self.waiting.seconds
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -73,7 +76,7 @@ class History(pl.Callback):
             "data_wait": round(spent["waited"] / spent["trained"], 4),
         }
         self.rows.append({"epoch": trainer.current_epoch} | measured | timing)
-        with atomic_file(self.path) as work, work.open("w", newline="") as file:
+        with atomic_file(self.path) as work, work.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self.rows[0])
             writer.writeheader()
             writer.writerows(self.rows)
@@ -81,7 +84,7 @@ class History(pl.Callback):
             print(epoch_line(self.title, self.rows[-1], trainer.max_epochs), flush=True)
 
     def summary(self) -> dict[str, Any]:
-        """Where the best validation was, and what the whole run cost, interruptions not counted."""
+        """Return the best epoch, the number of epochs, and the run's whole time, without interruptions."""
         seconds = sum(row["seconds"] for row in self.rows)
         return {
             "epoch": max(self.rows, key=lambda row: row["val_f1"])["epoch"],

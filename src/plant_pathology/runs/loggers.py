@@ -1,7 +1,7 @@
-"""Where a run's curves go, besides metrics.csv: `logger=csv|tensorboard|mlflow|wandb`.
+"""Log a run's curves to TensorBoard, MLflow or W&B, besides metrics.csv: `logger=csv|tensorboard|mlflow|wandb`.
 
-A run that continues goes on in the same curves. Its settings are logged with them, so that a tool's table compares all
-runs. Each tool's package is imported only where it is chosen.
+A run that continues appends to the same curves. Its hyperparameters are logged too, so that the tool can compare runs
+in a table. Only the chosen tool's package is imported.
 """
 
 from collections.abc import Iterator
@@ -16,15 +16,16 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.run import Run
 
-METRIC = "val_f1"  # by which tables compare runs
+METRIC = "val_f1"  # by which the tools' tables compare runs
 
 
 @contextmanager
 def open_logger(run: Run, step: int) -> Iterator[Logger]:
-    """The logger that the config chooses, with the run's settings logged; closed afterwards.
+    """Open the logger that the config chooses, log the hyperparameters, and close it at the end of the block.
 
     Args:
-        step: after which the run goes on; 0 for a new one.
+        run: the run to log.
+        step: optimizer step after which the run continues; 0 for a new run.
 
     Raises:
         UserError: the logger's package is not installed.
@@ -33,16 +34,16 @@ def open_logger(run: Run, step: int) -> Iterator[Logger]:
     opened = {"csv": csv_only, "tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}[name]
     try:
         with opened(run, step) as logger:
-            logger.log_hyperparams(settings(run))
+            logger.log_hyperparams(hyperparameters(run))
             yield logger
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise UserError(f"logger={name}: pip install .[{name}]") from None
+        raise UserError(f"logger={name} needs a package: pip install .[{name}]") from None
 
 
-def settings(run: Run) -> dict[str, Any]:
-    """All that decides the run's result, by dotted key."""
+def hyperparameters(run: Run) -> dict[str, Any]:
+    """Return everything that decides the run's result, with dotted keys."""
     (config,) = pd.json_normalize(run.identity["config"]).to_dict("records")
     config = {key: str(value) if isinstance(value, list) else value for key, value in config.items()}
     return config | {"data.sha256": run.identity["data"], "code": run.identity["code"]}
@@ -50,49 +51,52 @@ def settings(run: Run) -> dict[str, Any]:
 
 @contextmanager
 def csv_only(run: Run, step: int) -> Iterator[Logger]:
-    """Lightning's own CSV logger would write what metrics.csv holds once more."""
+    """Log nothing more: Lightning's CSV logger would only repeat metrics.csv."""
     yield DummyLogger()
 
 
 @contextmanager
 def tensorboard(run: Run, step: int) -> Iterator[Logger]:
-    """Events, written out whenever Lightning logs. What an earlier process logged past `step` leaves the view."""
+    """Write TensorBoard events. Those that an interrupted process logged after `step` are hidden (purge_step)."""
     from pytorch_lightning.loggers import TensorBoardLogger
     from torch.utils.tensorboard.summary import hparams
 
     logger = TensorBoardLogger(run.folder, name="", version="", default_hp_metric=False, purge_step=step)
     writer = logger.experiment._get_file_writer()
-    # Not by log_hyperparams, which would log a value of the metric that was never measured.
-    for summary in hparams(settings(run), {METRIC: 0}):
+    # Written directly, because log_hyperparams would add a value of the metric that was never measured.
+    for summary in hparams(hyperparameters(run), {METRIC: 0}):
         writer.add_summary(summary)
     yield logger
 
 
 @contextmanager
 def mlflow(run: Run, step: int) -> Iterator[Logger]:
-    """An MLflow run of the run's name, which is found by it again."""
+    """Log to the MLflow run with this run's name; create it where it does not exist."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from pytorch_lightning.loggers import MLFlowLogger
 
     config = run.cfg.logger
-    # One at a time: processes that make the same database fail each other.
+    # Locked, because processes that create the same database at the same time make each other fail.
     with FileLock(run.folder.parent / ".mlflow.lock"):
         client = MlflowClient(config.tracking_uri)
-        with suppress(MlflowException):  # that it exists
+        with suppress(MlflowException):  # the experiment exists already
             client.create_experiment(config.experiment)
         experiment = client.get_experiment_by_name(config.experiment)
+        assert experiment is not None
         found = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{run.name}'", max_results=1)
-        if not found:
-            found = [client.create_run(experiment.experiment_id, run_name=run.name)]
-    run_id = found[0].info.run_id
+        ours = found[0] if found else client.create_run(experiment.experiment_id, run_name=run.name)
+    run_id = ours.info.run_id
     client.update_run(run_id, "RUNNING")
     yield MLFlowLogger(config.experiment, tracking_uri=config.tracking_uri, run_id=run_id)
 
 
 @contextmanager
 def wandb(run: Run, step: int) -> Iterator[Logger]:
-    """A W&B run whose id is the run's name. It tells nothing of the machine, whose remotes may hold tokens."""
+    """Log to the W&B run whose id is this run's name.
+
+    Details of the machine and of git are not sent: the address of a git remote may hold a token.
+    """
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
@@ -113,7 +117,7 @@ def wandb(run: Run, step: int) -> Iterator[Logger]:
         entity=config.entity,
         id=run.name,
         name=run.name,
-        # Offline there is nothing to resume from; of one id, `wandb sync` makes one run.
+        # Offline there is nothing to resume: `wandb sync` merges all parts with one id into one run.
         resume=None if config.offline else "allow",
         mode="offline" if config.offline else "online",
         dir=run.folder,

@@ -1,7 +1,13 @@
-"""Runs on disk: a folder each, named after all that decides its result.
+"""Describe a run on disk: one folder per run, whose name ends in a hash of everything that decides its result.
 
-A run's folder holds run.json (what it is), metrics.csv (an epoch a row), checkpoints, and once it is over result.json,
-which is written last. failure.txt tells why it broke off, stop that somebody asked it to, continue that no rule may.
+Files in the folder:
+    run.json: the run's identity (config, data, code).
+    metrics.csv: one row per finished epoch.
+    checkpoints/: to continue from. best.ckpt: the best epoch's weights.
+    result.json: written last; a run with this file is finished.
+    failure.txt: why it failed.
+    stop: a user asked it to stop. continue: stopping rules are off.
+    job.json: the machine that trains it, written by the launcher.
 """
 
 import csv
@@ -23,23 +29,25 @@ from plant_pathology.store.connect import open_version
 from plant_pathology.store.versions import Version
 
 IDENTITY = ("seed", "competition", "data", "model", "trainer")
-# The code that decides a run's digits: the room that trains, and the files that it uses of other rooms.
+# The code that decides a run's numbers: the folder `training`, and the files of other folders that it uses.
 CODE = (
     *("training", "competition/metrics.py", "data/index.py", "data/shards.py"),
     *("inference/decision.py", "inference/expected_f1.py", "inference/tta.py"),
 )
 RUN, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.csv", "checkpoints", "result.json"
 FAILURE, STOP, CONTINUE, JOB = "failure.txt", "stop", "continue", "job.json"
-SWEEP = ".sweep"  # an empty file for every run of the sweep under way
+SWEEP = ".sweep"  # folder with one empty file per run of the current sweep
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be trained, and where.
+    """Hold what to train, and where.
 
     Args:
-        identity: config, data by content and code by content.
-        folder: below paths.runs.
+        cfg: the whole config.
+        version: the data to train on.
+        identity: what decides the result: parts of the config, and hashes of data and code.
+        folder: the run's folder below `paths.runs`.
     """
 
     cfg: DictConfig
@@ -49,28 +57,28 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The config's `name` for people, and eight digits that tell every identity apart."""
+        """Return the folder's name: the config's `name`, and eight hexadecimal digits of the identity's hash."""
         return self.folder.name
 
     def result(self) -> dict[str, Any] | None:
-        """None until the run is over."""
+        """Return the content of result.json; None until the run is finished."""
         path = self.folder / RESULT
-        return read_json(path, f"delete {self.folder} and start again") if path.exists() else None
+        return read_json(path, f"delete {self.folder} and train again") if path.exists() else None
 
 
 def run_of(cfg: DictConfig) -> Run:
-    """The run that a config describes.
+    """Return the run that a config describes.
 
     Raises:
-        UserError: there is no such version of the data.
+        UserError: the datastore has no such version of the data.
     """
     version = open_version(cfg)
-    config = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(IDENTITY)), resolve=True)
+    config: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(IDENTITY)), resolve=True)
     for key in ("ref", "workers"):
         del config["data"][key]
     identity = {"config": config, "data": version.sha256, "code": code_hash()}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    # Fold 0 is called as it would be without folds, so that training more of them keeps it.
+    # Fold 0 has no suffix: a run from before `train.folds` was raised keeps its name and is not trained again.
     fold = f"-fold{cfg.data.fold}" if cfg.data.fold else ""
     return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{cfg.name}{fold}-{digest}")
 
@@ -85,55 +93,59 @@ def code_hash() -> str:
 
 
 @contextmanager
-def training_lock(folder: Path, patience: float = 10) -> Iterator[None]:
-    """Be the one process that trains in `folder`; over when the process dies, however it dies.
+def training_lock(folder: Path, timeout: float = 10) -> Iterator[None]:
+    """Hold the run's lock: only one process may train in `folder`.
+
+    The operating system releases the lock when the process dies, however it dies.
 
     Args:
-        patience: seconds to wait for another one, which may be saving its checkpoint.
+        folder: the run's folder, which need not exist.
+        timeout: seconds to wait for the lock: another process may be saving its last checkpoint, and `is_locked` holds
+            the lock for a moment.
 
     Raises:
-        UserError: another process does.
+        UserError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        # Not at once: whoever looks whether a run is in training holds the lock for a moment.
-        with FileLock(folder / ".lock", timeout=patience):
+        with FileLock(folder / ".lock", timeout=timeout):
             yield
     except Timeout:
-        raise UserError(f"{folder}: another process trains this run: wait for it, or end it") from None
+        raise UserError(f"{folder}: another process trains this run: wait until it ends, or stop it") from None
 
 
 def is_locked(folder: Path) -> bool:
+    """Return whether a process on this machine trains the run."""
     try:
-        with training_lock(folder, patience=0):
+        with training_lock(folder, timeout=0):
             return False
     except UserError:
         return True
 
 
 def record_failure(run: Run, cause: str) -> None:
-    """Leave in the run's folder why there is no result; the last line is what lists of failures show."""
+    """Write failure.txt; its last line is shown in lists of failed runs."""
     with atomic_file(run.folder / FAILURE) as path:
-        path.write_text(f"{cause.rstrip()}\n")
+        path.write_text(f"{cause.rstrip()}\n", encoding="utf-8")
 
 
 def job_of(folder: Path) -> dict[str, Any]:
-    """What the launcher keeps of the run's machine and job; empty where no launcher started it."""
+    """Return the content of job.json; empty where no launcher started the run."""
     path = folder / JOB
     return read_json(path, f"delete {path}") if path.exists() else {}
 
 
 def enter_sweep(run: Run) -> None:
-    """Note that the run belongs to the sweep under way, from whichever process runs it."""
+    """Mark the run as a member of the current sweep; any process may call this."""
     entry = run.folder.parent / SWEEP / run.name
     entry.parent.mkdir(parents=True, exist_ok=True)
     entry.touch()
 
 
-def epochs(folder: Path) -> list[dict[str, float]]:
-    """What a run measured, an epoch each; none before the first."""
+def read_epochs(folder: Path) -> list[dict[str, float]]:
+    """Read metrics.csv: one row per finished epoch; an empty list before the first."""
     try:
-        with (folder / METRICS).open() as file:
+        with (folder / METRICS).open(encoding="utf-8", newline="") as file:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     except FileNotFoundError:
         return []

@@ -1,4 +1,4 @@
-"""How far runs are, as their folders tell: a live table on a terminal, a line an event elsewhere."""
+"""Read the status of runs from their folders, and show it: a live table on a terminal, else one line per event."""
 
 import sys
 import time
@@ -13,22 +13,25 @@ from rich.table import Table
 
 from plant_pathology.core.files import read_json
 from plant_pathology.runs.cost import Machine, hours, machine_of
-from plant_pathology.runs.run import CHECKPOINTS, FAILURE, METRICS, RESULT, RUN, STOP, epochs, is_locked, job_of
+from plant_pathology.runs.run import CHECKPOINTS, FAILURE, METRICS, RESULT, RUN, STOP, is_locked, job_of, read_epochs
 
 WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
-PATIENCE = 300  # seconds, and three epochs: a run elsewhere that told nothing for so long was interrupted
+SILENCE = 300  # seconds, plus three epochs: a run on another machine without news for so long was interrupted
 COLORS = {RUNNING: "green", FINISHED: "bold", STOPPED: "yellow", FAILED: "red", INTERRUPTED: "red"}
 
 
 @dataclass(frozen=True)
 class Status:
-    """One run, now.
+    """Status of one run.
 
     Args:
-        rows: metrics.csv, an epoch each; `epochs`: how many there are to be.
-        seconds_left: of a run that trains, by its last epoch.
-        machine: what trains it, where a launcher started it.
+        run: the run's name.
+        state: waiting, running, interrupted, finished, stopped, failed, or the state of its cloud job.
+        rows: rows of metrics.csv, one per finished epoch.
+        epochs: number of epochs to train; None where run.json does not exist yet.
+        seconds_left: remaining time of a running run, estimated from its last epoch.
+        machine: the machine that trains it; None where no launcher started it.
         note: why it failed or stopped.
     """
 
@@ -50,24 +53,24 @@ class Status:
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The epoch with the best sample-F1."""
+        """Return the row of the epoch with the best sample-F1."""
         return max(self.rows, key=lambda row: row["val_f1"], default=None)
 
 
 def status_of(folder: Path) -> Status:
-    """What a run's folder tells, also while it is written."""
-    rows = epochs(folder)
+    """Read a run's status from its folder, also while the run writes to it."""
+    rows = read_epochs(folder)
     planned, left = None, None
     state, note = _state(folder, rows)
     if (folder / RUN).exists():
         planned = read_json(folder / RUN, f"delete {folder}")["config"]["trainer"]["max_epochs"]
-    if state == RUNNING and rows:
-        left = max(0.0, (planned - len(rows)) * rows[-1]["seconds"] - silence(folder))
+        if state == RUNNING and rows:
+            left = max(0.0, (planned - len(rows)) * rows[-1]["seconds"] - seconds_since_epoch(folder))
     return Status(folder.name, state, rows, planned, left, machine_of(folder), note)
 
 
-def silence(folder: Path) -> float:
-    """Seconds since a run's last epoch was over."""
+def seconds_since_epoch(folder: Path) -> float:
+    """Return the seconds since a run's last epoch ended."""
     return time.time() - (folder / METRICS).stat().st_mtime
 
 
@@ -82,22 +85,23 @@ def _state(folder: Path, rows: list[dict[str, float]]) -> tuple[str, str]:
     if "state" in (job := job_of(folder)):
         return job["state"], f"job {job['job']}"
     if rows and not (folder / CHECKPOINTS).exists():
-        # Brought here to be looked at; where it trains, nobody can see its lock from here.
-        silent = silence(folder)
-        state = RUNNING if silent < PATIENCE + 3 * rows[-1]["seconds"] else INTERRUPTED
-        return state, f"elsewhere, heard of {duration(max(0, silent))} ago"
+        # Its metrics were downloaded: it trains on another machine, whose lock is not visible here.
+        silent = seconds_since_epoch(folder)
+        state = RUNNING if silent < SILENCE + 3 * rows[-1]["seconds"] else INTERRUPTED
+        return state, f"on another machine, last news {duration(max(0, silent))} ago"
     return (INTERRUPTED if (folder / RUN).exists() else WAITING), ""
 
 
 def failure_cause(folder: Path) -> str:
-    """The last line of what a failed run left."""
+    """Return the last line of failure.txt."""
     try:
-        return (folder / FAILURE).read_text().strip().splitlines()[-1]
+        return (folder / FAILURE).read_text(encoding="utf-8").strip().splitlines()[-1]
     except (FileNotFoundError, IndexError):
-        return "stopped without a word"
+        return "ended without an error message"
 
 
 def epoch_line(run: str, row: dict[str, float], planned: int | None) -> str:
+    """Format a row of metrics.csv as a line for a log."""
     return (
         f"{run}: epoch {row['epoch'] + 1:.0f}/{planned}  loss {row['train_loss']:.4f}"
         f"  sample-F1 {row['val_f1']:.4f}  {row['seconds']:.1f} s"
@@ -105,7 +109,7 @@ def epoch_line(run: str, row: dict[str, float], planned: int | None) -> str:
 
 
 def table_of(runs: Sequence[Status]) -> Table:
-    """All runs, a row each."""
+    """Build a table with one row per run."""
     table = Table()
     for column in ("run", "state", "epoch", "best F1", "at", "images/s", "left", "cost", ""):
         table.add_column(column, justify="left" if column in ("run", "state", "") else "right")
@@ -127,29 +131,29 @@ def table_of(runs: Sequence[Status]) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """1:02:03, or 2:03."""
+    """Format seconds as 1:02:03, or 2:03 below an hour."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 class Watch:
-    """Shows runs as they get on, from `with` to its end; `show` looks again.
+    """Show the progress of runs inside a `with` block; each call of `show` reads their folders and updates it.
 
     Args:
-        folders: of the runs, which need not exist yet.
+        folders: the runs' folders, which need not exist yet.
     """
 
     def __init__(self, folders: Sequence[Path]):
         self.folders = list(dict.fromkeys(folders))
-        self._told: dict[str, tuple[int, str]] = {}
+        self._shown: dict[str, tuple[int, str]] = {}  # epochs and state of each run
         self._live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
 
     def __enter__(self) -> "Watch":
         if self._live:
             self._live.start()
         else:
-            self._told = {run.run: (len(run.rows), run.state) for run in map(status_of, self.folders)}
+            self._shown = {run.run: (len(run.rows), run.state) for run in map(status_of, self.folders)}
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -158,19 +162,20 @@ class Watch:
             self._live.stop()
 
     def show(self) -> list[Status]:
+        """Read the status of all runs, show it, and return it."""
         runs = [status_of(folder) for folder in self.folders]
         if self._live:
             self._live.update(table_of(runs), refresh=True)
         else:
             for run in runs:
-                self._tell(run)
+                self._print_news(run)
         return runs
 
-    def _tell(self, run: Status) -> None:
-        told, state = self._told.get(run.run, (0, WAITING))
-        for row in run.rows[told:]:
+    def _print_news(self, run: Status) -> None:
+        shown, state = self._shown.get(run.run, (0, WAITING))
+        for row in run.rows[shown:]:
             print(epoch_line(run.run, row, run.epochs), flush=True)
         if run.state not in (state, RUNNING, WAITING):
             reached = f", sample-F1 {run.best['val_f1']:.4f} at epoch {run.best['epoch'] + 1:.0f}" if run.best else ""
             print(f"{run.run}: {run.state}{reached}" + (f" ({run.note})" if run.note else ""), flush=True)
-        self._told[run.run] = (len(run.rows), run.state)
+        self._shown[run.run] = (len(run.rows), run.state)

@@ -1,7 +1,7 @@
-"""Runs in the datastore: where a run on another machine finds its checkpoint, and its team what it reached.
+"""Synchronize run folders with the store, so that another machine can continue a run, and a team can see its results.
 
-Every file of runs/<run>/ is an object of that name, replaced whole when it changed. A checkpoint goes up before the
-one that it replaces goes away, and result.json last.
+Every file of runs/<run>/ is one object with that key, and a changed file replaces the whole object. A new checkpoint is
+uploaded before the old one is deleted, and result.json is uploaded and downloaded last.
 """
 
 import os
@@ -21,53 +21,55 @@ PREFIX = "runs"
 
 
 def is_record(file: str) -> bool:
-    """What a run tells of itself: all but weights."""
+    """Select every file except weights (*.ckpt): what status, reports and pruning read."""
     return not file.endswith(".ckpt")
 
 
 def is_output(file: str) -> bool:
-    """What a run leaves behind: all but the checkpoints to continue from."""
+    """Select every file except checkpoints to continue from: a finished run's metrics, predictions and weights."""
     return not file.startswith(CHECKPOINTS)
 
 
 def any_file(file: str) -> bool:
+    """Select every file."""
     return True
 
 
 class RunSync:
-    """The runs of a folder as objects of a store. Every method raises UserError where the store fails.
+    """Upload and download run folders. Every method raises UserError when the store fails.
 
     Args:
-        runs: the folder.
+        objects: the store's backend.
+        runs: the folder that holds the run folders (`paths.runs`).
     """
 
     def __init__(self, objects: Objects, runs: Path):
         self.objects, self.runs = objects, runs
-        self._sent: dict[str, tuple[int, int]] = {}
-        self._sender = ThreadPoolExecutor(1, thread_name_prefix="sync")
-        self._sending: Future | None = None
+        self._uploaded: dict[str, tuple[int, int]] = {}  # modification time and size
+        self._uploader = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._upload: Future[None] | None = None
 
     def push(self, run: str) -> None:
-        """Send what changed, and remove what a run's folder no longer has of checkpoints."""
-        self.push_behind(run)
-        self._sending.result()
+        """Upload changed files, and delete checkpoints in the store that the run's folder no longer has."""
+        self.push_in_background(run).result()
 
-    def push_behind(self, run: str) -> None:
-        """As `push`, while training goes on; what failed is raised by the next call."""
-        if self._sending:
-            self._sending.result()
-        self._sending = self._sender.submit(self._push, run)
+    def push_in_background(self, run: str) -> Future[None]:
+        """Start `push` in a thread; wait for the previous one first, and raise its error."""
+        if self._upload:
+            self._upload.result()
+        self._upload = self._uploader.submit(self._push, run)
+        return self._upload
 
     def names(self) -> list[str]:
-        """All runs in the store."""
+        """List all runs in the store."""
         return sorted({key.split("/")[1] for key in self.objects.keys(PREFIX)})
 
     def pull(self, run: str, wanted: Callable[[str], bool]) -> None:
-        """Bring here the files that are `wanted` and of another size here, or not here; no older checkpoints."""
+        """Download the `wanted` files that are missing here or have another size; skip checkpoints older than ours."""
         prefix = f"{PREFIX}/{run}/"
         latest = max((path.name for path in (self.runs / run / CHECKPOINTS).glob("*.ckpt")), default="")
-        files = filter(wanted, (key.removeprefix(prefix) for key in self.objects.keys(prefix.rstrip("/"))))
-        files = [file for file in files if not file.startswith(CHECKPOINTS) or Path(file).name > latest]
+        stored = filter(wanted, (key.removeprefix(prefix) for key in self.objects.keys(prefix.rstrip("/"))))
+        files = [file for file in stored if not file.startswith(CHECKPOINTS) or Path(file).name > latest]
         files.sort(key=_result_last)
         sizes = self.objects.sizes([prefix + file for file in files]) if files else []
         for file, size in zip(files, sizes, strict=True):
@@ -78,12 +80,12 @@ class RunSync:
             with atomic_file(path) as work:
                 with work.open("wb") as target:
                     self.objects.fetch(prefix + file, target)
-                if file == METRICS:
-                    # Of a run elsewhere, this is the only sign of life.
-                    written = self.objects.modified(prefix + file)
+                # The time of the upload is the only sign that a run on another machine is alive.
+                if file == METRICS and (written := self.objects.modified(prefix + file)):
                     os.utime(work, (written, written))
 
     def pull_all(self, wanted: Callable[[str], bool]) -> None:
+        """Download the `wanted` files of all runs."""
         for run in self.names():
             self.pull(run, wanted)
 
@@ -103,21 +105,21 @@ class RunSync:
         for file in sorted(files, key=_result_last):
             try:
                 state = paths[file].stat()
-                if self._sent.get(file) == (stamp := (state.st_mtime_ns, state.st_size)):
+                if self._uploaded.get(file) == (stamp := (state.st_mtime_ns, state.st_size)):
                     continue
-                # The whole file at once: it may be replaced or grow while it is sent.
+                # Read at once, because the file may be replaced or grow during the upload.
                 content = paths[file].read_bytes()
             except FileNotFoundError:
                 continue
             self.objects.replace(prefix + file, content)
-            self._sent[file] = stamp
+            self._uploaded[file] = stamp
         for key in self.objects.keys(prefix + CHECKPOINTS):
             if key.removeprefix(prefix) not in files:
                 self.objects.delete(key)
 
 
 def sync_of(cfg: DictConfig) -> RunSync | None:
-    """The sync that `store.runs` asks for."""
+    """Return the sync with the store; None where `store.runs` is false."""
     return RunSync(open_store(cfg).objects, Path(cfg.paths.runs)) if cfg.store.runs else None
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints from which a run continues to the same digits, on this machine or another one."""
+"""Save checkpoints from which a run continues to bit-identical results, on this machine or another one."""
 
 import signal
 import zipfile
@@ -14,61 +14,72 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from plant_pathology.core.files import atomic_file
 from plant_pathology.runs.run import CHECKPOINTS
+from plant_pathology.training.data import StoredData
 
-KEEP = 2  # so that there is one when the last is damaged
+KEEP = 2  # checkpoints, so that one remains when the last is damaged
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """As Lightning's own, which goes by way of the system's temporary folder: where that is on another disk, a kill or
-    a full disk leaves half a checkpoint."""
+    """Write checkpoints atomically.
+
+    Lightning's own class writes to the system's temporary folder and moves the file: where that folder is on another
+    disk, a kill or a full disk leaves half a checkpoint.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Raises: OSError when the disk is full."""
+        """Save a checkpoint; raise OSError when the disk is full."""
         with atomic_file(Path(path)) as work, work.open("wb") as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
-                # Torch's error of a full disk says neither; the disk's own is behind it.
+                # On a full disk torch raises a RuntimeError that names no cause; its context is the OSError.
                 raise error.__context__ or error from None
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """The weights with the best val_f1, also of a run that continues in another folder than it began in."""
+    """Keep the weights of the epoch with the best val_f1 as best.ckpt.
+
+    Lightning stores the checkpoint's absolute path; `load_state_dict` replaces it, so that a run may continue in
+    another folder, or on another machine.
+    """
 
     def __init__(self, folder: Path):
+        self.folder = folder
         super().__init__(
             folder, "best", monitor="val_f1", mode="max", save_weights_only=True, enable_version_counter=False
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["best_model_path"]:
-            best = str(Path(self.dirpath) / "best.ckpt")
+            best = str(self.folder / "best.ckpt")
             state_dict |= {"dirpath": self.dirpath, "best_model_path": best, "kth_best_model_path": best}
             state_dict |= {"best_k_models": {best: state_dict["best_model_score"]}}
             super().load_state_dict(state_dict)
 
 
 class ResumeCheckpoints(Checkpoint):
-    """A checkpoint after every epoch, and on SIGTERM or SIGINT after the batch under way, which then ends the run.
+    """Save a checkpoint after every epoch, and on SIGTERM or SIGINT after the current batch, then exit.
 
-    A validation under way is finished first. Randomness on the device is drawn anew for every step from (seed, step),
-    so that a checkpoint need not hold it.
+    A validation in progress is finished first. Torch's random generator is seeded before every step from (seed, step),
+    so that checkpoints need not hold its state.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
+        seed: the run's seed.
         saved: called after each checkpoint.
     """
 
-    def __init__(self, folder: Path, seed: int, saved: Callable[[], None]):
+    def __init__(self, folder: Path, seed: int, saved: Callable[[], object]):
         self.folder, self.seed, self.saved = folder / CHECKPOINTS, seed, saved
-        self._signal: int | None = None
+        self._signal: signal.Signals | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Not when the loader is made, which is before the checkpoint is read.
-        trainer.datamodule.begin(trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready)
-        # In place of Lightning's own handler, which ends the run in the midst of a validation. It restores all later.
+        # Here, because the data loader is made before the checkpoint is read.
+        data: StoredData = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        data.start_at(trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+        # These replace Lightning's handlers, which end a run in the middle of a validation. It restores all later.
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+            signal.signal(number, self._note_signal)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -80,15 +91,15 @@ class ResumeCheckpoints(Checkpoint):
     ) -> None:
         if self._signal and not trainer.is_last_batch:
             self._save(trainer)
-            self._end(trainer, f"epoch {trainer.current_epoch + 1}, batch {batch_idx + 1}")
+            self._exit(self._signal, f"epoch {trainer.current_epoch + 1}, batch {batch_idx + 1}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
         if self._signal:
-            self._end(trainer, f"epoch {trainer.current_epoch + 1}")
+            self._exit(self._signal, f"epoch {trainer.current_epoch + 1}")
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._signal = number
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = signal.Signals(number)
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / f"{trainer.global_step:08d}.ckpt", weights_only=False)
@@ -96,40 +107,39 @@ class ResumeCheckpoints(Checkpoint):
             old.unlink()
         self.saved()
 
-    def _end(self, trainer: pl.Trainer, where: str) -> None:
-        print(f"{self.folder.parent.name}: {signal.Signals(self._signal).name}: saved after {where}", flush=True)
-        raise SystemExit(128 + self._signal)
+    def _exit(self, received: signal.Signals, where: str) -> None:
+        print(f"{self.folder.parent.name}: {received.name}: saved after {where}", flush=True)
+        raise SystemExit(128 + received)
 
 
 def resume_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run's folder, latest first."""
+    """List the checkpoints in a run's folder, latest first."""
     return sorted((folder / CHECKPOINTS).glob("[0-9]*.ckpt"), reverse=True)
 
 
-def global_step_of(point: Path) -> int:
-    """How many optimizer's steps were done when it was written."""
-    return int(point.stem)
+def global_step_of(checkpoint: Path) -> int:
+    """Return the number of optimizer steps before the checkpoint, which is its file name."""
+    return int(checkpoint.stem)
 
 
 def latest_intact(folder: Path) -> Path | None:
-    """The latest checkpoint that is what was written, and says so where it is not the latest there is."""
-    points = resume_checkpoints(folder)
-    for path in points:
-        if damage := find_damage(path):
-            print(f"{folder.name}: {path} is damaged ({damage}): continues from the one before, if there is one")
-            path.unlink()
-        else:
+    """Return the latest undamaged checkpoint of a run's folder; report and delete damaged ones."""
+    for path in resume_checkpoints(folder):
+        damage = find_damage(path)
+        if damage is None:
             return path
+        print(f"{folder.name}: {path} is damaged ({damage}): continues from the checkpoint before it, if there is one")
+        path.unlink()
     return None
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint; None when it is whole and holds nothing but data."""
+    """Return what is wrong with a checkpoint; None when it is complete and loads without running code from it."""
     try:
-        # Torch doesn't look at the check sums that it writes.
+        # torch writes checksums but does not check them.
         with zipfile.ZipFile(path) as content:
             if member := content.testzip():
-                return f"{member} does not match its check sum"
+                return f"{member} does not match its checksum"
         torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         return f"{type(error).__name__}: {error}".splitlines()[0]

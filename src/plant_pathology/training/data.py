@@ -1,16 +1,17 @@
-"""A version of the datastore as batches. What epoch e shows is a function of (seed, e), so a run can stop anywhere.
+"""Load batches from a version in the datastore, in an order that depends on (seed, epoch) alone.
 
-Training starts when the first shards are here; the others arrive behind it, in the order in which it needs them.
+Therefore a run can stop after any batch and continue with the next one. Training starts as soon as the first shards are
+downloaded; the others are prefetched in the background, in the order in which training needs them.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from plant_pathology.core.errors import UserError
@@ -18,25 +19,30 @@ from plant_pathology.core.files import read_json
 from plant_pathology.data.index import ARRAY, open_array
 from plant_pathology.data.shards import Shards, shard_name
 from plant_pathology.store.versions import Version
-from plant_pathology.training.augmentation import WHOLE, Augment, Growth, augment_batch, augment_images
+from plant_pathology.training.augmentation import Augment, augment_batch, augment_images
+from plant_pathology.training.progressive_resizing import FULL_SIZE, ProgressiveResizing
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Which samples, and the epoch they are drawn for; None shows them as they are."""
+    """Name the samples of a batch, and the epoch whose augmentation they get; None for no augmentation."""
 
     samples: np.ndarray
     epoch: int | None
 
 
 class ShuffledBatches(Sampler):
-    """Every sample once an epoch in an order that only (seed, epoch) decides, but for an incomplete last batch.
+    """Shuffle every epoch in an order that (seed, epoch) alone decide; an incomplete last batch is dropped.
 
-    Shards come in random order, and samples are mixed within a window of shards: first of one, so that training starts
-    when one is here, then of two, four and so on up to `window`. Shards are random samples themselves.
+    Shards come in random order, and samples are shuffled within a window of shards. The first window is one shard, so
+    that training starts when that is downloaded; the next ones are two, four and so on up to `window` shards. That is
+    nearly a full shuffle, because each shard is itself a random sample of the images.
 
     Args:
-        shards: (samples,) number of the shard in which each sample is.
+        shards: (samples,) number of the shard that holds each sample.
+        batch_size: number of samples per batch.
+        window: largest number of shards whose samples are shuffled together.
+        seed: the run's seed.
     """
 
     def __init__(self, shards: np.ndarray, batch_size: int, window: int, seed: int):
@@ -45,24 +51,24 @@ class ShuffledBatches(Sampler):
         self._numbers, self._shard = np.unique(shards, return_inverse=True)
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch, also when a run continues."""
+        """Set the epoch to iterate over; Lightning calls this before each epoch, also when a run continues."""
         self.epoch = epoch
 
-    def resume(self, epoch: int, shown: int) -> None:
-        """Leave out, in that epoch alone, the batches that a run had shown before it broke off."""
-        self.epoch, self._resumed = epoch, (epoch, shown)
+    def resume(self, epoch: int, batches_done: int) -> None:
+        """Skip the first `batches_done` batches, in that epoch alone."""
+        self.epoch, self._resumed = epoch, (epoch, batches_done)
 
     def shard_order(self) -> np.ndarray:
-        """The numbers of the shards in the order in which the epoch needs them."""
+        """Return the shards' numbers in the order in which the epoch needs them."""
         return self._numbers[self._permutation()]
 
     def __iter__(self) -> Iterator[Batch]:
         sizes = np.minimum(2 ** np.arange(len(self._numbers)).clip(max=30), self.window)
         window_of_shard = np.searchsorted(np.cumsum(sizes), np.argsort(self._permutation()), side="right")
-        mixed = np.random.default_rng([self.seed, self.epoch]).permutation(len(self._shard))
-        order = mixed[np.argsort(window_of_shard[self._shard[mixed]], kind="stable")]
-        shown = self._resumed[1] if self._resumed[0] == self.epoch else 0
-        for start in range(shown * self.batch_size, len(self) * self.batch_size, self.batch_size):
+        shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(len(self._shard))
+        order = shuffled[np.argsort(window_of_shard[self._shard[shuffled]], kind="stable")]
+        batches_done = self._resumed[1] if self._resumed[0] == self.epoch else 0
+        for start in range(batches_done * self.batch_size, len(self) * self.batch_size, self.batch_size):
             yield Batch(order[start : start + self.batch_size], self.epoch)
 
     def __len__(self) -> int:
@@ -73,7 +79,7 @@ class ShuffledBatches(Sampler):
 
 
 class OrderedBatches(Sampler):
-    """Every sample once, in order."""
+    """Iterate over all samples once, in order; the last batch may be smaller."""
 
     def __init__(self, samples: int, batch_size: int):
         self.samples, self.batch_size = samples, batch_size
@@ -87,12 +93,20 @@ class OrderedBatches(Sampler):
 
 
 class LabeledImages(Dataset):
-    """Rows of the index with their pixels; indexed by a whole `Batch`.
+    """Read images and their targets from shards; `dataset[batch]` is a whole `Batch`.
+
+    Items: `images`, (n, side, side, 3) uint8; `targets`, (n, labels) float32. Where `on_cpu` is false, training images
+    are not augmented yet, and `maps`, `light` and `side` hold the arguments of `augment_batch`.
 
     Args:
-        index: all images, memory-mapped; `places`: which of them are samples here.
+        index: table of all images, memory-mapped.
+        places: positions in the index of the images of this data set.
+        shards: reads pixels.
+        encoding: `prepare.encoding` of the shards.
         image_size: side of the stored images, in pixels.
-        on_cpu: augment here; otherwise the batch brings what to do on the device.
+        augment: limits of augmentation.
+        resizing: sides of training images by epoch.
+        seed: the run's seed, for augmentation.
     """
 
     def __init__(
@@ -103,28 +117,29 @@ class LabeledImages(Dataset):
         encoding: str,
         image_size: int,
         augment: Augment,
-        growth: Growth,
+        resizing: ProgressiveResizing,
         seed: int,
     ):
         self.index, self.places, self.shards, self.encoding = index, places, shards, encoding
-        self.image_size, self.augment, self.growth, self.seed, self.on_cpu = image_size, augment, growth, seed, True
+        self.image_size, self.augment, self.resizing, self.seed = image_size, augment, resizing, seed
+        self.on_cpu = True  # StoredData.setup sets it to False where a GPU augments
         self._drawn: tuple[int, tuple[np.ndarray, np.ndarray]] | None = None
 
     def __len__(self) -> int:
         return len(self.places)
 
     def column(self, name: str) -> np.ndarray:
-        """A column of the index, a value a sample."""
+        """Return a column of the index, one value per sample."""
         return self.index[name][self.places]
 
-    def __getitem__(self, batch: Batch) -> dict[str, Tensor]:
+    def __getitem__(self, batch: Batch) -> dict[str, Any]:
         rows = self.index[self.places[batch.samples]]
         names = [shard_name(number, self.encoding) for number in rows["shard"]]
         images = self.shards.pixels(names, rows["row"])
-        item = {"targets": torch.from_numpy(rows["targets"].astype(np.float32))}
+        item: dict[str, Any] = {"targets": torch.from_numpy(rows["targets"].astype(np.float32))}
         if batch.epoch is not None:
             maps, light = (drawn[batch.samples] for drawn in self._draw(batch.epoch))
-            side = self.growth.side(batch.epoch, self.image_size)
+            side = self.resizing.side(batch.epoch, self.image_size)
             if self.on_cpu:
                 images = augment_images(images, maps, light, side)
             else:
@@ -138,15 +153,20 @@ class LabeledImages(Dataset):
 
 
 class StoredData(pl.LightningDataModule):
-    """Training and validation folds of one datastore version.
+    """Split one version of the datastore into training and validation folds.
 
     Args:
-        version: what `open_version` gave.
-        fold: validates; the other folds train.
-        window: shards that are mixed with each other.
-        workers: processes that decode; 0 decodes where it trains.
-        seed: of shuffling and augmentation.
-        growth: of training images, epoch by epoch.
+        version: from `open_version`.
+        fold: the validation fold; the other folds train.
+        batch_size: number of images per batch.
+        window: largest number of shards whose images are shuffled together.
+        workers: number of processes that decode; 0 decodes in the training process.
+        augment: limits of augmentation.
+        seed: seed of shuffling and augmentation.
+        resizing: sides of training images by epoch.
+
+    Raises:
+        UserError: the version has no such fold, or a batch is larger than the training folds.
     """
 
     def __init__(
@@ -158,7 +178,7 @@ class StoredData(pl.LightningDataModule):
         workers: int,
         augment: Augment,
         seed: int,
-        growth: Growth = WHOLE,
+        resizing: ProgressiveResizing = FULL_SIZE,
     ):
         super().__init__()
         self.version, self.batch_size, self.window, self.workers, self.seed = version, batch_size, window, workers, seed
@@ -169,25 +189,27 @@ class StoredData(pl.LightningDataModule):
         held_out = index["fold"] == fold
         stored = self.manifest["encoding"], self.manifest["image_size"]
         self.training, self.validation = (
-            LabeledImages(index, np.flatnonzero(rows), Shards(version.open), *stored, augment, growth, seed)
+            LabeledImages(index, np.flatnonzero(rows), Shards(version.open), *stored, augment, resizing, seed)
             for rows in (~held_out, held_out)
         )
         if len(self.training) < batch_size:
             raise UserError(f"data.batch_size={batch_size} is more than the {len(self.training)} training images")
         self._shuffled = ShuffledBatches(self.training.column("shard"), batch_size, window, seed)
 
-    def begin(self, epoch: int, shown: int) -> None:
-        """Fetch shards in the order in which training needs them, from here on.
+    def start_at(self, epoch: int, batches_done: int) -> None:
+        """Start training at this epoch, and prefetch shards in the order in which it needs them.
 
         Args:
-            shown: batches of the epoch that were shown before the run broke off.
+            epoch: counted from 0.
+            batches_done: batches of the epoch that the run had trained on before it was interrupted.
         """
-        self._shuffled.resume(epoch, shown % len(self._shuffled))
+        self._shuffled.resume(epoch, batches_done % len(self._shuffled))
         self.version.prefetch(shard_name(number, self.manifest["encoding"]) for number in self._shuffled.shard_order())
 
     def setup(self, stage: str) -> None:
-        # OpenCV's threads would only wait for those of torch.
+        # OpenCV's threads would compete with torch's for the same cores.
         cv2.setNumThreads(0)
+        assert self.trainer is not None, "Lightning sets it before it calls this"
         self.training.on_cpu = self.trainer.strategy.root_device.type == "cpu"
 
     def train_dataloader(self) -> DataLoader:
@@ -196,8 +218,8 @@ class StoredData(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.validation, OrderedBatches(len(self.validation), self.batch_size))
 
-    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """(n, side, side, 3) uint8 to (n, 3, side, side) in [0, 1], augmented where the batch brings draws."""
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Turn (n, side, side, 3) uint8 into (n, 3, side, side) in [0, 1]; augment here what the CPU did not."""
         images = batch["images"].permute(0, 3, 1, 2).float() / 255
         if "maps" in batch:
             images = augment_batch(images, batch["maps"], batch["light"], batch["side"])

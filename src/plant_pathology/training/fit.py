@@ -1,12 +1,14 @@
-"""Training itself: Lightning's Trainer on a run's config, data and folder.
+"""Train and validate one run with Lightning's Trainer, and write its checkpoints and predictions.
 
-Everything slow to import is imported here, at the top, so that a launcher can import it once for many runs.
+This module imports torch, Lightning and timm at the top: other modules import it inside functions, so that commands
+that do not train start fast, and a launcher imports it once for many runs (preload.py).
 """
 
 import difflib
 import logging
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from plant_pathology.runs.history import DataWait, History
 from plant_pathology.runs.loggers import open_logger
 from plant_pathology.runs.run import METRICS, Run
 from plant_pathology.runs.sync import RunSync
-from plant_pathology.training.augmentation import Augment, Growth
+from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.checkpoints import (
     AtomicCheckpointIO,
     BestCheckpoint,
@@ -38,38 +40,43 @@ from plant_pathology.training.checkpoints import (
 )
 from plant_pathology.training.classifier import Classifier
 from plant_pathology.training.data import StoredData
+from plant_pathology.training.progressive_resizing import ProgressiveResizing
 
-QUIET = (
+HARMLESS_WARNINGS = (
     ".*does not have many workers.*",
     ".*smaller than the logging interval.*",
     ".*exists and is not empty.*",
     ".*LeafSpec.*",
-    # The order of what is shown is a function of seed and epoch: see ShuffledBatches.
+    # It is: ShuffledBatches continues after any batch.
     ".*dataloader is not resumable.*",
     ".*`srun` command is available.*",
 )
 
 
 def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
-    """Train from the run's last checkpoint if there is one, then validate the best.
+    """Train from the run's last checkpoint, or from the beginning, then validate the best epoch's weights.
 
-    Leaves best.ckpt, checkpoints, metrics.csv and validation.csv in the run's folder.
+    Writes best.ckpt, checkpoints/, metrics.csv and validation.csv in the run's folder.
 
     Args:
-        threads: on which a CPU trains; other numbers of them add up in another order, to other last digits.
-        sync: where checkpoints and metrics go as they are written.
+        run: the run to train.
+        threads: number of torch's CPU threads. With another number, sums are added in another order, and the last
+        digits
+            differ.
+        sync: uploads checkpoints and metrics in the background; None for no upload.
 
     Returns:
-        f1 (sample-F1 on the validation fold, each image seen in data.views views), threshold, epoch (from 0), epochs,
-        seconds, images_per_second, data_wait, network, and stopped: why the run ended before its time, or None.
+        f1 (sample-F1 on the validation fold, with test-time augmentation over `data.views` views), threshold, epoch
+        (the best, from 0), epochs, seconds, images_per_second, data_wait, network (what prediction needs), and stopped
+        (why the run ended early, or None).
 
     Raises:
-        UserError: the config describes no training.
-        SystemExit: on SIGTERM or SIGINT, after a checkpoint.
+        UserError: a value in the config is wrong.
+        SystemExit: on SIGTERM or SIGINT, after saving a checkpoint.
     """
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in QUIET:
+    for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     torch.set_num_threads(threads)
     cfg, folder = run.cfg, run.folder
@@ -82,17 +89,18 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
         cfg.data.workers,
         Augment(**cfg.data.augment),
         cfg.seed,
-        Growth(**cfg.data.grow, epochs=cfg.trainer.max_epochs),
+        ProgressiveResizing(**cfg.data.grow, epochs=cfg.trainer.max_epochs),
     )
-    classifier = build(cfg, data.manifest)
+    classifier = create_classifier(cfg, data.manifest)
     waiting = DataWait()
     history = History(folder / METRICS, images=len(data.training), title=folder.name, waiting=waiting)
-    ends = stop_rules(run, sync)
-    points = ResumeCheckpoints(folder, cfg.seed, saved=lambda: sync and sync.push_behind(run.name))
+    stops = stop_rules(run, sync)
+    upload = partial(sync.push_in_background, run.name) if sync else lambda: None
+    saves = ResumeCheckpoints(folder, cfg.seed, saved=upload)
     if checkpoint := latest_intact(folder):
         print(f"{folder.name}: continues after {checkpoint}", flush=True)
     with open_logger(run, global_step_of(checkpoint) if checkpoint else 0) as logger:
-        trainer = trainer_of(cfg, folder, logger, waiting, [history, *ends, BestCheckpoint(folder), points])
+        trainer = create_trainer(cfg, folder, logger, waiting, [history, *stops, BestCheckpoint(folder), saves])
         trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
         classifier.views = cfg.data.views
         trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
@@ -102,14 +110,18 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
     write_predictions(folder / "validation.csv", names, targets, probabilities, data.manifest["labels"])
     network = {"name": cfg.model.name, "image_size": data.manifest["image_size"], **classifier.normalization}
     network |= {"views": cfg.data.views}
-    stopped = next((rule.reason for rule in ends if rule.reason), None)
+    stopped = next((rule.reason for rule in stops if rule.reason), None)
     return {"f1": f1, "threshold": threshold, **history.summary(), "stopped": stopped, "network": network}
 
 
-def trainer_of(
+def create_trainer(
     cfg: DictConfig, folder: Path, logger: Logger, waiting: DataWait, callbacks: list[Callback]
 ) -> pl.Trainer:
-    """Raises: UserError on a key of trainer: that Lightning does not know, or a value it does not take."""
+    """Create Lightning's Trainer from the config's `trainer:` section.
+
+    Raises:
+        UserError: Lightning does not know a key of `trainer:`, or refuses its value.
+    """
     terminal = sys.stderr.isatty()
     try:
         return pl.Trainer(
@@ -120,16 +132,20 @@ def trainer_of(
             logger=logger,
             default_root_dir=folder,
             num_sanity_val_steps=0,
-            log_every_n_steps=1_000_000,  # by epoch only: a logged step waits for the device
+            log_every_n_steps=1_000_000,  # log per epoch only: logging a step would wait for the GPU
             enable_model_summary=False,
             enable_progress_bar=terminal,
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
-        raise UserError(f"trainer: {error}: each key of trainer: is an argument of Lightning's Trainer") from None
+        raise UserError(f"trainer: {error}: the keys of trainer: are the arguments of Lightning's Trainer") from None
 
 
-def build(cfg: DictConfig, manifest: dict) -> Classifier:
-    """Raises: UserError when timm has no such model, or cannot get its pretrained weights."""
+def create_classifier(cfg: DictConfig, manifest: dict) -> Classifier:
+    """Create the network that `model:` names.
+
+    Raises:
+        UserError: timm has no such model, or cannot download its pretrained weights.
+    """
     name = cfg.model.name
     if not timm.is_model(name.split(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
@@ -143,7 +159,7 @@ def build(cfg: DictConfig, manifest: dict) -> Classifier:
         if not cfg.model.pretrained:
             raise
         raise UserError(
-            f"model.pretrained=true, but timm could not get weights for {name} ({type(error).__name__}:"
+            f"model.pretrained=true, but timm could not load the weights of {name} ({type(error).__name__}:"
             f" {error}): connect to the internet once, or train from scratch with model.pretrained=false"
         ) from error
 
@@ -151,7 +167,7 @@ def build(cfg: DictConfig, manifest: dict) -> Classifier:
 def write_predictions(
     path: Path, images: list[str], targets: np.ndarray, probabilities: np.ndarray, labels: list[str]
 ) -> None:
-    """A row an image: its name, and for each label is_<label>, 0 or 1, and p_<label>."""
+    """Write validation.csv: one row per image with its name, is_<label> (0 or 1) and p_<label> (probability)."""
     true = pd.DataFrame(targets.astype(int), columns=[f"is_{label}" for label in labels])
     predicted = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])
     with atomic_file(path) as work:
