@@ -92,7 +92,7 @@ def test_csv_is_metrics_csv_alone_and_no_other_run(root, curves):
 
 
 def test_mlflow_has_one_run_after_an_interruption(root, with_loggers):
-    mlflow = pytest.importorskip("mlflow", reason="needs pip install .[mlflow]")
+    mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
     folder = interrupted(root, "mlflow", signal.SIGTERM)
     client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
     [experiment] = [each for each in client.search_experiments() if each.name == "sample"]
@@ -109,7 +109,7 @@ def test_mlflow_has_one_run_after_an_interruption(root, with_loggers):
 
 
 def test_wandb_keeps_one_id_offline_and_tells_nothing_of_the_machine(root, with_loggers):
-    wandb = pytest.importorskip("wandb", reason="needs pip install .[wandb]")
+    wandb = pytest.importorskip("wandb", reason="needs the extra wandb")
     from wandb.proto.wandb_internal_pb2 import Record
     from wandb.sdk.internal.datastore import DataStore
 
@@ -135,7 +135,7 @@ def test_wandb_keeps_one_id_offline_and_tells_nothing_of_the_machine(root, with_
 def test_a_missing_package_is_one_error_that_says_what_to_install(swept):
     assert "error: 2 of 4 runs failed" in swept.stderr and "Traceback" not in swept.stderr
     for logger, cause in zip(("mlflow", "wandb"), swept.stderr.splitlines()[-2:], strict=True):
-        assert cause.endswith(f"logger={logger}: pip install .[{logger}]")
+        assert cause.endswith(f'logger={logger} needs a package: pip install -c requirements.lock -e ".[{logger}]"')
 
 
 def test_a_tracking_server_s_password_is_refused_where_it_would_be_written_down(root):

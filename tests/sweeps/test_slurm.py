@@ -9,16 +9,16 @@ import time
 import psutil
 import pytest
 
-from support.commands import TINY
+from support.commands import PROJECT, TINY
 from support.small_runs import runs, train
 
-pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs pip install .[submitit]")
 SWEEP = ["hydra/launcher=submitit_local", "model.lr=1e-3", "name=job_${data.batch_size}", "trainer.max_epochs=20"]
 
 
 @pytest.fixture(scope="module")
 def started(root):
     """A sweep of two jobs, of which one was preempted and the other fails: the former's run, and what was said."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra submitit")
     command = [sys.executable, "-m", "plant_pathology.train", "-m", *TINY, *SWEEP, "data.batch_size=16,0"]
     launcher = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
@@ -47,3 +47,20 @@ def test_a_job_that_fails_is_named_and_the_second_start_does_only_what_is_missin
     assert (done / "result.json").stat().st_mtime_ns == before
     index = json.loads((root / "runs" / "sweep.json").read_text())["runs"]
     assert index == [done.name, runs(root, "job_8")[0].name]
+
+
+# hydra_plugins is a namespace package: cut down to its folder here, it lacks the plug-ins that pip installed.
+WITHOUT_SUBMITIT = """
+import runpy, sys, hydra_plugins
+hydra_plugins.__path__ = [sys.argv.pop(1)]
+runpy.run_module("plant_pathology.train", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("launcher", ["submitit_slurm", "submitit_local"])
+def test_without_submitit_one_line_says_what_to_install_whatever_its_settings(tmp_path, launcher):
+    settings = [f"hydra/launcher={launcher}", "hydra.launcher.partition=gpu", "hydra.launcher.setup=[a,b]"]
+    command = [sys.executable, "-c", WITHOUT_SUBMITIT, str(PROJECT / "src/hydra_plugins"), "-m", *settings]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    install = 'pip install -c requirements.lock -e ".[submitit]"'
+    assert (done.returncode, done.stderr) == (1, f"error: hydra/launcher={launcher} needs submitit: {install}\n")

@@ -39,7 +39,7 @@ def open_logger(run: Run, step: int) -> Iterator[Logger]:
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise UserError(f"logger={name} needs a package: pip install .[{name}]") from None
+        raise UserError(f'logger={name} needs a package: pip install -c requirements.lock -e ".[{name}]"') from None
 
 
 def hyperparameters(run: Run) -> dict[str, Any]:

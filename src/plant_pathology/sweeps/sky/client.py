@@ -31,7 +31,8 @@ def skypilot() -> ModuleType:
     try:
         import sky
     except ImportError as error:
-        raise UserError(f"hydra/launcher=sky needs SkyPilot ({error}): pip install .[sky]") from None
+        install = 'pip install -c requirements.lock -e ".[sky]"'
+        raise UserError(f"hydra/launcher=sky needs SkyPilot ({error}): {install}") from None
     return sky
 
 
