@@ -1,55 +1,74 @@
-# make help tells what there is. Needs Python 3.11 or newer, git and make; the rest is installed into .venv.
+# `make` lists the targets. Needs Python 3.11 or newer, git and make; everything else is installed into .venv.
+#
+# On Linux pip takes torch for CUDA, several GB of it. A machine without a GPU does well with PyTorch's CPU build: let
+# PIP_EXTRA_INDEX_URL name PyTorch's index of CPU wheels, or PIP_FIND_LINKS a folder with them. To pip "2.13.0+cpu" is
+# newer than "2.13.0" and fits the pin, so it takes that one, which requires no CUDA package.
 PYTHON ?= python3
-BIN := $(abspath .venv)/bin
-export PATH := $(BIN):$(PATH)
+VENV_PYTHON := .venv/bin/python
+INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+# No $(abspath): it splits a path at its spaces. DVC's stages look for `python` on PATH.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := src
 
 .DEFAULT_GOAL := help
 .PHONY: help repro test test-sky bench lint lock download tensorboard
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@echo 'Extras (mlflow, wandb, submitit, sky): $(VENV_PYTHON) -m pip install -c requirements.lock -e ".[sky]"'
 
 repro: .venv/ready $(if $(RAW),,data/raw/sample)  ## the whole pipeline; RAW=<folder>: on a competition as Kaggle ships it
-	@$(if $(RAW),python -m plant_pathology.choose "$(RAW)" $(COMPETITION))
-	@dvc repro --quiet --keep-going
-	@python -m plant_pathology.summary
+	@$(if $(RAW),$(VENV_PYTHON) -m plant_pathology.choose "$(RAW)" $(COMPETITION))
+	@$(VENV_PYTHON) -m dvc repro --quiet --keep-going
+	@$(VENV_PYTHON) -m plant_pathology.summary
 
-test: .venv/ready  ## the tests
-	@pytest
+test: .venv/ready-test  ## the tests
+	@$(VENV_PYTHON) -m pytest
 
 test-sky:  ## a sweep through the real SkyPilot on this machine, interrupted; needs root and ../shared/sky-loopback
 	@$(PYTHON) tests/support/sky_engine.py
 
-bench: .venv/ready  ## the benchmarks: ratios, into reports/bench.json
-	@python benchmarks/bench.py $(BENCH)
+bench: .venv/ready-test  ## the benchmarks: ratios, into reports/bench.json
+	@$(VENV_PYTHON) benchmarks/bench.py $(BENCH)
 
-lint: .venv/ready  ## style of the code
-	@ruff check && ruff format --check
+lint: .venv/ready-lint  ## style, types on every platform, and which way imports point
+	@$(VENV_PYTHON) -m ruff check
+	@$(VENV_PYTHON) -m ruff format --check
+	@for platform in linux darwin win32; do $(VENV_PYTHON) -m mypy --platform $$platform || exit; done
+	@$(VENV_PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 download: COMPETITION := $(or $(COMPETITION),plant-pathology-2021-fgvc8)
 download: .venv/ready  ## a competition's files, with the kaggle client, for make repro; COMPETITION=<name>: another one
-	@python -m plant_pathology.download competition=$(COMPETITION)
-	@python -m plant_pathology.choose data/raw/$(COMPETITION)
+	@$(VENV_PYTHON) -m plant_pathology.download competition=$(COMPETITION)
+	@$(VENV_PYTHON) -m plant_pathology.choose data/raw/$(COMPETITION)
 
 tensorboard: .venv/ready  ## all runs in TensorBoard; those on other machines come in while it is open
-	@python -m plant_pathology.sweep watch > /dev/null 2>&1 & trap "kill $$! 2> /dev/null" EXIT; tensorboard --logdir runs
+	@$(VENV_PYTHON) -m plant_pathology.sweep watch > /dev/null 2>&1 & trap "kill $$! 2> /dev/null" EXIT; \
+		$(VENV_PYTHON) -m tensorboard.main --logdir runs
 
 data/raw/sample: | .venv/ready
-	@python -m plant_pathology.sample competition=sample
+	@$(VENV_PYTHON) -m plant_pathology.sample competition=sample
 
 # The lock pins everything but the CUDA packages, which each torch build pins itself.
-# One lock for all extras, so that any of them go together.
-lock:  ## pins for what pyproject.toml asks, compiled by uv in seconds; rm requirements.lock first: all of them anew
-	@pip install --quiet uv
-	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate --quiet \
-		--output-file requirements.lock > /dev/null
+# One lock for all extras, so that any of them can be combined.
+lock: | $(VENV_PYTHON)  ## pins for what pyproject.toml asks, compiled by uv in seconds; rm requirements.lock first: all newest
+	@$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check uv
+	@$(VENV_PYTHON) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header \
+		--no-annotate --quiet --output-file requirements.lock > /dev/null
 	@grep -vE '^(nvidia|cuda|triton)' requirements.lock > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 
-.venv/ready: requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+$(VENV_PYTHON):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"{sys.executable} is {sys.version.split()[0]}: make PYTHON=<3.11 or newer>")'
+	@$(PYTHON) -m venv .venv
+
+.venv/ready: requirements.lock pyproject.toml | $(VENV_PYTHON)
 	@echo "installing into .venv, once: some minutes"
-	@pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[test]"
-	@python .ci/torchvision_beside_cpu_torch.py
+	@$(INSTALL) --editable .
+	@$(VENV_PYTHON) .ci/torchvision_beside_cpu_torch.py
+	@touch $@
+
+.venv/ready-test .venv/ready-lint: .venv/ready-%: .venv/ready
+	@echo "installing what $* needs into .venv, once"
+	@$(INSTALL) --editable ".[$*]"
 	@touch $@
