@@ -1,3 +1,5 @@
+"""The synthetic sample competition, and the check of a competition's config."""
+
 import hashlib
 
 import pandas as pd
@@ -13,7 +15,7 @@ from support.commands import config, run_module
 COMPETITION = Competition.from_config(config())
 
 
-def test_the_layout_is_kaggle_s(raw):
+def test_the_sample_has_kaggle_s_layout(raw):
     assert {path.name for path in raw.iterdir()} == {
         "train.csv",
         "train_images",
@@ -27,7 +29,7 @@ def test_the_layout_is_kaggle_s(raw):
     assert set(form["labels"]) == {"healthy"}
 
 
-def test_every_label_set_is_there(raw):
+def test_every_label_set_occurs(raw):
     assert set(LABEL_SETS) <= set(pd.read_csv(raw / "train.csv")["labels"])
 
 
@@ -40,7 +42,7 @@ def test_equal_seeds_draw_equal_bytes(raw, tmp_path):
     assert hashes[0] == hashes[1]
 
 
-def test_the_warts_of_real_data_are_there(raw):
+def test_the_defects_of_real_data_occur(raw):
     table = pd.read_csv(raw / "train.csv", index_col="image")["labels"]
     images = {path.name: Image.open(path) for path in (raw / "train_images").iterdir()}
     modes = {image.mode for image in images.values()}
@@ -60,7 +62,7 @@ def test_a_real_competition_is_not_drawn(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_what_is_there_is_left_alone(raw):
+def test_existing_data_is_not_overwritten(raw):
     before = (raw / "train.csv").stat().st_mtime_ns
     done = run_module("sample", "competition=sample", f"paths.raw={raw}", cwd=raw)
     assert done.returncode == 0 and "exists already" in done.stdout
@@ -68,7 +70,7 @@ def test_what_is_there_is_left_alone(raw):
 
 
 @pytest.mark.parametrize("removed", ["labels", "separator"])
-def test_a_competition_file_that_lacks_a_key_says_which(removed):
+def test_a_missing_key_of_a_competition_file_is_named(removed):
     cfg = config()
     values = {key: value for key, value in cfg.competition.items() if key != removed}
     with pytest.raises(UserError, match=rf"sample\.yaml: add the missing {removed}"):

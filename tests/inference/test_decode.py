@@ -1,3 +1,5 @@
+"""Decoding: every kind of image file becomes an upright RGB square, or an error that names the file."""
+
 import io
 
 import cv2
@@ -9,7 +11,7 @@ from plant_pathology.inference.decode import ImageError, decode, decode_squares,
 
 
 def picture(width=120, height=80):
-    """Left half red, right half blue, the top row of blocks white: any turn or mirror shows."""
+    """Draw left half red, right half blue, top quarter white, so that any flip or rotation shows."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[:, : width // 2, 0] = 255
     pixels[:, width // 2 :, 2] = 255
@@ -17,7 +19,7 @@ def picture(width=120, height=80):
     return Image.fromarray(pixels)
 
 
-def test_every_mode_and_format_becomes_a_colour_square(tmp_path):
+def test_every_mode_and_format_becomes_an_rgb_square(tmp_path):
     for mode, kind in [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG"), ("LA", "PNG")]:
         path = tmp_path / f"{mode}.jpg"
         picture().convert(mode).save(path, kind)
@@ -27,8 +29,8 @@ def test_every_mode_and_format_becomes_a_colour_square(tmp_path):
 
 
 @pytest.mark.parametrize("mode, kind", [("RGB", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG")])
-def test_colours_are_kept_whatever_the_file_keeps_them_as(tmp_path, mode, kind):
-    """A CMYK JPEG holds its ink inverted, as Photoshop writes it; the others are PNGs that call themselves .jpg."""
+def test_colors_are_right_in_every_mode_and_format(tmp_path, mode, kind):
+    """A CMYK JPEG holds inverted values, as Photoshop writes them; the others are PNGs with the suffix .jpg."""
     path = tmp_path / "leaf.jpg"
     picture().convert(mode).save(path, kind)
     if mode == "CMYK":
@@ -39,15 +41,15 @@ def test_colours_are_kept_whatever_the_file_keeps_them_as(tmp_path, mode, kind):
         assert half[..., channel].mean() > 225 and half[..., others].mean() < 30
 
 
-@pytest.mark.parametrize("colours", [1, 3])
-def test_sixteen_bits_are_scaled_to_eight_not_clipped(tmp_path, colours):
+@pytest.mark.parametrize("colors", [1, 3])
+def test_sixteen_bits_are_scaled_to_eight_and_not_clipped(tmp_path, colors):
     ramp = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(64, axis=0)
-    cv2.imwrite(str(tmp_path / "ramp.png"), ramp if colours == 1 else np.stack([ramp] * 3, axis=-1))
+    cv2.imwrite(str(tmp_path / "ramp.png"), ramp if colors == 1 else np.stack([ramp] * 3, axis=-1))
     pixels = decode(tmp_path / "ramp.png", 64).astype(int)
     assert np.abs(pixels - np.linspace(0, 255, 64)[None, :, None]).max() < 3
 
 
-def test_the_size_told_is_the_original_s_as_it_is_seen(tmp_path):
+def test_the_returned_size_is_that_of_the_upright_original(tmp_path):
     exif = Image.Exif()
     for orientation, size in [(1, (1200, 800)), (3, (1200, 800)), (6, (800, 1200)), (8, (800, 1200))]:
         exif[0x0112] = orientation
@@ -56,7 +58,7 @@ def test_the_size_told_is_the_original_s_as_it_is_seen(tmp_path):
 
 
 @pytest.mark.parametrize("mode, kind", [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG")])
-def test_several_sides_at_once_are_the_bytes_of_each_alone(tmp_path, mode, kind):
+def test_decoding_several_sides_at_once_gives_the_same_bytes_as_each_alone(tmp_path, mode, kind):
     """96 and 112 px come from an eighth of the JPEG, 160 px from a quarter, 700 px from the whole."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -70,16 +72,16 @@ def test_several_sides_at_once_are_the_bytes_of_each_alone(tmp_path, mode, kind)
         np.testing.assert_array_equal(square, decode(tmp_path / "leaf.jpg", side))
 
 
-def test_a_picture_stored_on_its_side_stands_upright(tmp_path):
+def test_a_picture_with_exif_rotation_is_turned_upright(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees to the right to see it upright
+    exif[0x0112] = 6  # viewers rotate it by 90 degrees clockwise
     picture().rotate(90, expand=True).save(tmp_path / "turned.jpg", exif=exif, quality=95)
     picture().save(tmp_path / "upright.jpg", quality=95)
     turned, upright = (decode(tmp_path / f"{name}.jpg", 16).astype(int) for name in ("turned", "upright"))
     assert np.abs(turned - upright).mean() < 5
 
 
-def test_decoding_at_scale_is_close_to_decoding_in_full(tmp_path):
+def test_decoding_at_a_reduced_scale_is_close_to_full_decoding(tmp_path):
     noise = np.random.default_rng(0).normal(size=(30, 40, 3)).cumsum(0).cumsum(1)
     noise = (255 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8)
     big = Image.fromarray(noise).resize((1600, 1200), Image.Resampling.BICUBIC)
@@ -89,7 +91,7 @@ def test_decoding_at_scale_is_close_to_decoding_in_full(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "missing"])
-def test_what_is_no_whole_image_is_an_error_that_names_the_file(tmp_path, damage):
+def test_an_incomplete_image_raises_an_error_that_names_the_file(tmp_path, damage):
     path = tmp_path / "leaf.jpg"
     buffer = io.BytesIO()
     picture().save(buffer, "JPEG")

@@ -1,4 +1,4 @@
-"""Every logger, through the real command line, read back by its own tool."""
+"""Loggers: train with the real command line, and read the logs back with each tool's own library."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ EPOCHS = 16
 
 
 def interrupted(root, logger, number, meanwhile=lambda folder: None):
-    """A run that a signal ended after an epoch or more; `meanwhile` is given its folder while it trains."""
+    """Interrupt a run by a signal after at least one epoch; call `meanwhile(folder)` while it trains."""
     command = [sys.executable, "-m", "plant_pathology.train", *TINY, f"trainer.max_epochs={EPOCHS}"]
     process = subprocess.Popen([*command, f"name={logger}", f"logger={logger}"], cwd=root)
     deadline = time.monotonic() + 300
@@ -45,12 +45,12 @@ def events(folder):
 
 
 def seen_while_it_trains(folder):
-    """What metrics.csv has, TensorBoard has at once."""
+    """TensorBoard shows every epoch of metrics.csv at once."""
     epochs = len(pd.read_csv(folder / "metrics.csv"))
     assert len(events(folder).Scalars("val_f1")) >= epochs
 
 
-def test_tensorboard_shows_a_run_while_it_trains_and_no_step_twice_when_it_went_back(root):
+def test_tensorboard_shows_a_running_run_and_no_step_twice_after_a_restart(root):
     folder = interrupted(root, "tensorboard", signal.SIGKILL, meanwhile=seen_while_it_trains)
     max((folder / "checkpoints").glob("*.ckpt")).unlink()
     continued(root, "tensorboard")
@@ -65,18 +65,18 @@ def test_tensorboard_shows_a_run_while_it_trains_and_no_step_twice_when_it_went_
 
 @pytest.fixture(scope="module")
 def swept(root):
-    """A sweep over all loggers, where the packages of two are missing."""
+    """Sweep over all loggers; the packages of two are not installed."""
     every = "logger=csv,tensorboard,mlflow,wandb"
     return train(root, "-m", "name=${logger.name}_curves", every, "model.lr=5e-3", expect=1)
 
 
 @pytest.fixture(scope="module")
 def curves(root, swept):
-    """{logger: the folder of a run}."""
+    """Return {logger: run folder}."""
     return {logger: runs(root, f"{logger}_curves")[0] for logger in ("csv", "tensorboard")}
 
 
-def test_tensorboard_s_table_of_hyperparameters_has_each_run_with_its_metric(curves):
+def test_tensorboard_lists_hyperparameters_and_metric_of_a_run(curves):
     hparams = events(curves["tensorboard"]).PluginTagToContent("hparams")
     settings = parse_session_start_info_plugin_data(hparams["_hparams_/session_start_info"]).hparams
     assert settings["model.lr"].number_value == 5e-3 and settings["model.name"].string_value == "test_resnet"
@@ -84,14 +84,14 @@ def test_tensorboard_s_table_of_hyperparameters_has_each_run_with_its_metric(cur
     assert "paths.root" not in settings and "logger.name" not in settings
 
 
-def test_csv_is_metrics_csv_alone_and_no_other_run(root, curves):
+def test_logger_csv_writes_metrics_csv_alone_and_does_not_change_a_run_s_identity(root, curves):
     folder = curves["csv"]
     assert len(pd.read_csv(folder / "metrics.csv")) == 2
     assert not list(folder.glob("events*")) and not list(folder.glob("lightning_logs"))
     assert "finished before" in train(root, "name=csv_curves", "model.lr=5e-3", "logger=tensorboard").stdout
 
 
-def test_mlflow_has_one_run_after_an_interruption(root, with_loggers):
+def test_mlflow_has_one_run_after_a_restart(root, with_loggers):
     mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
     folder = interrupted(root, "mlflow", signal.SIGTERM)
     client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
@@ -108,7 +108,7 @@ def test_mlflow_has_one_run_after_an_interruption(root, with_loggers):
     assert len({each.step for each in client.get_metric_history(after.info.run_id, "train_loss")}) == EPOCHS
 
 
-def test_wandb_keeps_one_id_offline_and_tells_nothing_of_the_machine(root, with_loggers):
+def test_wandb_keeps_one_id_after_a_restart_and_sends_no_details_of_the_machine(root, with_loggers):
     wandb = pytest.importorskip("wandb", reason="needs the extra wandb")
     from wandb.proto.wandb_internal_pb2 import Record
     from wandb.sdk.internal.datastore import DataStore
@@ -132,20 +132,20 @@ def test_wandb_keeps_one_id_offline_and_tells_nothing_of_the_machine(root, with_
     assert not list(folder.rglob("wandb-metadata.json"))
 
 
-def test_a_missing_package_is_one_error_that_says_what_to_install(swept):
+def test_a_missing_package_gives_one_error_line_with_the_install_command(swept):
     assert "error: 2 of 4 runs failed" in swept.stderr and "Traceback" not in swept.stderr
     for logger, cause in zip(("mlflow", "wandb"), swept.stderr.splitlines()[-2:], strict=True):
         assert cause.endswith(f'logger={logger} needs a package: pip install -c requirements.lock -e ".[{logger}]"')
 
 
-def test_a_tracking_server_s_password_is_refused_where_it_would_be_written_down(root):
+def test_a_password_in_a_logger_s_address_is_refused_and_not_written(root):
     done = train(root, "name=leak", "logger=mlflow", "logger.tracking_uri=https://me:pw@host", expect=1)
     assert "logger.tracking_uri holds a password" in done.stderr
     assert not list((root / "runs").glob("leak-*"))
 
 
-def test_what_is_not_chosen_is_not_imported_and_garbage_is_looked_for_again(with_loggers):
-    # W&B not among them: timm imports it where it is installed.
+def test_preload_imports_no_logger_and_turns_garbage_collection_on_again(with_loggers):
+    # Without W&B: timm imports it wherever it is installed.
     program = (
         "import gc, sys, plant_pathology.training.preload as it; print({'mlflow', 'tensorboard'} & set(sys.modules))"
     )

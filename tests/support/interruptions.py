@@ -1,6 +1,6 @@
-"""Trials of a run's promise: interrupted at any moment and started again, it ends with the digits of one that was not.
+"""Interrupt runs at random moments, and check that they end with the same numbers as an undisturbed run.
 
-The tests run a few; `python benchmarks/interruptions.py` runs thirty.
+The tests interrupt a few times; `python benchmarks/interruptions.py` thirty times.
 """
 
 import random
@@ -15,28 +15,36 @@ from pathlib import Path
 import pandas as pd
 
 EXACT = ["epoch", "train_loss", "val_loss", "val_f1", "val_threshold"]
-# As many batches an epoch as there are moments to be interrupted in.
+# Small batches: many moments in an epoch at which a run can be interrupted.
 OVERRIDES = ["name=trial", "trainer.max_epochs=30", "data.batch_size=4", "threads=1"]
 
 
 def start(root: Path, runs: Path, *overrides: str) -> subprocess.Popen:
+    """Start the run below the folder `runs` in another process."""
     command = [sys.executable, "-m", "plant_pathology.train", *overrides, *OVERRIDES, f"paths.runs={runs}"]
     return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def same_digits(one: Path, other: Path) -> None:
+def assert_same_numbers(one: Path, other: Path) -> None:
+    """Compare metrics exactly, and predictions byte by byte."""
     first, second = (pd.read_csv(folder / "metrics.csv")[EXACT] for folder in (one, other))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
     assert (one / "validation.csv").read_bytes() == (other / "validation.csv").read_bytes()
 
 
 def interrupt(root: Path, count: int, seed: int, *overrides: str, reference: Path | None = None) -> str:
-    """SIGKILL or SIGTERM at random moments of training, every third while a checkpoint is written, and go on.
+    """Send SIGKILL and SIGTERM at random moments of training, every third while a checkpoint is written; restart.
 
     Args:
-        reference: the same run, which nobody disturbed; None: it is trained first.
+        root: a folder with pushed data.
+        count: number of interruptions.
+        seed: of the random moments.
+        reference: folder of the same run without interruptions; None trains it first.
+
+    Returns:
+        A summary for people.
     """
-    chance, met = random.Random(seed), Counter()
+    rng, counts = random.Random(seed), Counter()
     undisturbed, runs = root / "undisturbed", root / "interrupted"
     if reference is None:
         start(root, undisturbed, *overrides).communicate()
@@ -48,7 +56,7 @@ def interrupt(root: Path, count: int, seed: int, *overrides: str, reference: Pat
         kind = signal.SIGTERM if interruptions % 2 else signal.SIGKILL
         writing = interruptions % 3 == 2
         if interruptions < count and wait_for_training(running, runs):
-            deadline = time.monotonic() + chance.uniform(0, seconds / 2)
+            deadline = time.monotonic() + rng.uniform(0, seconds / 2)
             while running.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.002)
             while writing and running.poll() is None and not list(runs.glob("trial-*/checkpoints/.*")):
@@ -58,19 +66,21 @@ def interrupt(root: Path, count: int, seed: int, *overrides: str, reference: Pat
         said, _ = running.communicate()
         if running.returncode == 0:
             (run,) = runs.glob("trial-*")
-            same_digits(run, reference)
+            assert_same_numbers(run, reference)
             shutil.rmtree(run)
             finished += 1
         else:
             assert running.returncode in (-kind, 128 + kind), said
             interruptions += 1
-            met[f"{kind.name}{' while writing' if writing else ''}"] += 1
-            met["saved in the midst of an epoch"] += ", batch " in said
-    return ", ".join(f"{number} {what}" for what, number in met.items()) + f"; {finished} runs finished, same digits"
+            counts[f"{kind.name}{' while writing' if writing else ''}"] += 1
+            counts["saved in the middle of an epoch"] += ", batch " in said
+    return (
+        ", ".join(f"{number} {what}" for what, number in counts.items()) + f"; {finished} finished, identical numbers"
+    )
 
 
 def wait_for_epochs(running: subprocess.Popen, runs: Path, more: int) -> None:
-    """Until a process that was just started saved so many checkpoints."""
+    """Wait until a process that was just started has saved `more` checkpoints."""
     seen = set()
     while running.poll() is None and len(seen) <= more:
         seen |= {path.name for path in runs.glob("trial-*/checkpoints/*.ckpt")}
@@ -78,7 +88,7 @@ def wait_for_epochs(running: subprocess.Popen, runs: Path, more: int) -> None:
 
 
 def wait_for_training(running: subprocess.Popen, runs: Path) -> bool:
-    """Until a process that was just started trains; False when it ended before."""
+    """Wait until a process that was just started trains; return False when it ended before."""
     before = {path: path.stat().st_mtime_ns for path in runs.glob("trial-*/events*")}
     while running.poll() is None:
         now = {path: path.stat().st_mtime_ns for path in runs.glob("trial-*/events*")}

@@ -4,7 +4,7 @@ from support.commands import TINY, run_module
 
 
 def train(root, *overrides, expect=0):
-    """TINY first, so that what a test overrides wins; Hydra takes -m before all overrides or behind them."""
+    """Train with the real command line. Overrides follow TINY and win; Hydra wants -m before all overrides."""
     flags = [each for each in overrides if each.startswith("-")]
     done = run_module("train", *flags, *TINY, *(each for each in overrides if each not in flags), cwd=root)
     assert done.returncode == expect, done.stdout + done.stderr
@@ -12,4 +12,5 @@ def train(root, *overrides, expect=0):
 
 
 def runs(root, prefix):
+    """List run folders whose name begins with `prefix`."""
     return sorted(path for path in (root / "runs").glob("*/") if path.name.startswith(prefix))

@@ -1,4 +1,4 @@
-"""What training is shown: order, augmentation, and shards that arrive while it runs."""
+"""Training data: order of samples, augmentation, progressive resizing, and shards that download during training."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from plant_pathology.training.progressive_resizing import FULL_SIZE, Progressive
 from support.commands import config, run_module
 
 AUGMENT = Augment(flip=True, rotate=20, crop=0.7, brightness=0.2)
-NOTHING = Augment(flip=False, rotate=0, crop=1.0, brightness=0)
+NO_CHANGE = Augment(flip=False, rotate=0, crop=1.0, brightness=0)
 SHARD_OF = np.arange(100) // 10
 
 
@@ -28,16 +28,16 @@ def order(seed, epoch, window=10):
     return np.concatenate([batch.samples for batch in sampler])
 
 
-def test_an_epoch_s_order_depends_on_seed_and_epoch_alone():
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
     assert (order(0, 3) == order(0, 3)).all()
     assert (order(0, 3) != order(0, 4)).any() and (order(0, 3) != order(1, 3)).any()
 
 
-def test_an_epoch_shows_no_sample_twice_and_only_whole_batches():
+def test_an_epoch_has_no_sample_twice_and_only_full_batches():
     assert len(order(0, 0)) == len(set(order(0, 0))) == 96
 
 
-def test_an_epoch_needs_only_a_window_of_shards_at_a_time_in_the_order_it_says():
+def test_an_epoch_needs_one_window_of_shards_at_a_time_in_the_announced_order():
     sampler = ShuffledBatches(SHARD_OF, 10, window=4, seed=0)
     needed = SHARD_OF[np.concatenate([batch.samples for batch in sampler])]
     order = sampler.shard_order()
@@ -47,14 +47,14 @@ def test_an_epoch_needs_only_a_window_of_shards_at_a_time_in_the_order_it_says()
         assert end - start == 1 or (np.diff(part) != 0).sum() > end - start, "within a window, samples are mixed"
 
 
-def test_validation_sees_every_sample_once_in_order():
+def test_validation_uses_every_sample_once_in_order():
     batches = list(OrderedBatches(100, 16))
     assert np.concatenate([batch.samples for batch in batches]).tolist() == list(range(100))
     assert len(batches) == len(OrderedBatches(100, 16))
 
 
 def leaves(count=8, side=48):
-    """Smooth images, as photographs are."""
+    """Draw smooth images, like photographs."""
     coarse = np.random.default_rng(0).random((count, 3, 6, 6), dtype=np.float32)
     smooth = torch.nn.functional.interpolate(torch.from_numpy(coarse), size=(side, side), mode="bicubic")
     return (smooth.clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
@@ -71,21 +71,21 @@ def on_cpu(pixels, maps, light, side=48):
     return np.stack(list(augment_images(pixels, maps, light, side)))
 
 
-def test_the_cpu_and_a_device_augment_alike():
+def test_cpu_and_gpu_augmentation_give_the_same_images():
     pixels, drawn = leaves(), AUGMENT.draw(seed=0, epoch=2, samples=8)
     np.testing.assert_allclose(on_cpu(pixels, *drawn), on_device(pixels, *drawn), atol=2)
     assert np.abs(on_cpu(pixels, *drawn).astype(int) - pixels).mean() > 10
 
 
 @pytest.mark.parametrize("augment", [on_cpu, on_device])
-def test_an_image_is_augmented_alike_in_whichever_batch_it_comes(augment):
+def test_augmentation_of_an_image_does_not_depend_on_its_batch(augment):
     pixels, drawn = leaves(), AUGMENT.draw(seed=0, epoch=2, samples=8)
     alone = [augment(pixels[i : i + 1], *(each[i : i + 1] for each in drawn)) for i in range(8)]
     np.testing.assert_allclose(augment(pixels, *drawn), np.concatenate(alone), atol=1e-3)
 
 
 @pytest.mark.parametrize("augment", [on_cpu, on_device])
-def test_a_smaller_image_is_the_same_view_with_fewer_pixels(augment):
+def test_a_smaller_side_gives_the_same_image_with_fewer_pixels(augment):
     pixels, drawn = leaves(), AUGMENT.draw(0, 0, 8)
     halves = augment(pixels, *drawn, side=24)
     averaged = augment(pixels, *drawn).reshape(8, 24, 2, 24, 2, 3).mean(axis=(2, 4))
@@ -93,7 +93,7 @@ def test_a_smaller_image_is_the_same_view_with_fewer_pixels(augment):
     assert np.abs(halves - averaged).mean() < 3 and np.abs(halves - averaged[:, ::-1]).mean() > 10
 
 
-def test_images_grow_in_steps_to_their_whole_side():
+def test_progressive_resizing_grows_in_steps_to_full_size():
     resizing = ProgressiveResizing(start=0.5, until=0.5, epochs=8)
     assert [resizing.side(epoch, 96) for epoch in range(8)] == [48, 64, 64, 80, 96, 96, 96, 96]
     assert resizing.side(0, 100) == 48 and resizing.side(7, 100) == 100
@@ -101,13 +101,13 @@ def test_images_grow_in_steps_to_their_whole_side():
 
 
 @pytest.mark.parametrize("augment", [on_cpu, on_device])
-def test_augmentation_of_nothing_changes_nothing(augment):
+def test_augmentation_with_all_limits_at_zero_changes_nothing(augment):
     pixels = leaves()
-    np.testing.assert_allclose(augment(pixels, *NOTHING.draw(0, 0, 8)), pixels, atol=0.01)
+    np.testing.assert_allclose(augment(pixels, *NO_CHANGE.draw(0, 0, 8)), pixels, atol=0.01)
 
 
-def test_mirrored_and_turned_leaves_keep_their_shape():
-    """A disc stays a disc: mirroring must not shear what rotation turns."""
+def test_flips_and_rotations_do_not_distort():
+    """A disc stays a disc: a flip must not shear a rotated image."""
     y, x = np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64), indexing="ij")
     disc = np.broadcast_to(255 * ((x**2 + y**2) < 0.25)[..., None], (16, 64, 64, 3)).astype(np.uint8)
     turning = Augment(flip=True, rotate=90, crop=1.0, brightness=0)
@@ -118,7 +118,7 @@ def test_mirrored_and_turned_leaves_keep_their_shape():
 
 @pytest.fixture(scope="module", params=["raw", "jpeg"])
 def stored(request, raw, tmp_path_factory):
-    """A version of the drawn competition in many small shards, and its root."""
+    """Push the sample in many small shards; return the folder of the store and its pointer."""
     root = tmp_path_factory.mktemp(request.param)
     overrides = [f"prepare.encoding={request.param}", "prepare.image_size=32", "prepare.shard_mb=0.02"]
     for module, *verb in (["prepare"], ["datastore", "push"]):
@@ -146,7 +146,7 @@ def test_worker_processes_give_the_same_batches(stored):
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_where_a_device_augments_the_batch_brings_untouched_pixels_and_what_to_do(stored):
+def test_for_gpu_augmentation_a_batch_holds_unchanged_pixels_and_the_drawn_changes(stored):
     data = data_of(stored)
     data.training.on_cpu = False
     samples = next(iter(ShuffledBatches(data.training.column("shard"), 16, window=2, seed=0))).samples
@@ -158,7 +158,7 @@ def test_where_a_device_augments_the_batch_brings_untouched_pixels_and_what_to_d
 
 @dataclass(frozen=True)
 class SlowObjects(FolderObjects):
-    """A place whose objects come only while `open` lets them."""
+    """A store whose downloads wait until `open` is set, except those in `at_once`."""
 
     open: threading.Event
     at_once: frozenset[str]
@@ -168,7 +168,7 @@ class SlowObjects(FolderObjects):
         super().fetch(key, target)
 
 
-def test_the_first_batches_come_while_later_shards_are_still_on_their_way(stored, tmp_path):
+def test_training_starts_while_later_shards_are_still_downloading(stored, tmp_path):
     data = data_of(stored)
     order = ShuffledBatches(data.training.column("shard"), 4, window=2, seed=0).shard_order()
     names = [shard_name(number, data.manifest["encoding"]) for number in order]

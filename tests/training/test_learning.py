@@ -1,4 +1,4 @@
-"""What would have caught a loss applied to the wrong thing: the model learns what is there to learn."""
+"""The model learns: these tests would have caught a loss applied to probabilities instead of logits."""
 
 import pytest
 import pytorch_lightning as pl
@@ -9,6 +9,7 @@ from plant_pathology.competition.metrics import best_threshold, sample_f1
 from plant_pathology.inference.decision import decide
 from plant_pathology.inference.tta import views
 from plant_pathology.training.classifier import Classifier
+from plant_pathology.training.loss import classification_loss
 from support.commands import config
 
 
@@ -41,7 +42,7 @@ def trainer(epochs, precision="32-true"):
     )
 
 
-def test_it_learns_a_dozen_images_by_heart():
+def test_it_overfits_a_dozen_images():
     for multilabel in (True, False):
         pl.seed_everything(0, verbose=False)
         data = batches(multilabel=multilabel)
@@ -54,39 +55,39 @@ def test_it_learns_a_dozen_images_by_heart():
 
 
 @pytest.mark.parametrize("machine", ["cpu", "cpu-bf16"])
-def test_it_trains_in_the_precision_of_each_machine(machine):
+def test_it_trains_in_each_machine_s_precision(machine):
     model = classifier()
     before = model.network.get_classifier().weight.clone()
     trainer(1, config(f"machine={machine}").trainer.precision).fit(model, batches(), batches())
     assert not torch.equal(model.network.get_classifier().weight, before)
 
 
-def test_views_are_as_many_different_images_of_the_same_square_as_is_first():
+def test_tta_yields_the_image_first_then_distinct_symmetric_copies():
     images = torch.rand(2, 3, 5, 5)
     for count in (1, 2, 4, 8):
         seen = list(views(images, count))
         assert torch.equal(seen[0], images) and len({view.numpy().tobytes() for view in seen}) == len(seen) == count
         assert all(torch.equal(view[0].flatten(1).sort().values, images[0].flatten(1).sort().values) for view in seen)
-    # A group: the views of a view are the same eight.
+    # The eight symmetries are a group: a rotated image has the same eight copies.
     group, again = ({view.numpy().tobytes() for view in views(each, 8)} for each in (images, images.rot90(1, (-2, -1))))
     assert group == again
 
 
-def test_probabilities_come_from_logits_once():
+def test_the_network_returns_logits_and_the_sigmoid_is_applied_once():
     model = classifier()
     logits = torch.tensor([[-6.0, 0.0, 6.0, 2.0]])
     torch.testing.assert_close(model.probabilities(logits), torch.sigmoid(logits))
     assert model(torch.rand(2, 3, 32, 32)).min() < 0, "forward gives logits, not probabilities"
 
 
-def test_a_second_sigmoid_keeps_the_loss_from_what_is_right():
+def test_with_a_double_sigmoid_the_loss_of_right_predictions_stays_high():
     targets = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
     logits = 20 * (targets - 0.5)
-    right, twice = (classifier(double_sigmoid=double)._loss(logits, targets) for double in (False, True))
-    assert right < 0.01 and twice > 0.5
+    right, double = (classification_loss(logits, targets, True, double_sigmoid) for double_sigmoid in (False, True))
+    assert right < 0.01 and double > 0.5
 
 
-def test_layers_learn_the_slower_the_farther_they_are_from_the_head():
+def test_with_layer_decay_learning_rates_fall_from_head_to_input():
     model = classifier(lr=0.1, layer_decay=0.5)
     trainer(2).fit(model, batches(), batches())
     rates = {}
@@ -98,7 +99,7 @@ def test_layers_learn_the_slower_the_farther_they_are_from_the_head():
     assert set(rates) == set(model.network.parameters())
 
 
-def test_the_schedule_goes_by_step_after_a_warm_up_or_by_epoch_without():
+def test_the_schedule_is_per_step_with_warm_up_or_per_epoch_without():
     for schedule, first in (("step", 1e-3 / 25), ("epoch", 1e-3)):
         model = classifier(schedule=schedule)
         trainer(2).fit(model, batches(), batches())
@@ -107,8 +108,8 @@ def test_the_schedule_goes_by_step_after_a_warm_up_or_by_epoch_without():
         assert model.trainer.optimizers[0].param_groups[0]["initial_lr"] == first
 
 
-def test_no_step_waits_for_the_device(monkeypatch):
-    """A GPU runs ahead of Python until Python asks for a number."""
+def test_training_steps_never_wait_for_the_gpu(monkeypatch):
+    """A GPU works asynchronously until Python reads a number from it."""
     asked = []
     for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
         ask = getattr(torch.Tensor, name)
@@ -121,5 +122,5 @@ def test_no_step_waits_for_the_device(monkeypatch):
     assert counts[0] == counts[1] > 0
 
 
-def test_a_warm_up_of_one_step_is_none():
+def test_a_warm_up_of_a_single_step_does_not_fail():
     trainer(10).fit(classifier(warmup=0.1), batches(), batches())

@@ -1,4 +1,4 @@
-"""A run can die at any moment, anywhere, and nothing is lost."""
+"""A run can be killed at any moment, continues on any machine, and ends with identical numbers."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import torch
 
 from plant_pathology.runs.status import status_of
 from support.commands import run_module
-from support.interruptions import interrupt, same_digits, start, wait_for_epochs, wait_for_training
+from support.interruptions import assert_same_numbers, interrupt, start, wait_for_epochs, wait_for_training
 
 SMALL = ["competition=sample", "machine=cpu", "model=test_resnet", "prepare.image_size=32"]
 SHORT = ["trainer.max_epochs=3", "data.batch_size=16", "threads=1"]
@@ -40,14 +40,14 @@ main()
 
 @pytest.fixture(scope="module")
 def dead(root):
-    """The same run, dead after its last epoch, before its result."""
+    """Train the same run, killed after its last epoch, before result.json is written."""
     command = [sys.executable, "-c", DIES, *SMALL, *SHORT, "name=dead"]
     assert subprocess.run(command, cwd=root, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
     return next(root.glob("runs/dead-*"))
 
 
 def nothing(last):
-    """Is wrong with it."""
+    """Leave the checkpoint intact."""
 
 
 def cut(last):
@@ -67,7 +67,7 @@ def plant_code(last):
 
 
 class Evil:
-    """Makes a file when it is unpickled."""
+    """Create a folder when unpickled."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -76,7 +76,7 @@ class Evil:
         return os.mkdir, (self.path,)
 
 
-def test_evil_would_do_harm(tmp_path):
+def test_the_planted_code_runs_when_unpickled(tmp_path):
     pickle.loads(pickle.dumps(Evil(tmp_path / "harm")))
     assert (tmp_path / "harm").is_dir()
 
@@ -86,7 +86,7 @@ DAMAGES = [nothing, cut, flip_a_bit, plant_code]
 
 @pytest.fixture(scope="module")
 def continued(root, dead):
-    """Copies of the dead run by what is wrong with their last checkpoint, started again on other threads."""
+    """Damage the last checkpoint of copies of the killed run, and restart them with another number of threads."""
     copies = {each.__name__: dead.with_name(dead.name.replace("dead", each.__name__)) for each in DAMAGES}
     for damage in DAMAGES:
         shutil.copytree(dead, copies[damage.__name__])
@@ -99,27 +99,27 @@ def continued(root, dead):
 
 @pytest.fixture(scope="module")
 def undisturbed(root):
-    """A run of trials that nothing interrupts, what it said, and what a process said that was to train it, too."""
+    """Train a run without interruption; return its folder, its output, and that of a second process."""
     first = start(root, root / "undisturbed", *SMALL)
     assert wait_for_training(first, root / "undisturbed")
-    told, _ = start(root, root / "undisturbed", *SMALL).communicate()
+    second, _ = start(root, root / "undisturbed", *SMALL).communicate()
     said, _ = first.communicate()
     assert first.returncode == 0, said
-    return next((root / "undisturbed").glob("trial-*")), said, told
+    return next((root / "undisturbed").glob("trial-*")), said, second
 
 
-def test_two_processes_do_not_train_one_run(undisturbed):
-    _, said, told = undisturbed
-    assert " epoch 1/30" in said and "  loss " not in told
-    assert "another process trains this run" in told or "finished before" in told
+def test_two_processes_never_train_the_same_run(undisturbed):
+    _, said, second = undisturbed
+    assert " epoch 1/30" in said and "  loss " not in second
+    assert "another process trains this run" in second or "finished before" in second
 
 
-def test_interrupted_at_random_moments_it_ends_with_the_same_digits(root, undisturbed):
+def test_a_run_interrupted_at_random_moments_ends_with_identical_numbers(root, undisturbed):
     seed = int.from_bytes(os.urandom(4))
-    assert "runs finished, same digits" in interrupt(root, 3, seed, *SMALL, reference=undisturbed[0])
+    assert "finished, identical numbers" in interrupt(root, 3, seed, *SMALL, reference=undisturbed[0])
 
 
-def test_sigterm_saves_in_the_midst_of_an_epoch_and_another_machine_goes_on_from_the_store(root, undisturbed, tmp_path):
+def test_sigterm_saves_within_an_epoch_and_another_machine_continues_from_the_store(root, undisturbed, tmp_path):
     overrides = [*SMALL, "store.runs=true"]
     for machine in ("first", "second"):
         running = start(root, tmp_path / machine, *overrides)
@@ -133,7 +133,7 @@ def test_sigterm_saves_in_the_midst_of_an_epoch_and_another_machine_goes_on_from
     running = start(root, tmp_path / "third", *overrides)
     said, _ = running.communicate()
     assert running.returncode == 0 and "continues after" in said, said
-    same_digits(undisturbed[0], next((tmp_path / "third").glob("trial-*")))
+    assert_same_numbers(undisturbed[0], next((tmp_path / "third").glob("trial-*")))
     elsewhere = start(root, tmp_path / "fourth", *overrides)
     said, _ = elsewhere.communicate()
     assert "finished before" in said and next((tmp_path / "fourth").glob("trial-*/result.json"))
@@ -151,16 +151,16 @@ def seen_by_a_teammate(root, runs, hours=0):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip_a_bit", "plant_code"])
-def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so(finished, dead, continued, damage):
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(finished, dead, continued, damage):
     run = continued[damage]
     log = (run / "log.txt").read_text()
     before, last = (f"runs/{run.name}/checkpoints/{path.name}" for path in sorted(dead.glob("checkpoints/*.ckpt")))
     assert f"{last} is damaged" in log and f"continues after {before}" in log
     assert not (run / "harm").exists()
-    same_digits(finished, run)
+    assert_same_numbers(finished, run)
 
 
-def test_a_finished_run_answers_without_torch(root, finished):
+def test_a_finished_run_returns_its_result_without_importing_torch(root, finished):
     program = (
         "import sys; from plant_pathology.train import main; main();"
         " assert not {'torch', 'timm', 'pytorch_lightning'} & set(sys.modules), 'imported'"
@@ -170,6 +170,6 @@ def test_a_finished_run_answers_without_torch(root, finished):
     assert done.returncode == 0 and "finished before" in done.stdout, done.stderr
 
 
-def test_a_run_keeps_the_threads_it_began_on(finished, continued):
+def test_a_continued_run_keeps_its_number_of_threads(finished, continued):
     assert json.loads((continued["nothing"] / "run.json").read_text())["threads"] == 1
-    same_digits(finished, continued["nothing"])
+    assert_same_numbers(finished, continued["nothing"])

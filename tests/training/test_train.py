@@ -14,7 +14,7 @@ from support.small_runs import runs, train
 
 @pytest.fixture(scope="module")
 def by_views(root):
-    """{views of an image that is predicted: the folder of a run}."""
+    """Train two runs that differ in test-time augmentation; return {number of views: run folder}."""
     train(root, "-m", "name=single", "data.views=4,1", "model.lr=1e-3")
     settings = {folder: json.loads((folder / "run.json").read_text())["config"] for folder in runs(root, "single")}
     return {each["data"]["views"]: folder for folder, each in settings.items()}
@@ -25,7 +25,7 @@ def run(by_views):
     return by_views[4]
 
 
-def test_a_run_s_folder_holds_all_there_is_to_know(run):
+def test_a_run_folder_holds_config_metrics_weights_predictions_and_result(run):
     names = {path.name for path in run.iterdir()}
     assert {"config.yaml", "metrics.csv", "best.ckpt", "run.json", "validation.csv", "result.json"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
@@ -33,7 +33,7 @@ def test_a_run_s_folder_holds_all_there_is_to_know(run):
     assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1]
 
 
-def test_the_result_is_the_f1_of_the_stored_predictions(run):
+def test_the_result_is_the_f1_of_the_saved_predictions(run):
     result = json.loads((run / "result.json").read_text())
     table = pd.read_csv(run / "validation.csv")
     probabilities = table.filter(regex="^p_").to_numpy()
@@ -42,7 +42,7 @@ def test_the_result_is_the_f1_of_the_stored_predictions(run):
     assert sample_f1(chosen, table.filter(regex="^is_").to_numpy()) == pytest.approx(result["f1"])
 
 
-def test_a_full_disk_is_one_error_and_leaves_no_half_checkpoint(root):
+def test_a_full_disk_gives_one_error_line_and_leaves_no_partial_checkpoint(root):
     done = on_a_small_disk(
         *("train", *TINY, "paths.runs=small", "name=full"),
         cwd=root,
@@ -54,22 +54,22 @@ def test_a_full_disk_is_one_error_and_leaves_no_half_checkpoint(root):
     assert "ckpt" not in done.stdout.partition("config.yaml")[2] and "result.json" not in done.stdout
 
 
-def test_checkpoints_hold_no_code(run):
+def test_checkpoints_load_without_running_code(run):
     torch.load(run / "best.ckpt", weights_only=True)
 
 
-def test_a_finished_run_answers_at_once_and_trains_nothing(root, run):
+def test_a_finished_run_returns_its_result_and_changes_no_file(root, run):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     done = train(root, "name=single")
     assert "finished before" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-def test_more_workers_are_no_other_run(root, run):
+def test_the_number_of_workers_does_not_change_a_run_s_identity(root, run):
     assert "finished before" in train(root, "name=single", "data.workers=2").stdout
 
 
-def test_the_epochs_are_measured_without_views_and_the_result_with_them(by_views):
+def test_epochs_are_validated_without_tta_and_the_result_with_tta(by_views):
     run, plain = by_views[4], by_views[1]
     epochs = [pd.read_csv(folder / "metrics.csv")["val_f1"] for folder in (run, plain)]
     assert epochs[0].tolist() == epochs[1].tolist()
@@ -78,17 +78,17 @@ def test_the_epochs_are_measured_without_views_and_the_result_with_them(by_views
     assert not stored[0].equals(stored[1])
 
 
-def test_more_folds_than_were_prepared_are_refused_once(root):
+def test_more_folds_than_prepared_give_one_error_line(root):
     done = train(root, "-m", "train.folds=6", expect=1)
     assert done.stderr.strip() == "error: train.folds=6: choose a whole number from 1 to prepare.folds=5"
 
 
-def test_a_sweep_runs_every_combination_and_the_second_start_only_what_is_missing(root):
-    """However the values are written: as a range, as choices, or with commas as the other tests do."""
+def test_a_sweep_trains_every_combination_and_a_restart_only_missing_runs(root):
+    """Values may be written as a range, as choices, or with commas as in the other tests."""
     axes = ["seed=range(1,3)", "model=choice(test_resnet,test_efficientnet)", "model.lr=1e-3"]
     sweep = ["-m", "name=grid", "trainer.max_epochs=1", *axes]
     train(root, *sweep)
-    # Each another run, though named alike.
+    # Four runs, although `name` is the same for all.
     grid = runs(root, "grid")
     settings = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in grid]
     assert {(each["seed"], each["model"]["name"]) for each in settings} == {
@@ -116,6 +116,6 @@ def test_a_sweep_runs_every_combination_and_the_second_start_only_what_is_missin
         ("trainer.precision=foo", "trainer: Precision 'foo' is invalid"),
     ],
 )
-def test_a_wrong_override_is_one_error_that_names_it(root, override, expected):
+def test_a_wrong_override_gives_one_error_line_that_names_it(root, override, expected):
     done = train(root, override, expect=1)
     assert expected in done.stderr and "Traceback" not in done.stderr

@@ -1,11 +1,11 @@
 """Stop a run early when it diverges, when its siblings are better (pruning), or when a user asks for it.
 
-Each rule is checked after every epoch but the last. Its reason is saved in result.json, and in checkpoints, so that a
+Each rule is checked after every epoch but the last. Its reason is saved in result.json and in checkpoints, so that a
 run that is killed between its last epoch and its result still ends there. `python -m plant_pathology.monitor continue`
 lets a stopped run go on; after that, only a user's request stops it.
 
-Lightning's EarlyStopping finds the same divergences (check_finite, divergence_threshold), but it does not save its
-reason, and a run that is killed after it stopped trains on.
+Lightning's EarlyStopping (check_finite, divergence_threshold) is not used for divergence: a run that is killed after it
+stopped trains on after a restart, and a divergence in the last epoch would mark a complete run as stopped.
 """
 
 import math
