@@ -48,19 +48,19 @@ def test_the_archive_is_unpacked_where_the_pipeline_finds_it(kaggle, tmp_path):
 def test_what_is_there_is_not_downloaded_again(kaggle, tmp_path):
     assert download(tmp_path, kaggle).returncode == 0
     asked = len(kaggle.requests)
-    assert "there already" in download(tmp_path, kaggle).stdout and len(kaggle.requests) == asked
+    assert "already downloaded" in download(tmp_path, kaggle).stdout and len(kaggle.requests) == asked
 
 
 def test_without_credentials_it_says_what_to_do(tmp_path):
     done = download(tmp_path, KAGGLE_USERNAME="", KAGGLE_KEY="")
-    assert done.returncode == 1 and "make an API token" in done.stderr and "make download` again" in done.stderr
+    assert done.returncode == 1 and "create an API token" in done.stderr and "make download` again" in done.stderr
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(
     "status, remedy",
     [
-        (401, "make a new one"),
+        (401, "create a new one"),
         (403, f"accept its rules on https://www.kaggle.com/competitions/{NAME}/rules"),
         (404, "there is no such competition"),
         (500, "run `make download` again"),

@@ -170,7 +170,7 @@ def test_a_changed_kernel_needs_no_new_dataset_and_a_changed_dataset_says_which_
         ({"enable_internt": False}, "enable_internt is no key"),
         ({"enable_gpu": "true"}, "enable_gpu='true' is no bool"),
         ({"keywords": None}, "keywords=None is no list"),
-        ({"title": "leaf submissions"}, "slug of the title: 'leaf-submissions'"),
+        ({"title": "leaf submissions"}, "slug of the title 'leaf-submissions'"),
         ({"dataset_sources": ["tester/other-bundle"]}, "lacks tester/leaf-bundle"),
         ({"competition_sources": []}, f"lacks {NAME}"),
         ({"machine_shape": "NvidiaTeslaT5"}, "choose one of NvidiaTeslaP100"),
@@ -211,18 +211,18 @@ def test_a_dry_run_names_all_steps_and_obstacles_and_asks_nothing(kaggle, root):
     before = sorted(root.rglob("*"))
     shown = succeeds(root, kaggle, "submit.dry_run=true", "competition.synthetic=true")
     assert shown.count("would ") == 4 and shown.count("refused") == 3
-    for reason in ("is drawn here", "set package.owner", "rehearsal.json does not exist"):
+    for reason in ("is a synthetic competition", "set package.owner", "rehearsal.json does not exist"):
         assert reason in shown
     assert kaggle.requests == [] and sorted(root.rglob("*")) == before
 
 
 def test_a_refusal_is_one_error_with_the_remedy_and_the_next_start_continues(kaggle, root):
     for method, status, remedy in (
-        ("GetCompetition", 401, "make a new one"),
+        ("GetCompetition", 401, "create a new one"),
         ("GetCompetition", 404, "check the names"),
         ("CreateDataset", 403, "verify your phone number"),
         ("SaveKernel", 409, "the name is taken"),
-        ("CreateCodeSubmission", 400, "see what it says"),
+        ("CreateCodeSubmission", 400, "see Kaggle's message"),
     ):
         kaggle.fail(method, status)
         error = fails(root, kaggle)
@@ -406,7 +406,7 @@ def test_credentials_are_read_as_the_client_reads_them_and_shown_nowhere(kaggle,
     if where == "KAGGLE_API_TOKEN":
         succeeds(root, kaggle, **none, KAGGLE_API_TOKEN=SECRET, VERBOSE="1")
     elif where == "nowhere":
-        assert "make an API token" in fails(root, kaggle, **none) and kaggle.requests == []
+        assert "create an API token" in fails(root, kaggle, **none) and kaggle.requests == []
     elif where == "wrong":
         assert "(401: Unauthenticated): it refuses the token" in fails(root, kaggle, KAGGLE_KEY="wrong")
     else:

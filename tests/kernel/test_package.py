@@ -184,7 +184,7 @@ def test_a_wheel_that_would_not_do_on_kaggle_is_refused(tmp_path, about, reason)
 def test_an_import_that_kaggle_cannot_serve_stops_the_package_and_leaves_the_last_one(root):
     for name in ("conf", "notebooks", "src"):
         shutil.copytree(PROJECT / name, root / name)
-    with (root / "src/plant_pathology/metrics.py").open("a") as module:
+    with (root / "src/plant_pathology/inference/decision.py").open("a", encoding="utf-8") as module:
         module.write("\n\ndef f1():\n    from sklearn.metrics import f1_score\n\n    return f1_score\n")
     before = content(root / "kernels")
     done = run_module("package", "competition=sample", "package.owner=tester", cwd=root, PYTHONPATH=str(root / "src"))

@@ -1,64 +1,40 @@
-"""What was done with some bytes on Kaggle, kept on disk; and what is being done, shown as it happens."""
+"""Record on disk which steps of a submission are done, so that a restart continues after the last one."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json, write_json
 
 AGAIN = "start again, it continues"
 
 
 class Journal:
-    """What was done with some bytes; on disk as soon as it is noted."""
+    """The steps done for one package, in a file that holds those of all packages by their hash.
 
-    def __init__(self, path: Path, sha256: str):
+    Args:
+        path: the file.
+        sha256: of the package.
+    """
+
+    def __init__(self, path: Path, sha256: str) -> None:
         self.path, self.sha256 = path, sha256
         self.all: dict[str, dict[str, Any]] = read_json(path, "delete it") if path.exists() else {}
         self.noted = self.all.setdefault(sha256, {})
 
-    def get(self, key: str) -> Any | None:
+    def get(self, key: str) -> Any:
+        """Return the note; None where there is none."""
         return self.noted.get(key)
 
-    def of_all(self, key: str) -> list[Any]:
-        """What is noted under the key of these and of other bytes."""
+    def get_of_all_packages(self, key: str) -> list[Any]:
         return [noted[key] for noted in self.all.values() if key in noted]
 
     def note(self, **done: Any) -> None:
+        """Add notes and write the file at once."""
         self.noted |= done
         write_json(self.path, self.all)
 
     def forget(self, *keys: str) -> None:
+        """Remove notes and write the file at once."""
         for key in keys:
             self.noted.pop(key, None)
         write_json(self.path, self.all)
-
-
-def say(step: str, text: str) -> None:
-    print(f"{step:<11} {text}", flush=True)
-
-
-def follow(step: str, look: Callable[[], tuple[str, bool]], timeout_s: float, poll_s: float) -> None:
-    """Look until it is over, at growing intervals; show each change.
-
-    Args:
-        look: what to show, and whether it is over.
-
-    Raises:
-        UserError: that takes longer than `timeout_s`.
-    """
-    started, shown, pause = time.monotonic(), None, poll_s
-    while True:
-        state, over = look()
-        if over:
-            return
-        waited = time.monotonic() - started
-        if state != shown:
-            say(step, f"{state}, after {waited:.0f} s")
-            shown = state
-        if waited > timeout_s:
-            raise UserError(f"{step}: still {state} after {waited:.0f} s: {AGAIN}")
-        time.sleep(pause)
-        pause = min(1.5 * pause, 6 * poll_s)

@@ -1,9 +1,10 @@
-"""Submit to Kaggle: dataset, kernel, its run, its output, the submission, its score, into reports/submissions.csv.
+"""Run all steps of `submit`, from the rehearsed package to a row in reports/submissions.csv.
 
-Interrupted anywhere and started again it continues, and never submits the same bytes twice. It acts on the world, so
-that it is no stage of `dvc repro`.
+The steps, in this order: upload the dataset, push the kernel, wait until it has run, download its output (push.py);
+submit, wait for the score (submission.py). The journal (journal.py) lets an interrupted submit continue.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, read_json
 from plant_pathology.core.schema import check_values
-from plant_pathology.kaggle.client import Kaggle, patience
-from plant_pathology.kaggle.journal import Journal, say
+from plant_pathology.kaggle.client import Kaggle
+from plant_pathology.kaggle.journal import Journal
+from plant_pathology.kaggle.progress import show
 from plant_pathology.kaggle.push import OUTPUT, Push
+from plant_pathology.kaggle.retries import timeouts_and_retries
 from plant_pathology.kaggle.submission import Submission
 from plant_pathology.kernel.package import Package
 
@@ -26,6 +29,11 @@ SECONDS = ("dataset_timeout_s", "kernel_timeout_s", "score_timeout_s", "settle_s
 
 
 def submit(cfg: DictConfig) -> None:
+    """Submit the package in kernels/, or with submit.dry_run only print what would be done.
+
+    Raises:
+        UserError: it is not rehearsed, Kaggle refused a step, another submit is running, or the submission failed.
+    """
     check_values(
         cfg,
         choices={"submit.dry_run": (True, False)},
@@ -34,7 +42,7 @@ def submit(cfg: DictConfig) -> None:
     )
     competition, reports = Competition.from_config(cfg), Path(cfg.paths.reports)
     package = Package.read(Path(cfg.paths.kernels), competition.name)
-    refusals = list(reasons_against(package, competition, reports))
+    refusals = list(refusals_of(package, competition, reports))
     if cfg.submit.dry_run:
         show_plan(package, competition, Journal(reports / "submit.json", package.sha256), refusals)
         return
@@ -42,17 +50,17 @@ def submit(cfg: DictConfig) -> None:
         raise UserError(refusal)
     form = competition.read_sample_submission(Path(cfg.paths.raw))
     try:
-        with FileLock(reports / ".submit.lock", timeout=0), patience(cfg.submit):
+        with FileLock(reports / ".submit.lock", timeout=0), timeouts_and_retries(cfg.submit):
             journal = Journal(reports / "submit.json", package.sha256)
-            carry(Submission(Kaggle(), package, competition, journal, cfg.submit), form, reports)
+            run_steps(Submission(Kaggle(), package, competition, journal, cfg.submit), form, reports)
     except Timeout:
-        raise UserError(f"another submit works on {reports}: wait for it") from None
+        raise UserError(f"another submit is working on {reports}: wait until it ends") from None
 
 
-def reasons_against(package: Package, competition: Competition, reports: Path):
-    """Why these folders are not submitted."""
+def refusals_of(package: Package, competition: Competition, reports: Path) -> Iterator[str]:
+    """Yield the reasons not to submit the package, each with a remedy."""
     if competition.synthetic:
-        yield f"competition={competition.name} is drawn here: there is nothing like it on Kaggle; see `make download`"
+        yield f"competition={competition.name} is a synthetic competition, not one of Kaggle's: see `make download`"
     for ref in (package.kernel, package.dataset):
         if ref.startswith(f"{PLACEHOLDER}/"):
             yield f"{ref}: set package.owner in conf/params.yaml to your Kaggle user name, then `make repro`"
@@ -63,51 +71,56 @@ def reasons_against(package: Package, competition: Competition, reports: Path):
         yield str(error)
         return
     if rehearsal.get("verdict") != "passed":
-        yield f"{reports}/rehearsal.json: the rehearsal did not pass; Kaggle would fail the same way"
+        yield f"{reports}/rehearsal.json: the rehearsal did not pass: fix what its checks list"
     if rehearsal.get("sha256") != package.hashes or rehearsal.get("competition") != competition.name:
         yield f"{reports}/rehearsal.json is of other bytes than {package.folder}: run `dvc repro`"
 
 
-def carry(submission: Submission, form: pd.DataFrame, reports: Path) -> None:
-    """All steps, from where they are."""
+def run_steps(submission: Submission, form: pd.DataFrame, reports: Path) -> None:
+    """Run every step that is not done yet."""
     journal = submission.journal
-    say("account", submission.kaggle.user)
-    look_at_competition(submission)
+    show("account", submission.kaggle.user)
+    check_competition(submission)
     found = submission.find()
     if found:
-        say("submission", f"{found.ref}: submitted already")
+        show("submission", f"{found.ref}: submitted already")
         journal.note(submission=found.ref)
     else:
-        submission.left_today()
+        submission.remaining_today()
         push = Push(submission.kaggle, submission.package, journal, submission.settings)
         if not journal.get("kernel"):
-            push.bring_dataset()
+            push.upload_dataset()
             push.push_kernel()
-        push.follow_kernel()
-        push.fetch_output(form, submission.competition, reports / f"kaggle-{OUTPUT}")
+        push.wait_for_kernel()
+        push.download_output(form, submission.competition, reports / f"kaggle-{OUTPUT}")
         found = submission.submit()
-        say("submission", f"{found.ref}: Kaggle has it")
+        show("submission", f"{found.ref}: submitted")
     scored = submission.await_score()
     write_row(reports / "submissions.csv", row_of(submission, scored))
-    say("written", f"{reports}/submissions.csv")
+    show("written", f"{reports}/submissions.csv")
     if scored.status.name == "ERROR":
         raise UserError(
-            f"submission {scored.ref} failed on Kaggle: {scored.error_description or 'it does not say why'}. The same"
-            " bytes are not submitted twice: change the kernel and `make repro`, or submit it by hand (docs/submit.md)"
+            f"submission {scored.ref} failed on Kaggle: {scored.error_description or 'it gave no reason'}: change the"
+            " kernel and run `make repro`, or submit by hand (docs/submit.md); the same bytes are not submitted twice"
         )
 
 
-def look_at_competition(submission: Submission) -> None:
-    """Raises: UserError where the competition takes no submissions of ours."""
+def check_competition(submission: Submission) -> None:
+    """Check that the competition accepts our submissions.
+
+    Raises:
+        UserError: it has ended, or we have not joined it.
+    """
     name = submission.competition.name
-    there = submission.kaggle.competition(name)
-    if there.submissions_disabled:
-        raise UserError(f"{name} takes no submissions any more")
-    if not there.user_has_entered:
+    found = submission.kaggle.competition(name)
+    if found.submissions_disabled:
+        raise UserError(f"{name} no longer takes submissions: choose another competition")
+    if not found.user_has_entered:
         raise UserError(f"join the competition first: https://www.kaggle.com/competitions/{name}/rules")
 
 
 def row_of(submission: Submission, scored: Any) -> dict[str, Any]:
+    """Return the row of reports/submissions.csv."""
     origin, journal = submission.package.origin, submission.journal
     return {
         "date": scored.date.isoformat(timespec="seconds") if scored.date else "",
@@ -124,7 +137,7 @@ def row_of(submission: Submission, scored: Any) -> dict[str, Any]:
 
 
 def write_row(path: Path, row: dict[str, Any]) -> None:
-    """Add the row, or replace the one of the same submission: a private score comes later."""
+    """Add the row, or replace the row of the same submission, whose private score comes later."""
     new = pd.DataFrame([row]).astype(str)
     if path.exists():
         old = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -134,16 +147,16 @@ def write_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def show_plan(package: Package, competition: Competition, journal: Journal, refusals: list[str]) -> None:
-    """What would be done, by what is known here: Kaggle is not asked."""
+    """Print what would be done, without a request to Kaggle."""
     done = journal.noted
-    say("bytes", f"sha256 {package.sha256} of {package.folder}")
+    show("bytes", f"sha256 {package.sha256} of {package.folder}")
     steps = {
         "dataset": f"create {package.dataset} or its next version, {', '.join(sorted(package.data_files))}; wait",
-        "kernel": f"push {package.kernel} from {package.folder}/submission; follow it to its end",
+        "kernel": f"push {package.kernel} from {package.folder}/submission; wait until it has run",
         "output": f"download {OUTPUT} and check it",
         "submission": f"submit it to {competition.name}, and wait for the score",
     }
     for step, text in steps.items():
-        say(step, f"done already ({done[step]})" if step in done else f"would {text}")
+        show(step, f"done already ({done[step]})" if step in done else f"would {text}")
     for refusal in refusals:
-        say("refused", refusal)
+        show("refused", refusal)

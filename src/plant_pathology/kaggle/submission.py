@@ -1,7 +1,8 @@
-"""One submission of some bytes, and its score: found in Kaggle's list of submissions before another one is made.
+"""Submit the kernel's output once, and wait for its score.
 
-The message carries the hash of the bytes. Kaggle may list a submission only some time after it took it, so a note of
-the intention makes the next start wait before it submits.
+The message of a submission has the hash of the package, by which it is found in Kaggle's list before another one is
+made. Kaggle may list a submission late: the journal records the intention before the request, and a restart then waits
+for the listing before it submits.
 """
 
 import sys
@@ -14,15 +15,16 @@ from omegaconf import DictConfig
 
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
-from plant_pathology.kaggle.client import Kaggle, Uncertain
-from plant_pathology.kaggle.journal import Journal, follow, say
+from plant_pathology.kaggle.client import Kaggle, OutcomeUnknown
+from plant_pathology.kaggle.journal import AGAIN, Journal
+from plant_pathology.kaggle.progress import show, wait_until_done
 from plant_pathology.kaggle.push import OUTPUT
 from plant_pathology.kernel.package import Package
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One pair of folders on its way to a score."""
+    """The submission of one package to a competition."""
 
     kaggle: Kaggle
     package: Package
@@ -32,30 +34,31 @@ class Submission:
 
     @property
     def mark(self) -> str:
-        """What tells this submission from all others, in Kaggle's list of them."""
+        """The hash by which this submission is found in Kaggle's list."""
         return f"sha256:{self.package.sha256[:16]}"
 
     @property
     def message(self) -> str:
+        """The text that Kaggle shows beside the submission."""
         commit = (self.package.origin["commit"] or "no commit")[:10]
         changed = " with changes" if self.package.origin.get("uncommitted") else ""
         return f"{commit}{changed} {self.mark} kernel version {self.journal.get('kernel')}"
 
     def find(self) -> Any | None:
-        """Our submission in Kaggle's list."""
+        """Return our submission in Kaggle's list; None where it is not listed."""
         ref = self.journal.get("submission")
         for each in self.kaggle.submissions(self.competition.name):
             if each.ref == ref or self.mark in (each.description or ""):
                 return each
         return None
 
-    def left_today(self) -> int:
-        """Submissions that Kaggle still takes today, which is a day in UTC; shown too."""
+    def remaining_today(self) -> int:
+        """Print and return how many submissions Kaggle still accepts today; Kaggle's days are in UTC."""
         limits = self.kaggle.submission_limits(self.competition.name)
         if limits.num_today or limits.num_allowed_now or limits.limited_by_total:
             used, left = limits.num_today, limits.num_allowed_now
         else:
-            # All zero: a team that has not submitted yet, or a competition that is over.
+            # All zero: a team that has not submitted yet, or a competition that has ended.
             today = datetime.now(UTC).date()
             used = sum(
                 each.date is not None and each.date.date() == today
@@ -63,55 +66,68 @@ class Submission:
             )
             allowed = self.kaggle.competition(self.competition.name).max_daily_submissions or self.settings.daily_limit
             left = max(0, allowed - used)
-        say("submissions", f"{used} used today, {left} left")
+        show("submissions", f"{used} used today, {left} left")
         return left
 
     def submit(self) -> Any:
-        """The submission, ours or one that was made of these bytes before."""
+        """Return the submission of this package; create it unless it exists.
+
+        Raises:
+            UserError: the daily limit is reached, or Kaggle refused it.
+        """
         found = self.find()
         if not found and self.journal.get("submitting"):
             found = self.wait_for_listing()
         if not found:
-            if self.left_today() < 1:
+            if self.remaining_today() < 1:
                 raise UserError("no submissions left today: start again after midnight UTC, it continues")
             found = self.create()
         self.journal.note(submission=found.ref)
         return found
 
     def create(self) -> Any:
+        """Send the submission and return it as Kaggle lists it, even if the reply to the request was lost."""
         name, kernel, version = self.competition.name, self.package.kernel, self.journal.get("kernel")
-        say("submission", f"{name}: {self.message}")
+        show("submission", f"{name}: {self.message}")
         self.journal.note(submitting=True)
-        said = ""
+        reply = ""
         try:
-            said = self.kaggle.submit(name, kernel, version, OUTPUT, self.message).message
-        except Uncertain as error:
+            reply = self.kaggle.submit(name, kernel, version, OUTPUT, self.message).message
+        except OutcomeUnknown as error:
             print(f"  {error}", file=sys.stderr)
         except UserError:
             self.journal.forget("submitting")
             raise
         if found := self.wait_for_listing():
             return found
-        raise UserError(f"Kaggle lists no such submission after {self.settings.settle_s} s{said and f': {said}'}")
+        raise UserError(
+            f"Kaggle lists no such submission after {self.settings.settle_s} s{reply and f' ({reply})'}: {AGAIN}"
+        )
 
     def wait_for_listing(self) -> Any | None:
+        """Return our submission as soon as Kaggle lists it; None after settle_s seconds."""
         deadline = time.monotonic() + self.settings.settle_s
         while not (found := self.find()) and time.monotonic() < deadline:
             time.sleep(self.settings.poll_s)
         return found
 
     def await_score(self) -> Any:
-        """The submission with its score, or its error."""
-        found = None
+        """Wait until Kaggle has scored or failed the submission, and return it.
+
+        Raises:
+            UserError: it is no longer listed, or not scored within score_timeout_s.
+        """
+        found: Any = None
 
         def look() -> tuple[str, bool]:
             nonlocal found
             found = self.find()
             if found is None:
-                raise UserError(f"submission {self.journal.get('submission')} is no longer in Kaggle's list")
+                ref = self.journal.get("submission")
+                raise UserError(f"submission {ref} is no longer in Kaggle's list: see your submissions there")
             return found.status.name.lower(), found.status.name != "PENDING"
 
-        follow("score", look, self.settings.score_timeout_s, self.settings.poll_s)
+        wait_until_done("score", look, self.settings.score_timeout_s, self.settings.poll_s)
         state = found.error_description or found.status.name.lower()
-        say("score", f"{state}: public {found.public_score or '-'}, private {found.private_score or '-'}")
+        show("score", f"{state}: public {found.public_score or '-'}, private {found.private_score or '-'}")
         return found
