@@ -1,4 +1,4 @@
-"""`make download`: the real kaggle client against a Kaggle on this machine."""
+"""`make download`: the real kaggle client against a fake Kaggle on this machine."""
 
 import io
 import os
@@ -45,13 +45,13 @@ def test_the_archive_is_unpacked_where_the_pipeline_finds_it(kaggle, tmp_path):
     assert SECRET not in done.stdout + done.stderr
 
 
-def test_what_is_there_is_not_downloaded_again(kaggle, tmp_path):
+def test_a_downloaded_competition_is_not_downloaded_again(kaggle, tmp_path):
     assert download(tmp_path, kaggle).returncode == 0
     asked = len(kaggle.requests)
     assert "already downloaded" in download(tmp_path, kaggle).stdout and len(kaggle.requests) == asked
 
 
-def test_without_credentials_it_says_what_to_do(tmp_path):
+def test_without_credentials_the_error_names_the_ways_to_get_them(tmp_path):
     done = download(tmp_path, KAGGLE_USERNAME="", KAGGLE_KEY="")
     assert done.returncode == 1 and "create an API token" in done.stderr and "make download` again" in done.stderr
     assert not (tmp_path / "data").exists()

@@ -1,4 +1,4 @@
-"""`python -m plant_pathology.submit` through the real kaggle client, against a Kaggle on this machine."""
+"""`python -m plant_pathology.submit` through the real kaggle client, against a fake Kaggle on this machine."""
 
 import json
 import os
@@ -205,7 +205,7 @@ def test_only_what_was_rehearsed_is_submitted(kaggle, root):
     assert kaggle.requests == []
 
 
-def test_a_dry_run_names_all_steps_and_obstacles_and_asks_nothing(kaggle, root):
+def test_a_dry_run_prints_all_steps_and_refusals_without_a_request(kaggle, root):
     (root / "reports/rehearsal.json").unlink()
     write(root / "kernels/submission/kernel-metadata.json", METADATA | {"id": "KAGGLE_USERNAME/leaf-submission"})
     before = sorted(root.rglob("*"))
@@ -234,12 +234,12 @@ def test_a_refusal_is_one_error_with_the_remedy_and_the_next_start_continues(kag
     assert len(kaggle.submissions) == 1 and len(kaggle.datasets[DATASET]) == 1 and len(kaggle.kernels[KERNEL]) == 1
 
 
-def test_who_has_not_joined_is_told_where(kaggle, root):
+def test_without_joining_the_competition_the_error_names_the_page(kaggle, root):
     kaggle.joined = False
     assert f"https://www.kaggle.com/competitions/{NAME}/rules" in fails(root, kaggle)
 
 
-def test_what_passes_is_waited_for(kaggle, root):
+def test_temporary_failures_are_retried(kaggle, root):
     kaggle.fail("ListSubmissions", 429, Retry_After="1")
     kaggle.fail("GetDatasetStatus", 500, times=2)
     kaggle.fail("GetKernelSessionStatus", "drop")
@@ -252,7 +252,7 @@ def test_what_passes_is_waited_for(kaggle, root):
     assert len(kaggle.submissions) == 1 and len(kaggle.kernels[KERNEL]) == 1
 
 
-def test_a_kaggle_that_is_silent_or_talks_nonsense_is_given_up(kaggle, root):
+def test_a_kaggle_that_is_silent_or_replies_with_nonsense_is_one_error(kaggle, root):
     kaggle.fail("GetCompetition", "stall")
     error = fails(root, kaggle, "submit.request_timeout_s=0.3", "submit.retries=0")
     assert "cannot be reached to look up" in error and "(ReadTimeoutError): start again" in error
@@ -354,12 +354,12 @@ def test_a_submission_whose_answer_is_lost_is_not_sent_again(kaggle, root, kind)
     assert len(kaggle.submissions) == 1 and kaggle.requests.count("CreateCodeSubmission") == 1
 
 
-def test_a_submission_that_kaggle_does_not_take_is_said(kaggle, root):
+def test_a_submission_that_kaggle_refuses_is_an_error(kaggle, root):
     kaggle.fail("CreateCodeSubmission", {"message": "Submission not allowed: Notebook is too old"})
     assert "Notebook is too old" in fails(root, kaggle, "submit.settle_s=0.1") and kaggle.submissions == []
 
 
-def test_a_submission_that_fails_is_written_down_and_not_repeated(kaggle, root):
+def test_a_failed_submission_is_recorded_and_not_repeated(kaggle, root):
     kaggle.run = lambda run, hidden: ({"submission.csv": SUBMITTED}, "", "hidden" if hidden else None)
     assert "Submission Scoring Error" in fails(root, kaggle)
     assert "Submission Scoring Error" in fails(root, kaggle) and len(kaggle.submissions) == 1
@@ -394,7 +394,7 @@ def test_killed_at_every_step_it_continues_and_submits_once(kaggle, root):
     assert len(kaggle.datasets[DATASET]) == 1 and len(kaggle.kernels[KERNEL]) == 1 and len(rows(root)) == 1
 
 
-def test_two_at_once_are_one(root):
+def test_a_second_submit_at_the_same_time_is_refused(root):
     with FileLock(root / "reports/.submit.lock"):
         assert "another submit" in fails(root, None)
 

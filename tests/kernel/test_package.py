@@ -1,4 +1,4 @@
-"""What goes to Kaggle, from the bundle to the two folders: complete, within Kaggle's rules, fit for its Pythons."""
+"""`package`: the two folders for Kaggle are complete, within Kaggle's rules and work with each of its Pythons."""
 
 import json
 import re
@@ -55,8 +55,8 @@ def test_the_same_bundle_gives_the_same_bytes_whatever_the_kernel(root, kernel_t
     assert folders[0] == folders[1]
 
 
-def test_no_zlib_is_between_the_bundle_and_its_bytes(project):
-    """Of the same content, another build of zlib makes other bytes."""
+def test_wheels_are_stored_uncompressed(project):
+    """Builds of zlib compress the same content to different bytes."""
     for path in (project / "kernels/dataset").glob("*.whl"):
         assert {entry.compress_type for entry in zipfile.ZipFile(path).infolist()} == {zipfile.ZIP_STORED}
 
@@ -87,7 +87,7 @@ def test_a_script_carries_the_same_code_and_origin_and_scores(project, root):
     ).read_text()
 
 
-def test_the_kernel_is_thirty_lines_that_say_what_it_runs_on_before_anything_can_fail(project):
+def test_the_kernel_has_at_most_thirty_lines_and_prints_versions_first(project):
     cells = json.loads((PROJECT / NOTEBOOK).read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert len([line for line in "\n".join(code).splitlines() if line.strip()]) <= 30
@@ -114,8 +114,8 @@ def interpreter(python: str) -> str:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_every_python_of_kaggle_s_images_takes_the_kernel(project, tmp_path, python):
-    """It compiles; and where nothing is installed, it still says so, finds bundle and wheels, and imports from them."""
+def test_the_kernel_runs_on_every_python_of_kaggle_s_images(project, tmp_path, python):
+    """It compiles; with no package installed it prints that, finds bundle and wheels, and imports from the wheels."""
     path = interpreter(python)
     program = "import sys; [compile(open(name).read(), name, 'exec') for name in sys.argv[1:]]"
     done = subprocess.run([path, "-c", program, *MODULES, script(tmp_path)], capture_output=True, text=True)
@@ -147,7 +147,7 @@ def test_the_kernel_uses_nothing_that_the_oldest_python_lacks(tmp_path, command)
 # What is brought along
 
 
-def test_what_the_kernel_imports_is_brought_or_in_kaggle_s_image_and_both_are_written_down(project):
+def test_the_kernel_s_wheel_requires_what_it_imports(project):
     own, timm = sorted(wheels_in(project / "kernels/dataset"), key=lambda wheel: wheel.name)
     assert own.requires == ["numpy", "pandas", "pillow", "safetensors", "timm", "torch", "tqdm"]
     assert own.metadata["Requires-Python"] == ">=3.10" and timm.version == metadata.version("timm")
@@ -168,7 +168,7 @@ def test_what_the_kernel_imports_is_brought_or_in_kaggle_s_image_and_both_are_wr
         ('Requires-Dist: old; python_version < "3.10"', None),
     ],
 )
-def test_a_wheel_that_would_not_do_on_kaggle_is_refused(tmp_path, about, reason):
+def test_a_wheel_that_would_not_work_on_kaggle_is_refused(tmp_path, about, reason):
     # Where it is imported, as MLflow does, the backport answers for the standard library, and raises on what is absent.
     pytest.importorskip("importlib_metadata")
     for name, lines in (("brought", about), ("other_brought", "Summary: of no demands")):
@@ -181,7 +181,7 @@ def test_a_wheel_that_would_not_do_on_kaggle_is_refused(tmp_path, about, reason)
             check_wheels(wheels_in(tmp_path), {"numpy"})
 
 
-def test_an_import_that_kaggle_cannot_serve_stops_the_package_and_leaves_the_last_one(root):
+def test_an_import_missing_from_kaggle_stops_package_and_keeps_the_previous_folders(root):
     for name in ("conf", "notebooks", "src"):
         shutil.copytree(PROJECT / name, root / name)
     with (root / "src/plant_pathology/inference/decision.py").open("a", encoding="utf-8") as module:
@@ -209,7 +209,7 @@ def test_an_import_that_kaggle_cannot_serve_stops_the_package_and_leaves_the_las
         ("package.gpu=2", "package.gpu=2: choose one of True, False"),
     ],
 )
-def test_what_kaggle_would_refuse_is_refused_first_and_leaves_nothing(root, override, reason):
+def test_settings_that_kaggle_would_refuse_are_refused_and_the_previous_folders_are_kept(root, override, reason):
     before = content(root / "kernels")
     done = package(root, override)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
@@ -254,7 +254,7 @@ def no_kernelspec(kernels):
         (lambda kernels: edit(kernels, "kernel", language="r"), "language=r is not python"),
     ],
 )
-def test_folders_that_were_changed_by_hand_are_measured_by_the_same_rules(root, change, reason):
+def test_folders_edited_by_hand_are_checked_by_the_same_rules(root, change, reason):
     Package.read(root / "kernels", "sample")
     change(root / "kernels")
     with pytest.raises(UserError, match=reason):
@@ -269,7 +269,7 @@ def edit(kernels, kind, **changed):
 # The model card
 
 
-def test_the_card_tells_all_that_a_stranger_asks_of_the_bundle(project):
+def test_the_model_card_names_data_score_networks_use_and_license(project):
     spec = json.loads((project / "models/best/bundle.json").read_text())
     card = (project / "kernels/dataset/README.md").read_text()
     for fact in (
@@ -292,7 +292,7 @@ def test_the_card_tells_all_that_a_stranger_asks_of_the_bundle(project):
     assert described["description"] == card and described["licenses"] == [{"name": "other"}]
 
 
-def test_the_card_of_a_real_bundle_speaks_of_its_rules_and_of_pretrained_weights(root):
+def test_the_model_card_of_real_images_names_rules_and_pretrained_weights(root):
     path = root / "models/best/bundle.json"
     spec = json.loads(path.read_text()) | {"synthetic": False, "multilabel": False}
     spec["runs"][0]["config"]["model"]["pretrained"] = True

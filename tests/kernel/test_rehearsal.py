@@ -1,4 +1,4 @@
-"""What goes to Kaggle, and its rehearsal."""
+"""`rehearse`: the packaged kernel, its sandbox, the checks and the hidden test set."""
 
 import json
 import shutil
@@ -64,7 +64,7 @@ def test_the_kernel_asks_for_what_it_needs_and_no_internet(project):
     assert dataset["id"] == kernel["dataset_sources"][0]
 
 
-def test_from_the_metadata_alone_one_can_name_all_that_it_came_from(project):
+def test_the_metadata_record_commit_data_and_runs(project):
     origin = metadata(project)["provenance"]
     locked = yaml.safe_load((project / "dvc.lock").read_text())["stages"]
     assert origin["commit"] == git(project, "rev-parse", "HEAD") and origin["uncommitted"] == []
@@ -80,7 +80,7 @@ def test_from_the_metadata_alone_one_can_name_all_that_it_came_from(project):
     assert notebook["metadata"]["provenance"] == origin
 
 
-def test_a_hash_that_no_longer_holds_is_not_claimed(project, tmp_path):
+def test_hashes_of_changed_files_are_not_recorded(project, tmp_path):
     shutil.copytree(project, tmp_path / "checkout", symlinks=True)
     best = tmp_path / "checkout/models/best/bundle.json"
     changed = best.read_text().replace('"sample"', '"sample" ')
@@ -91,7 +91,7 @@ def test_a_hash_that_no_longer_holds_is_not_claimed(project, tmp_path):
     assert metadata(tmp_path / "checkout")["provenance"]["dvc_lock"] == {}
 
 
-def test_the_code_that_travels_is_only_what_predicts(project):
+def test_the_wheel_holds_only_the_room_inference(project):
     wheel = next((project / "kernels/dataset").glob("plant_pathology-*.whl"))
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info" not in name}
     room = PROJECT / "src/plant_pathology/inference"
@@ -140,7 +140,7 @@ def test_another_test_set_can_be_rehearsed_and_scored(project, root):
     assert rehearsal(root)["score"] == pytest.approx(f1_score(truth, ours, average="samples"))
 
 
-def test_a_solution_that_is_not_there_is_said_before_anything_runs(project, root):
+def test_a_missing_solution_is_reported_before_the_kernel_runs(project, root):
     done = stage("rehearse", root, project, "rehearse.solution=nowhere.csv")
     assert (
         done.returncode == 1
@@ -218,7 +218,7 @@ def test_a_kernel_that_kaggle_would_fail_fails_here(project, root, fault, check,
         ),
     ],
 )
-def test_what_goes_wrong_with_the_hidden_test_set_alone_is_found(project, root, fault, found):
+def test_failures_on_the_hidden_test_set_alone_are_found(project, root, fault, found):
     plant(root, project, fault)
     assert stage("rehearse", root, project, "rehearse.images=100", "rehearse.timeout_s=100").returncode == 1
     report = rehearsal(root)
@@ -249,7 +249,7 @@ except OSError as error:
 
 
 @pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
-def test_a_kernel_sees_the_image_s_packages_wherever_they_lie_and_no_network(tmp_path, monkeypatch, isolation):
+def test_a_kernel_can_import_the_image_s_packages_and_has_no_network(tmp_path, monkeypatch, isolation):
     if isolation == "namespace" and (reason := why_no_namespaces()):
         pytest.skip(reason)
     packages, kernel, working = (tmp_path / name for name in ("packages", "kernel", "working"))
@@ -293,7 +293,7 @@ for change in (
 
 
 @pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
-def test_a_competition_folder_that_is_made_of_links_is_seen_whole_and_kept_as_it_is(tmp_path, isolation):
+def test_a_competition_folder_of_symbolic_links_is_complete_and_read_only(tmp_path, isolation):
     if isolation == "namespace" and (reason := why_no_namespaces()):
         pytest.skip(reason)
     elsewhere, raw = tmp_path / "elsewhere", tmp_path / "raw"
@@ -318,7 +318,7 @@ def test_a_competition_folder_that_is_made_of_links_is_seen_whole_and_kept_as_it
 
 
 @pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
-def test_a_kernel_that_never_ends_or_dies_is_ended_and_told(tmp_path, isolation):
+def test_a_kernel_that_hangs_is_killed_and_one_that_dies_is_reported(tmp_path, isolation):
     if isolation == "namespace" and (reason := why_no_namespaces()):
         pytest.skip(reason)
     (tmp_path / "working").mkdir()
@@ -367,7 +367,7 @@ def test_the_time_on_kaggle_is_estimated_from_the_seconds_per_image(speedup, pas
         (0, 0, "MemoryError", False),
     ],
 )
-def test_what_the_machine_does_not_have_is_not_to_be_used(memory, disk, error, passed):
+def test_use_beyond_the_machine_s_memory_or_disk_fails(memory, disk, error, passed):
     assert LIMITS.check_compute(memory, disk, error).passed is passed
 
 
@@ -388,7 +388,7 @@ FORM = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "labels": ["healthy", "healthy
         ("image,labels\na.jpg,scab\nb.jpg,rst\n", "empty or unknown"),
     ],
 )
-def test_what_kaggle_would_not_score_is_found(tmp_path, rows, wrong):
+def test_a_submission_that_kaggle_would_not_score_is_found(tmp_path, rows, wrong):
     (tmp_path / "submission.csv").write_text(rows)
     check = check_submission(tmp_path / "submission.csv", FORM, COMPETITION)
     assert check.passed is (wrong is None) and (wrong is None or wrong in check.detail)
@@ -427,7 +427,7 @@ def test_each_network_of_the_bundle_predicts_what_its_run_measured(project, tmp_
         np.testing.assert_allclose(probabilities, stored.filter(regex="^p_"), atol=1e-4)
 
 
-def test_labels_are_decided_as_select_did_whatever_decides(project, tmp_path):
+def test_the_kernel_decides_labels_as_select_did_with_every_decision_rule(project, tmp_path):
     stored = pd.read_csv(project / "reports/predictions.csv")
     bundle = Predictor(project / "models/best")
     p, has = (stored[[prefix + label for label in bundle.labels]].to_numpy() for prefix in ("p_", "has_"))

@@ -1,6 +1,6 @@
-"""A Kaggle on this machine, which the real client reaches over HTTP; docs/submit.md lists what it takes for granted.
+"""A fake Kaggle server on this machine for the real client; docs/submit.md lists what it assumes about Kaggle.
 
-It is the client's http proxy as well, so that nothing the client asks leaves the machine.
+It is also the client's HTTP proxy, so that no request leaves the machine.
 """
 
 import base64
@@ -26,7 +26,7 @@ SECRET = "never-to-be-printed"
 
 
 def environment(root, kaggle: "LocalKaggle | None" = None, **changed: str) -> dict[str, str]:
-    """Makes the client ask that Kaggle, or none; its files lie in `root`."""
+    """Return variables that make the client use this server, or none, and keep its files in `root`."""
     proxy = f"http://127.0.0.1:{kaggle.server.server_port if kaggle else 9}"
     return {
         **{"HOME": str(root), "TMPDIR": str(root), "KAGGLE_API_ENVIRONMENT": "LOCALHOST"},
@@ -43,9 +43,14 @@ class Refused(Exception):
 
 @dataclass
 class Fault:
-    """What goes wrong with a method: `kind` is a status, a whole answer, "drop", "stall" or "kill".
+    """A failure to inject into a request.
 
-    The method of an upload is "PUT <file>", that of a download of an output "GET".
+    Args:
+        method: name of the API method; "PUT <file>" for an upload, "GET" for the download of an output.
+        kind: a status, a whole reply, or "drop", "stall", "kill".
+        after: whether the server carries out the request first.
+        times: how many requests fail.
+        headers: of the reply.
     """
 
     method: str
@@ -57,7 +62,7 @@ class Fault:
 
 @dataclass
 class Run:
-    """A version of a kernel: what was saved, the datasets that it got, and how it ended."""
+    """A version of a kernel: what was saved, its datasets, and its result."""
 
     saved: dict[str, Any]
     datasets: dict[str, dict[str, bytes]]
@@ -69,16 +74,17 @@ class Run:
 
 @dataclass
 class LocalKaggle:
-    """
+    """The server and its state; the fields configure its behavior.
+
     Args:
-        competition: the one there is; others are 404.
-        run: how a kernel runs: (its version, whether on the hidden test set) to (files, log, error or None).
-        score: a submission.csv to its score.
-        *_polls: how often a thing is looked at until it is ready, has run, is listed, is scored.
-        tells_limits, tells_kernel_numbers: whether Kaggle fills these fields.
-        renamed, dropped: the slug that a pushed kernel gets instead; whether it silently loses its datasets.
-        victim: the process that a "kill" ends.
-        requests: the methods asked, in order.
+        competition: the only one; others are 404.
+        run: runs a kernel: (version, whether on the hidden test set) -> (files, log, error or None).
+        score: submission.csv -> score.
+        *_polls: number of requests until something is ready, has run, is listed, is scored.
+        tells_limits, tells_kernel_numbers: whether Kaggle fills in these fields.
+        renamed, dropped: another slug for a pushed kernel; whether it silently loses its datasets.
+        victim: id of the process that a "kill" ends.
+        requests: names of the methods requested, in order.
     """
 
     competition: str = "plant-pathology-2021-fgvc8"
@@ -214,7 +220,7 @@ class LocalKaggle:
                 "datasetDataSources": list(runs[-1].datasets),
                 **{key: saved[key] for key in same if key in saved},
             },
-            "blob": {"source": written_anew(saved["text"], saved["kernelType"]), "slug": ref_of(asked)},
+            "blob": {"source": reformat(saved["text"], saved["kernelType"]), "slug": ref_of(asked)},
         }
 
     def GetKernelSessionStatus(self, asked):
@@ -296,8 +302,8 @@ class LocalKaggle:
         return None
 
 
-def written_anew(source: str, kernel_type: str) -> str:
-    """Kaggle may write a notebook's JSON in its own way."""
+def reformat(source: str, kernel_type: str) -> str:
+    """Format a notebook's JSON differently, as Kaggle may."""
     return json.dumps(json.loads(source), indent=3) if kernel_type == "notebook" else source
 
 
@@ -336,7 +342,7 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
                 self.reply(200, answer)
 
         def fails(self, fault: Fault) -> bool:
-            """Whether the request ends here."""
+            """Inject the fault; return whether the request ends here."""
             if fault.kind == "kill":
                 os.kill(kaggle.victim, signal.SIGKILL)
             if fault.kind == "stall":
@@ -351,7 +357,7 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
             return True
 
         def do_PUT(self):
-            """A resumable upload: the whole, the rest after what is there, or the question how much is there."""
+            """Serve a resumable upload: all bytes, the rest of them, or a query for how many are here."""
             token = self.path.rpartition("/")[2]
             blob = kaggle.blobs[token]
             kaggle.requests.append("PUT")
@@ -430,7 +436,7 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
 
 
 def in_sandbox(competition: str, public: Path, hidden: Path) -> Callable:
-    """Runs a pushed kernel with its datasets on one of two competition folders, as the rehearsal does."""
+    """Return a `run` that runs a pushed kernel in the rehearsal's sandbox, on one of two competition folders."""
 
     def run(version: Run, on_hidden: bool) -> tuple[dict[str, bytes], str, str | None]:
         with tempfile.TemporaryDirectory() as scratch:
