@@ -30,11 +30,11 @@ class LocalLauncher(BasicLauncher):
         if self.config.hydra.job.name != "train":
             return super().launch(job_overrides, initial_job_idx)
         # Imported here: Hydra imports every launcher at every start.
-        from plant_pathology.sweeps import local as workers
+        from plant_pathology.sweeps import local
 
         load = self.hydra_context.config_loader.load_sweep_config
         configs = (load(self.config, list(overrides)) for overrides in job_overrides)
-        scores = workers.run_all(configs, self.workers)
+        scores = local.train_all(configs, self.workers)
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=score)
             for overrides, score in zip(job_overrides, scores, strict=True)

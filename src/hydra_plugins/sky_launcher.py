@@ -11,11 +11,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from plant_pathology.sweeps.sky.options import Wanted
+from plant_pathology.sweeps.sky.options import SkyOptions
 
 
 @dataclass
-class SkyConf(Wanted):
+class SkyConf(SkyOptions):
     _target_: str = "hydra_plugins.sky_launcher.SkyLauncher"
 
 
@@ -23,8 +23,8 @@ ConfigStore.instance().store(group="hydra/launcher", name="sky", node=SkyConf, p
 
 
 class SkyLauncher(Launcher):
-    def __init__(self, **wanted: Any):
-        self.wanted = Wanted(**wanted)
+    def __init__(self, **options: Any):
+        self.options = SkyOptions(**options)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
@@ -32,13 +32,13 @@ class SkyLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         # Imported here: Hydra imports every launcher at every start.
         from plant_pathology.core.errors import UserError
-        from plant_pathology.sweeps.sky.launch import sweep
+        from plant_pathology.sweeps.sky.launch import train_on_sky
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         configs = [self._config(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         try:
-            results = sweep(configs, self.wanted)
+            results = train_on_sky(configs, self.options)
         except UserError as error:
             sys.exit(f"error: {error}")
         return [

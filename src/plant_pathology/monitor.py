@@ -14,25 +14,25 @@ from plant_pathology.core.files import read_json
 from plant_pathology.runs.run import CONTINUE, RESULT, STOP
 from plant_pathology.runs.status import RUNNING, WAITING, Status, Watch, duration, status_of, table_of
 from plant_pathology.runs.sync import sync_of
-from plant_pathology.sweeps.index import chosen, folders
+from plant_pathology.sweeps.index import named_folders, sweep_folders
 
 
 def status(cfg: DictConfig) -> None:
-    table = table_of([status_of(folder) for folder in folders(cfg)])
+    table = table_of([status_of(folder) for folder in sweep_folders(cfg)])
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
 
 
 def watch(cfg: DictConfig) -> None:
     """Until no run of the sweep is under way."""
-    with Watch(folders(cfg)) as shown:
+    with Watch(sweep_folders(cfg)) as shown:
         while any(run.state in (RUNNING, WAITING) for run in shown.show()):
             time.sleep(cfg.watch.seconds)
-            shown.folders = folders(cfg)
+            shown.folders = sweep_folders(cfg)
 
 
 def stop(cfg: DictConfig) -> None:
     sync = sync_of(cfg)
-    for folder in chosen(cfg):
+    for folder in named_folders(cfg):
         if (folder / RESULT).exists():
             raise UserError(f"{folder.name} is over already")
         (folder / STOP).touch()
@@ -41,9 +41,9 @@ def stop(cfg: DictConfig) -> None:
         print(f"{folder.name}: stops after the epoch under way; `continue run={folder.name}` undoes that")
 
 
-def go_on(cfg: DictConfig) -> None:
+def continue_(cfg: DictConfig) -> None:
     sync = sync_of(cfg)
-    for folder in chosen(cfg):
+    for folder in named_folders(cfg):
         result = folder / RESULT
         if result.exists() and not read_json(result, f"delete {folder}")["stopped"]:
             raise UserError(f"{folder.name} finished all its epochs")
@@ -61,7 +61,7 @@ def cost(cfg: DictConfig) -> None:
     table = Table(show_footer=True)
     for column in ("run", "machine", "hours", "$/hour", "dollars", "on demand"):
         table.add_column(column, justify="left" if column in ("run", "machine") else "right")
-    runs = [status_of(folder) for folder in folders(cfg)]
+    runs = [status_of(folder) for folder in sweep_folders(cfg)]
     for run in runs:
         machine = run.machine
         name = machine.name + (" (spot)" if machine.spot else "") if machine else ""
@@ -86,7 +86,7 @@ VERBS: dict[str, Callable[[DictConfig], None]] = {
     "status": status,
     "watch": watch,
     "stop": stop,
-    "continue": go_on,
+    "continue": continue_,
     "cost": cost,
 }
 USAGE = """\

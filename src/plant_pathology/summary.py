@@ -20,19 +20,19 @@ def main() -> None:
     parser.add_argument("--verdict", action="store_true", help="the rehearsal's verdict alone, as the exit status too")
     try:
         if parser.parse_args().verdict:
-            verdict(read("rehearsal"))
+            print_verdict(read_report("rehearsal"))
         else:
             summarize()
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} does not exist: run `make repro`")
 
 
-def read(name: str) -> dict:
+def read_report(name: str) -> dict:
     """Read reports/<name>.json."""
     return json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def verdict(rehearsal: dict) -> None:
+def print_verdict(rehearsal: dict) -> None:
     """Print the verdict. Exits with an error that names the failed checks when the rehearsal did not pass."""
     if rehearsal["verdict"] != "passed":
         failed = [f"{name}: {detail}" for name, detail in rehearsal["checks"].items() if detail != "passed"]
@@ -44,18 +44,18 @@ def summarize() -> None:
     """Print the leaderboard, the best run, the bundle, the rehearsal and the next steps."""
     with (REPORTS / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
         board = list(csv.DictReader(file))
-    metrics, rehearsal = read("metrics"), read("rehearsal")
+    metrics, rehearsal = read_report("metrics"), read_report("rehearsal")
     kernel = json.loads((KERNELS / "submission" / "kernel-metadata.json").read_text(encoding="utf-8"))
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-    console.print(leaderboard(board, metrics))
+    console.print(leaderboard_table(board, metrics))
     console.print(f"best       {metrics['run']}, sample-F1 {metrics['run_f1']:.4f} out of fold")
-    console.print(f"bundle     {bundle(metrics)}")
-    console.print(f"rehearsal  {rehearsed(rehearsal)}")
+    console.print(f"bundle     {describe_bundle(metrics)}")
+    console.print(f"rehearsal  {describe_rehearsal(rehearsal)}")
     console.print(f"report     {REPORTS / 'index.html'}: open it in a browser")
     console.print(next_steps(metrics, kernel), soft_wrap=True)
 
 
-def leaderboard(board: list[dict[str, str]], metrics: dict) -> Table:
+def leaderboard_table(board: list[dict[str, str]], metrics: dict) -> Table:
     origin = "embedded sample, not real images" if metrics["synthetic"] else metrics["competition"]
     table = Table(title=f"Leaderboard ({origin})", title_justify="left")
     for column in ("run", "sample-F1", "95 %", "best epoch", "seconds"):
@@ -68,7 +68,7 @@ def leaderboard(board: list[dict[str, str]], metrics: dict) -> Table:
     return table
 
 
-def bundle(metrics: dict) -> str:
+def describe_bundle(metrics: dict) -> str:
     """What select made of the leaderboard, and whether that was worth it."""
     gain, used = metrics["ensemble"], metrics["ensemble"]["used"]
     size = f"an ensemble of {gain['configurations']}" if used else "the best alone"
@@ -78,7 +78,7 @@ def bundle(metrics: dict) -> str:
     return f"{said};\n           {against}" if gain["rule"] else said
 
 
-def rehearsed(rehearsal: dict) -> str:
+def describe_rehearsal(rehearsal: dict) -> str:
     """How the kernel did on each test set, and the estimated time on Kaggle."""
     said = [f"{rehearsal['verdict']}, network off by {rehearsal['isolation']}"]
     said += [

@@ -16,18 +16,18 @@ from plant_pathology.runs.run import Run, run_of
 from plant_pathology.runs.sync import RunSync
 from plant_pathology.store.backend import FolderObjects
 from plant_pathology.store.versions import Store
-from plant_pathology.sweeps.index import sweep_names
+from plant_pathology.sweeps.index import latest_sweep
 from plant_pathology.sweeps.sky.client import Job
-from plant_pathology.sweeps.sky.follow import SpotSweep
-from plant_pathology.sweeps.sky.launch import shown
-from plant_pathology.sweeps.sky.options import Wanted
+from plant_pathology.sweeps.sky.follow import JobFollower
+from plant_pathology.sweeps.sky.launch import task_yaml
+from plant_pathology.sweeps.sky.options import SkyOptions
 from plant_pathology.sweeps.sky.task import (
     RUN,
     SETUP,
     VENV,
     check_committed,
-    check_reach,
-    export,
+    check_store,
+    export_commit,
     job_name,
     overrides_of,
     task_of,
@@ -58,7 +58,7 @@ class Jobs:
         self.made[len(self.made) + 1] = Job(len(self.made) + 1, task, "PENDING")
         return str(len(self.made))
 
-    def accepted(self, request: str) -> int | None:
+    def job_of_request(self, request: str) -> int | None:
         if int(request) not in self.made:
             raise UserError("SkyPilot made no job: no such request")
         return int(request)
@@ -66,7 +66,7 @@ class Jobs:
     def jobs(self, ids: list[int] | None = None) -> list[Job]:
         for id in ids or []:
             self.made[id] = self.next(self.made[id])
-        return [job for job in self.made.values() if (job.id in ids if ids is not None else not job.over)]
+        return [job for job in self.made.values() if (job.id in ids if ids is not None else not job.ended)]
 
     def next(self, job: Job) -> Job:
         fate = self.fates.get(job.name, ["RUNNING", "SUCCEEDED"])
@@ -81,7 +81,7 @@ class Jobs:
         lost = job.recoveries + (state == "RECOVERING")
         return replace(job, state=state, recoveries=lost, machine=T4 if state != "PENDING" else None)
 
-    def last_words(self, job: int) -> str:
+    def last_error(self, job: int) -> str:
         return "error: model=resnet19: timm has no such model"
 
     def cancel(self, ids: list[int]) -> None:
@@ -98,9 +98,9 @@ def runs(sync, *names):
     return {name: Run(cfg, None, {}, sync.runs / name) for name in names}
 
 
-def sweep(sync, engine, *names, **settings):
+def sweep(sync, client, *names, **settings):
     asked = Machine("T4:1, asked for", True, 0.0)
-    SpotSweep(runs(sync, *names), job_name, engine, sync, asked, poll_s=0, **settings).run()
+    JobFollower(runs(sync, *names), job_name, client, sync, asked, poll_s=0, **settings).run()
 
 
 def failure(sync, name):
@@ -108,8 +108,8 @@ def failure(sync, name):
 
 
 def test_results_come_back_with_what_the_machine_cost(sync, capsys):
-    engine = Jobs(sync, a=["STARTING", "RUNNING", "RECOVERING", "RUNNING", "SUCCEEDED"])
-    sweep(sync, engine, "a", "b")
+    client = Jobs(sync, a=["STARTING", "RUNNING", "RECOVERING", "RUNNING", "SUCCEEDED"])
+    sweep(sync, client, "a", "b")
     said = capsys.readouterr().out
     assert "a: job 1 running on g4dn.xlarge in us-east-1\n" in said
     assert "a: job 1 recovering on g4dn.xlarge in us-east-1, recoveries: 1\n" in said
@@ -120,53 +120,53 @@ def test_results_come_back_with_what_the_machine_cost(sync, capsys):
 
 def test_the_second_start_launches_nothing(sync, capsys):
     sweep(sync, Jobs(sync), "a", "b")
-    engine = Jobs(sync)
-    sweep(sync, engine, "a", "b")
-    assert engine.made == {} and capsys.readouterr().out.count("finished before") == 2
+    client = Jobs(sync)
+    sweep(sync, client, "a", "b")
+    assert client.made == {} and capsys.readouterr().out.count("finished before") == 2
 
 
 def test_a_run_that_finished_on_another_machine_is_not_launched(sync):
     sync.replace("a", "result.json", json.dumps(RESULT).encode())
-    engine = Jobs(sync)
-    sweep(sync, engine, "a")
-    assert engine.made == {}
+    client = Jobs(sync)
+    sweep(sync, client, "a")
+    assert client.made == {}
 
 
 def test_who_follows_may_die_and_another_finds_the_jobs(sync, capsys):
-    engine = Jobs(sync, a=["RUNNING", "Ctrl-C", "RUNNING", "SUCCEEDED"])
+    client = Jobs(sync, a=["RUNNING", "Ctrl-C", "RUNNING", "SUCCEEDED"])
     with pytest.raises(SystemExit):
-        sweep(sync, engine, "a")
+        sweep(sync, client, "a")
     assert "sky jobs cancel 1" in capsys.readouterr().err
-    sweep(sync, engine, "a")
-    assert "a: goes on as job 1" in capsys.readouterr().out and len(engine.made) == 1
+    sweep(sync, client, "a")
+    assert "a: goes on as job 1" in capsys.readouterr().out and len(client.made) == 1
 
 
 def test_a_launch_that_made_no_job_yet_is_not_repeated(sync, capsys):
-    engine = Jobs(sync)
-    first = SpotSweep(runs(sync, "a"), job_name, engine, sync, T4, poll_s=0)
+    client = Jobs(sync)
+    first = JobFollower(runs(sync, "a"), job_name, client, sync, T4, poll_s=0)
     first.launch()
-    ids, engine.accepted = engine.accepted, lambda request: None  # SkyPilot takes its time
-    job = engine.made.pop(1)
-    again = SpotSweep(runs(sync, "a"), job_name, engine, sync, T4, poll_s=0)
-    again.take_up()
+    ids, client.job_of_request = client.job_of_request, lambda request: None  # SkyPilot takes its time
+    job = client.made.pop(1)
+    again = JobFollower(runs(sync, "a"), job_name, client, sync, T4, poll_s=0)
+    again.find_existing()
     assert "a: launched before" in capsys.readouterr().out
-    engine.accepted, engine.made = ids, {1: job}
+    client.job_of_request, client.made = ids, {1: job}
     again.run()
-    assert len(engine.made) == 1 and (sync.runs / "a" / "result.json").exists()
+    assert len(client.made) == 1 and (sync.runs / "a" / "result.json").exists()
 
 
 def test_a_launch_that_skypilot_forgot_is_repeated(sync):
-    engine = Jobs(sync)
-    SpotSweep(runs(sync, "a"), job_name, engine, sync, T4, poll_s=0).launch()
-    engine.made.clear()
-    sweep(sync, engine, "a")
+    client = Jobs(sync)
+    JobFollower(runs(sync, "a"), job_name, client, sync, T4, poll_s=0).launch()
+    client.made.clear()
+    sweep(sync, client, "a")
     assert (sync.runs / "a" / "result.json").exists()
 
 
 def test_a_run_that_fails_says_why_and_the_others_go_on(sync):
-    engine = Jobs(sync, a=["FAILED"], b=["FAILED_NO_RESOURCE"], c=["CANCELLED"], d=["REFUSED"])
-    engine.last_words = lambda job: "error: data.fold=9" if job == 1 else ""
-    sweep(sync, engine, "a", "b", "c", "d", "e")
+    client = Jobs(sync, a=["FAILED"], b=["FAILED_NO_RESOURCE"], c=["CANCELLED"], d=["REFUSED"])
+    client.last_error = lambda job: "error: data.fold=9" if job == 1 else ""
+    sweep(sync, client, "a", "b", "c", "d", "e")
     assert failure(sync, "a") == "job 1 FAILED: error: data.fold=9; see `sky jobs logs 1`\n"
     assert failure(sync, "b") == "job 2 FAILED_NO_RESOURCE; see `sky jobs logs 2`\n"
     assert "CANCELLED" in failure(sync, "c") and "no such accelerator" in failure(sync, "d")
@@ -176,18 +176,18 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(sync):
 
 
 def test_no_more_jobs_at_once_than_asked_for(sync):
-    engine, most = Jobs(sync), []
-    original = engine.jobs
-    engine.jobs = lambda ids=None: most.append(len(ids or [])) or original(ids)
-    sweep(sync, engine, *"abcde", parallel=2)
-    assert max(most) == 2 and len(engine.made) == 5
+    client, most = Jobs(sync), []
+    original = client.jobs
+    client.jobs = lambda ids=None: most.append(len(ids or [])) or original(ids)
+    sweep(sync, client, *"abcde", parallel=2)
+    assert max(most) == 2 and len(client.made) == 5
 
 
 def test_nothing_is_launched_past_the_budget(sync):
     """A run takes an hour at 0.20 dollars: the first one tells so, and 0.50 is enough for one more."""
-    engine = Jobs(sync)
-    sweep(sync, engine, "a", "b", "c", budget_usd=0.5)
-    assert len(engine.made) == 2
+    client = Jobs(sync)
+    sweep(sync, client, "a", "b", "c", budget_usd=0.5)
+    assert len(client.made) == 2
     assert "could pass cost.budget_usd=0.5; raise it and start again" in failure(sync, "c")
 
 
@@ -201,25 +201,25 @@ def test_ctrl_c_asks_what_becomes_of_the_jobs(sync, monkeypatch, answer, cancell
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", reply)
-    engine = Jobs(sync, b=["Ctrl-C"])
+    client = Jobs(sync, b=["Ctrl-C"])
     with pytest.raises(SystemExit) as stopped:
-        sweep(sync, engine, "a", "b")
-    assert stopped.value.code == 130 and engine.cancelled == cancelled
+        sweep(sync, client, "a", "b")
+    assert stopped.value.code == 130 and client.cancelled == cancelled
     assert (sync.runs / "a" / "failure.txt").exists() == bool(cancelled)
 
 
 def test_a_server_that_does_not_answer_is_asked_again(sync, capsys):
-    engine = Jobs(sync)
-    original, engine.failures = engine.jobs, 2
+    client = Jobs(sync)
+    original, client.failures = client.jobs, 2
 
     def jobs(ids=None):
-        if ids and engine.failures:
-            engine.failures -= 1
+        if ids and client.failures:
+            client.failures -= 1
             raise ConnectionError("connection refused")
         return original(ids)
 
-    engine.jobs = jobs
-    sweep(sync, engine, "a")
+    client.jobs = jobs
+    sweep(sync, client, "a")
     assert capsys.readouterr().err.count("asking again") == 2 and (sync.runs / "a" / "result.json").exists()
 
 
@@ -243,16 +243,16 @@ def test_only_what_is_committed_travels(checkout, tmp_path, capsys):
         check_committed(checkout, allow_uncommitted=False)
     assert check_committed(checkout, allow_uncommitted=True) == head
     assert "is what runs, without" in capsys.readouterr().out
-    folder = export(checkout, head, tmp_path / "runs")
+    folder = export_commit(checkout, head, tmp_path / "runs")
     assert sorted(path.name for path in folder.iterdir()) == [".gitignore", ".skyignore", "train.py"]
     assert (folder / "train.py").read_text() == "committed\n"
 
 
 def test_a_folder_of_this_machine_is_refused_as_a_store_for_others():
     with pytest.raises(UserError, match="use store=s3"):
-        check_reach(config(), Wanted(infra="aws"))
-    check_reach(config(), Wanted(infra="slurm/loop"))
-    check_reach(config("store=s3", "store.uri=s3://leaves/here"), Wanted())
+        check_store(config(), SkyOptions(infra="aws"))
+    check_store(config(), SkyOptions(infra="slurm/loop"))
+    check_store(config("store=s3", "store.uri=s3://leaves/here"), SkyOptions())
 
 
 def test_the_machine_trains_the_very_run_without_a_pointer(tmp_path):
@@ -326,7 +326,7 @@ def test_without_skypilot_the_error_says_what_to_install_and_the_last_sweep_is_s
         and 'pip install -c requirements.lock -e ".[sky]"' in done.stderr
         and "Traceback" not in done.stderr
     )
-    assert sweep_names(tmp_path / "runs") == ["before"]
+    assert latest_sweep(tmp_path / "runs") == ["before"]
 
 
 def test_the_launcher_is_light_where_it_is_not_used():
@@ -342,7 +342,7 @@ def sky():
 def test_a_task_is_one_run_with_its_name_code_and_pins(sky, sync, tmp_path):
     run = runs(sync, "resnet18-lr0.001-01234567")["resnet18-lr0.001-01234567"]
     task = task_of(
-        run, ["model.lr=1e-3", "name=it's"], Wanted(infra="aws/us-east-1", cpus="4+", extras=["wandb"]), tmp_path
+        run, ["model.lr=1e-3", "name=it's"], SkyOptions(infra="aws/us-east-1", cpus="4+", extras=["wandb"]), tmp_path
     )
     assert (task.name, task.workdir) == (run.name, str(tmp_path))
     assert "--constraint requirements.lock" in task.setup and '--extra wandb"' in task.setup
@@ -357,28 +357,28 @@ def test_a_task_is_one_run_with_its_name_code_and_pins(sky, sync, tmp_path):
 def test_skypilot_sends_all_of_the_code_from_a_folder_that_git_ignores(sky, checkout):
     (checkout / ".gitignore").write_text("runs\n")
     git(checkout, "commit", "-qam", "ignore")
-    folder = export(checkout, check_committed(checkout, allow_uncommitted=False), checkout / "runs")
+    folder = export_commit(checkout, check_committed(checkout, allow_uncommitted=False), checkout / "runs")
     assert sky.data.storage_utils.get_excluded_files(str(folder)) == []
 
 
 def test_on_demand_machines_are_second_choice(sky, sync, tmp_path):
     [run] = runs(sync, "a").values()
-    task = task_of(run, [], Wanted(on_demand=True), tmp_path)
+    task = task_of(run, [], SkyOptions(on_demand=True), tmp_path)
     assert sorted(each.use_spot for each in task.resources) == [False, True]
-    [each] = task_of(run, [], Wanted(infra="slurm/loop", on_demand=True), tmp_path).resources
+    [each] = task_of(run, [], SkyOptions(infra="slurm/loop", on_demand=True), tmp_path).resources
     assert not each.use_spot
 
 
 def test_secrets_travel_by_skypilot_s_means_only(sky, sync, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "hush-hush")
     [run] = runs(sync, "a").values()
-    task = task_of(run, [], Wanted(secrets=["WANDB_API_KEY"]), tmp_path)
-    assert "hush-hush" not in shown(task) and "WANDB_API_KEY" in shown(task)
+    task = task_of(run, [], SkyOptions(secrets=["WANDB_API_KEY"]), tmp_path)
+    assert "hush-hush" not in task_yaml(task) and "WANDB_API_KEY" in task_yaml(task)
     assert "hush-hush" not in f"{task.setup}{task.run}{task.envs}{task!r}"
     with pytest.raises(UserError, match="NOT_SET is not set: export it"):
-        task_of(run, [], Wanted(secrets=["NOT_SET"]), tmp_path)
+        task_of(run, [], SkyOptions(secrets=["NOT_SET"]), tmp_path)
     with pytest.raises(UserError, match="all users of a node can read"):
-        task_of(run, [], Wanted(infra="slurm/loop", secrets=["WANDB_API_KEY"]), tmp_path)
+        task_of(run, [], SkyOptions(infra="slurm/loop", secrets=["WANDB_API_KEY"]), tmp_path)
 
 
 CATALOGUE = """\
@@ -387,10 +387,10 @@ g4dn.xlarge,T4,1.0,4.0,16.0,,0.526,0.1901,us-east-2,us-east-2c,x86_64
 """
 PRICED = """\
 from types import SimpleNamespace
-from plant_pathology.sweeps.sky.client import SkyEngine
+from plant_pathology.sweeps.sky.client import SkyClient
 made = "1x[spot](gpus=T4:1, cpus=4, mem=16, g4dn.xlarge, disk=256)"
 where = dict(cloud="AWS", region="us-east-2", zone="us-east-2c", accelerators={"T4": 1})
-print(SkyEngine()._machine(SimpleNamespace(cluster_resources_full=made, **where)))
+print(SkyClient()._machine(SimpleNamespace(cluster_resources_full=made, **where)))
 """
 
 
@@ -426,4 +426,4 @@ def test_a_dry_run_shows_the_tasks_launches_nothing_and_leaves_the_last_sweep_kn
     (checkout / "train.py").write_text("edited\n")
     done = run_module("train", *arguments, cwd=checkout, **environment)
     assert done.returncode == 1 and done.stderr.startswith("error: uncommitted changes (train.py)")
-    assert sweep_names(checkout / "runs") == ["failed", "over"] and not list(checkout.glob("runs/*/failure.txt"))
+    assert latest_sweep(checkout / "runs") == ["failed", "over"] and not list(checkout.glob("runs/*/failure.txt"))

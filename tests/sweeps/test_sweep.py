@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from plant_pathology.runs.run import enter_sweep
-from plant_pathology.sweeps.index import SweepIndex, folders, sweep_results
+from plant_pathology.sweeps.index import SweepIndex, sweep_folders, sweep_results
 from support.commands import config, run_module
 
 SMALL = ["competition=sample", "machine=cpu", "prepare.image_size=32", "data.batch_size=8", "threads=1"]
@@ -67,9 +67,9 @@ def test_until_the_next_sweep_begins_what_the_last_one_reached_is_known_failed_r
         SweepIndex().on_multirun_end(cfg)
         assert [result["run"] for result in sweep_results(tmp_path)] == ["over"]
         assert "left out of 2 runs, since they failed or are not over: failed\n" in capsys.readouterr().out
-        assert [folder.name for folder in folders(cfg)] == ["failed", "over"]
+        assert [folder.name for folder in sweep_folders(cfg)] == ["failed", "over"]
     enter_sweep(SimpleNamespace(folder=tmp_path / "new", name="new"))
-    assert [folder.name for folder in folders(cfg)] == ["new"]
+    assert [folder.name for folder in sweep_folders(cfg)] == ["new"]
 
 
 @pytest.fixture(scope="module")

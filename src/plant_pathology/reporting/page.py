@@ -30,7 +30,7 @@ from plant_pathology.runs.status import FINISHED, STOPPED, Status, duration, sta
 from plant_pathology.selection import axes
 from plant_pathology.store.connect import open_version
 from plant_pathology.store.versions import Version
-from plant_pathology.sweeps.index import folders
+from plant_pathology.sweeps.index import sweep_folders
 
 SELECT = "run `python -m plant_pathology.select`"
 SHOWN = 12  # images, or groups of them, in each gallery
@@ -147,7 +147,7 @@ def read_runs(cfg: DictConfig, board: Sequence[str]) -> dict[str, tuple[Status, 
     Raises:
         UserError: the leaderboard names a run that is not there.
     """
-    found = {folder.name: folder for folder in folders(cfg)}
+    found = {folder.name: folder for folder in sweep_folders(cfg)}
     found |= {name: Path(cfg.paths.runs) / name for name in board}
     if absent := [name for name in board if not (found[name] / RUN).exists()]:
         raise UserError(f"{cfg.paths.runs} has no {absent[0]}, which the leaderboard names: {SELECT}")

@@ -27,35 +27,35 @@ class SweepIndex(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         add_folds(config)
         # This one may be refused, or a dry run: until a run of it begins, the last sweep is the one to be asked about.
-        settle(Path(config.paths.runs))
+        close_current_sweep(Path(config.paths.runs))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         runs = Path(config.paths.runs)
-        names = entered(runs)
+        names = current_sweep(runs)
         failed = [name for name in names if not (runs / name / RESULT).exists()]
         if failed:
             causes = "\n  ".join(f"{name}: {failure_cause(runs / name)}" for name in failed)
             sys.exit(
                 f"error: {len(failed)} of {len(names)} runs failed; start the sweep again to do only these\n  {causes}"
             )
-        settle(runs)
+        close_current_sweep(runs)
 
 
-def settle(runs: Path) -> None:
+def close_current_sweep(runs: Path) -> None:
     """Make the runs that were entered the last sweep's; of a sweep without any nothing is to be known."""
     if (runs / SWEEP).exists():
-        write_json(runs / INDEX, {"runs": entered(runs)})
+        write_json(runs / INDEX, {"runs": current_sweep(runs)})
         shutil.rmtree(runs / SWEEP)
 
 
-def entered(runs: Path) -> list[str]:
+def current_sweep(runs: Path) -> list[str]:
     """The runs of the sweep under way; none where none has begun."""
     return sorted(entry.name for entry in (runs / SWEEP).glob("*"))
 
 
-def sweep_names(runs: Path) -> list[str]:
+def latest_sweep(runs: Path) -> list[str]:
     """The runs of the sweep under way, or else of the last one; none where there was none."""
-    if names := entered(runs):
+    if names := current_sweep(runs):
         return names
     return read_json(runs / INDEX, "start the sweep again")["runs"] if (runs / INDEX).exists() else []
 
@@ -79,7 +79,7 @@ def sweep_results(runs: Path) -> list[dict[str, Any]]:
         UserError: no run of a sweep is over.
     """
     remedy = "run `python -m plant_pathology.train -m`; it does only what is missing"
-    names = sweep_names(runs)
+    names = latest_sweep(runs)
     over = [name for name in names if (runs / name / RESULT).exists()]
     if missing := sorted({*names} - {*over}):
         print(f"left out of {len(names)} runs, since they failed or are not over: {', '.join(missing)}")
@@ -89,23 +89,23 @@ def sweep_results(runs: Path) -> list[dict[str, Any]]:
     return sorted(results, key=lambda result: (-result["f1"], result["run"]))
 
 
-def folders(cfg: DictConfig) -> list[Path]:
+def sweep_folders(cfg: DictConfig) -> list[Path]:
     """The runs of the sweep under way, or else of the last one; all there are where neither is known."""
     runs = Path(cfg.paths.runs)
     if sync := sync_of(cfg):
         sync.pull_all(is_record)
-    if names := sweep_names(runs):
+    if names := latest_sweep(runs):
         return [runs / name for name in names]
     if found := sorted(path.parent for path in runs.glob(f"*/{RUN}")):
         return found
     raise UserError(f"{runs} holds no runs: start some with `python -m plant_pathology.train -m`")
 
 
-def chosen(cfg: DictConfig) -> list[Path]:
+def named_folders(cfg: DictConfig) -> list[Path]:
     """The folders of the runs whose names begin with `run`."""
     if not cfg.run:
         raise UserError("run is not set: name the run, or how its name begins, run=<name>")
-    runs = folders(cfg) + sorted(path.parent for path in Path(cfg.paths.runs).glob(f"*/{RUN}"))
+    runs = sweep_folders(cfg) + sorted(path.parent for path in Path(cfg.paths.runs).glob(f"*/{RUN}"))
     if found := list(dict.fromkeys(folder for folder in runs if folder.name.startswith(cfg.run) and folder.exists())):
         return found
     raise UserError(f"run={cfg.run}: there is none; there are {', '.join(sorted({run.name for run in runs}))}")

@@ -35,7 +35,7 @@ class Slot:
     gpu: str | None
 
 
-def run_all(configs: Iterable[DictConfig], workers: int | None) -> list[float | None]:
+def train_all(configs: Iterable[DictConfig], workers: int | None) -> list[float | None]:
     """Train what is not finished.
 
     Args:
@@ -49,18 +49,18 @@ def run_all(configs: Iterable[DictConfig], workers: int | None) -> list[float | 
     for run in map(run_of, configs):
         runs.append(run)
         if not run.result():
-            start_importing(run.cfg.logger.name)
+            start_fork_server(run.cfg.logger.name)
     for run in runs:
         enter_sweep(run)
     # A grid may name one run twice.
     missing = list({run.name: run for run in runs if not existing_result(run)}.values())
     if missing:
         with Watch([run.folder for run in runs]) as watch:
-            Workers(slots(missing[0].cfg, len(missing), workers), watch).train(missing)
+            WorkerPool(make_slots(missing[0].cfg, len(missing), workers), watch).train(missing)
     return [result["f1"] if (result := run.result()) else None for run in runs]
 
 
-def start_importing(logger: str) -> None:
+def start_fork_server(logger: str) -> None:
     """Start the process that runs are forked from, once. MLflow and W&B start threads, which no fork survives."""
     forkserver.set_forkserver_preload(
         ["plant_pathology.training.preload", *(["torch.utils.tensorboard"] if logger == "tensorboard" else [])]
@@ -68,7 +68,7 @@ def start_importing(logger: str) -> None:
     forkserver.ensure_running()
 
 
-def slots(cfg: DictConfig, runs: int, workers: int | None) -> list[Slot]:
+def make_slots(cfg: DictConfig, runs: int, workers: int | None) -> list[Slot]:
     """Places for `runs` runs on this machine's GPUs, or else on its cores."""
     gpus = visible_gpus() if cfg.trainer.accelerator not in ("cpu", "mps") else []
     cores = len(os.sched_getaffinity(0))
@@ -86,7 +86,7 @@ def visible_gpus() -> list[str]:
     return list(map(str, range(torch.cuda.device_count())))
 
 
-class Workers:
+class WorkerPool:
     """A process a run, as many at once as there are slots."""
 
     def __init__(self, slots: list[Slot], watch: Watch):
@@ -97,7 +97,7 @@ class Workers:
     def train(self, runs: list[Run]) -> None:
         """Until all are over. SIGTERM or Ctrl-C lets each save a checkpoint first; a second Ctrl-C does not."""
         waiting, free, launched = list(runs), list(self.slots), []
-        with self._saving_at_the_end():
+        with self._checkpoints_on_signal():
             while waiting or self._running:
                 while waiting and free:
                     # From the end: people list models from small to large, and a long run that starts last ends alone.
@@ -123,7 +123,7 @@ class Workers:
         with open_dict(cfg):
             del cfg["hydra"]
             cfg.threads = slot.threads
-        process = self._context.Process(target=work, args=(cfg, run.folder, slot.gpu), name=run.name)
+        process = self._context.Process(target=train_in_child, args=(cfg, run.folder, slot.gpu), name=run.name)
         process.start()
         self._running[process] = (run, slot)
 
@@ -136,7 +136,7 @@ class Workers:
         self.watch.show()
 
     @contextmanager
-    def _saving_at_the_end(self) -> Iterator[None]:
+    def _checkpoints_on_signal(self) -> Iterator[None]:
         def terminate(number: int, frame: FrameType | None) -> None:
             raise SystemExit(128 + number)
 
@@ -159,7 +159,7 @@ class Workers:
                 process.join()
 
 
-def work(cfg: DictConfig, folder: Path, gpu: str | None) -> None:
+def train_in_child(cfg: DictConfig, folder: Path, gpu: str | None) -> None:
     """In a process of its own: one run, whose words go to log.txt."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -167,12 +167,12 @@ def work(cfg: DictConfig, folder: Path, gpu: str | None) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if train_sweep_member(cfg) is None:
         sys.exit(1)
 
 
-def _end_with_the_parent() -> None:
+def _end_with_parent() -> None:
     """A run that nobody waits for would stand in the way of the next start."""
     connection.wait([parent_process().sentinel])
     os.kill(os.getpid(), signal.SIGTERM)

@@ -54,11 +54,11 @@ class Job:
     machine: Machine | None = None
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         return self.state in (SUCCEEDED, CANCELLED) or self.state.startswith("FAILED")
 
 
-class SkyEngine:
+class SkyClient:
     """The API server that `sky` is configured for; a local one is started by the first call."""
 
     def __init__(self):
@@ -68,7 +68,7 @@ class SkyEngine:
         """Hand over a task. Returns in seconds, with the number of a request: no machine is waited for."""
         return str(self.sky.jobs.launch(task))
 
-    def accepted(self, request: str) -> int | None:
+    def job_of_request(self, request: str) -> int | None:
         """The id of the job that a request made; None while it is being made.
 
         Raises:
@@ -93,7 +93,7 @@ class SkyEngine:
             return []
         return [self._job(record) for record in records]
 
-    def last_words(self, job: int) -> str:
+    def last_error(self, job: int) -> str:
         """What a failed job printed last; empty where that is gone."""
         said = io.StringIO()
         try:

@@ -13,14 +13,14 @@ from plant_pathology.runs.cost import Machine
 from plant_pathology.runs.run import Run, enter_sweep, record_failure, run_of
 from plant_pathology.runs.sync import RunSync
 from plant_pathology.store.connect import open_store
-from plant_pathology.sweeps.sky.client import SkyEngine, skypilot
-from plant_pathology.sweeps.sky.follow import SpotSweep
-from plant_pathology.sweeps.sky.options import Wanted
-from plant_pathology.sweeps.sky.task import check_committed, check_reach, export, overrides_of, task_of
+from plant_pathology.sweeps.sky.client import SkyClient, skypilot
+from plant_pathology.sweeps.sky.follow import JobFollower
+from plant_pathology.sweeps.sky.options import SkyOptions
+from plant_pathology.sweeps.sky.task import check_committed, check_store, export_commit, overrides_of, task_of
 from plant_pathology.training.run import check
 
 
-def sweep(configs: list[DictConfig], wanted: Wanted) -> list[dict[str, Any] | None]:
+def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[dict[str, Any] | None]:
     """Train on machines of SkyPilot; a run that fails leaves its failure.txt, and does not stop the others.
 
     Args:
@@ -37,34 +37,34 @@ def sweep(configs: list[DictConfig], wanted: Wanted) -> list[dict[str, Any] | No
     if cfg.hydra.job.name != "train":
         raise UserError(f"hydra/launcher=sky trains, and this is {cfg.hydra.job.name}: leave it out")
     skypilot()
-    check_reach(cfg, wanted)
-    head = check_committed(checkout(), wanted.allow_uncommitted)
+    check_store(cfg, options)
+    head = check_committed(checkout(), options.allow_uncommitted)
     runs = [_run(config) for config in configs]
-    sound = {run.name: run for run in runs if _checked(run, wanted.dry_run)}
+    sound = {run.name: run for run in runs if _checked(run, options.dry_run)}
     folder = Path(cfg.paths.runs)
-    code = export(checkout(), head, folder)
+    code = export_commit(checkout(), head, folder)
 
     def task(run: Run) -> Any:
         hydra = run.cfg.hydra
         overrides = overrides_of(run, list(hydra.overrides.task), hydra.runtime.choices.store)
-        return task_of(run, overrides, wanted, code)
+        return task_of(run, overrides, options, code)
 
-    if wanted.accelerators and cfg.trainer.accelerator == "cpu":
-        print(f"hydra.launcher.accelerators={wanted.accelerators} will idle: machine=gpu trains on it", flush=True)
-    if wanted.dry_run:
+    if options.accelerators and cfg.trainer.accelerator == "cpu":
+        print(f"hydra.launcher.accelerators={options.accelerators} will idle: machine=gpu trains on it", flush=True)
+    if options.dry_run:
         for run in sound.values():
-            print(f"# {run.name}\n{shown(task(run))}", flush=True)
+            print(f"# {run.name}\n{task_yaml(task(run))}", flush=True)
         # Hydra must not take it for a sweep that is over.
         sys.exit(0)
-    SpotSweep(
+    JobFollower(
         sound,
         task,
-        SkyEngine(),
+        SkyClient(),
         RunSync(open_store(cfg).objects, folder),
-        Machine(f"{wanted.described}, asked for", wanted.use_spot and not wanted.slurm, 0.0),
-        wanted.parallel,
+        Machine(f"{options.described}, asked for", options.use_spot and not options.slurm, 0.0),
+        options.parallel,
         cfg.cost.budget_usd,
-        wanted.poll_s,
+        options.poll_s,
     ).run()
     return [run.result() for run in runs]
 
@@ -87,6 +87,6 @@ def _checked(run: Run, dry_run: bool) -> bool:
     return True
 
 
-def shown(task: Any) -> str:
+def task_yaml(task: Any) -> str:
     """A task as SkyPilot writes it down, secrets redacted."""
     return skypilot().utils.yaml_utils.dump_yaml_str(task.to_yaml_config(use_user_specified_yaml=True))

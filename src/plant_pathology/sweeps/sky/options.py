@@ -5,7 +5,7 @@ from typing import Any
 
 
 @dataclass
-class Wanted:
+class SkyOptions:
     """What hydra.launcher.* may ask for; names and values are SkyPilot's where SkyPilot has them.
 
     Args:

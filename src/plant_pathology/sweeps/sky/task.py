@@ -21,7 +21,7 @@ from plant_pathology.runs.run import Run
 from plant_pathology.store.backend import FolderObjects
 from plant_pathology.store.connect import open_store
 from plant_pathology.sweeps.sky.client import skypilot
-from plant_pathology.sweeps.sky.options import Wanted
+from plant_pathology.sweeps.sky.options import SkyOptions
 
 CODE = ".code"  # below paths.runs; SkyPilot reads it again whenever it recovers a job
 
@@ -62,9 +62,9 @@ export PYTHONPATH=src
 TERMINATED = 143
 
 
-def check_reach(cfg: DictConfig, wanted: Wanted) -> None:
+def check_store(cfg: DictConfig, options: SkyOptions) -> None:
     """Raises: UserError where the machine could not read the datastore."""
-    if isinstance(open_store(cfg).objects, FolderObjects) and not wanted.slurm:
+    if isinstance(open_store(cfg).objects, FolderObjects) and not options.slurm:
         raise UserError(
             f"store.uri={cfg.store.uri} is a folder of this machine, and jobs run on others:"
             " use store=s3 store.uri=s3://<bucket>/<prefix>; a folder on a disk that a Slurm cluster shares does, too,"
@@ -92,7 +92,7 @@ def check_committed(root: Path, allow_uncommitted: bool) -> str:
     return state["commit"]
 
 
-def export(root: Path, head: str, runs: Path) -> Path:
+def export_commit(root: Path, head: str, runs: Path) -> Path:
     """A folder that holds what is committed and nothing else."""
     folder = runs.resolve() / CODE / head
     if not folder.exists():
@@ -121,10 +121,10 @@ def overrides_of(run: Run, given: list[str], store: str) -> list[str]:
         uri = f"file://{Path(uri.removeprefix('file://')).resolve()}"
     here = ("paths.", "store=", "store.uri=", "store.runs=", "data.ref=")
     kept = [each for each in given if not each.lstrip("+").startswith(here)]
-    return [*kept, f"store={store}", f"store.uri={quoted(uri)}", "store.runs=true", f"data.ref={run.version.ref}"]
+    return [*kept, f"store={store}", f"store.uri={quote(uri)}", "store.runs=true", f"data.ref={run.version.ref}"]
 
 
-def quoted(value: str) -> str:
+def quote(value: str) -> str:
     """As a value in Hydra's grammar."""
     return value if re.fullmatch(r"[\w./:@-]+", value) else "'" + value.replace("'", r"\'") + "'"
 
@@ -135,51 +135,51 @@ def job_name(run: Run) -> str:
     return name if name[0].isalpha() else f"run-{name}"
 
 
-def task_of(run: Run, overrides: list[str], wanted: Wanted, code: Path) -> Any:
+def task_of(run: Run, overrides: list[str], options: SkyOptions, code: Path) -> Any:
     """SkyPilot's task for a run.
 
     Raises:
         UserError: a secret is not in the environment, or would not stay one, or SkyPilot takes no such resources.
     """
-    if wanted.secrets and wanted.slurm:
+    if options.secrets and options.slurm:
         raise UserError(
             "hydra.launcher.secrets: on Slurm, SkyPilot writes them on command lines that all users of a node can read:"
             " keep them in files of your home there; ~/.aws/credentials is found"
         )
-    if missing := [name for name in wanted.secrets if name not in os.environ]:
+    if missing := [name for name in options.secrets if name not in os.environ]:
         raise UserError(f"hydra.launcher.secrets: {', '.join(missing)} is not set: export it, or leave it out")
-    venv = VENV.format(extras=" ".join(f"--extra {name}" for name in wanted.extras))
+    venv = VENV.format(extras=" ".join(f"--extra {name}" for name in options.extras))
     sky = skypilot()
     try:
         return sky.Task(
             name=job_name(run),
             workdir=str(code),
-            setup=wanted.setup or venv + SETUP,
+            setup=options.setup or venv + SETUP,
             run=venv + RUN.format(overrides=shlex.join(overrides), result=shlex.quote(f"runs/{run.name}/result.json")),
-            secrets={name: os.environ[name] for name in wanted.secrets} or None,
-        ).set_resources(resources(wanted))
+            secrets={name: os.environ[name] for name in options.secrets} or None,
+        ).set_resources(resources(options))
     except (ValueError, sky.exceptions.ResourcesUnavailableError) as error:
         raise UserError(f"hydra.launcher: {error}") from None
 
 
-def resources(wanted: Wanted) -> Any:
+def resources(options: SkyOptions) -> Any:
     """What SkyPilot may take, each of them as good."""
     sky = skypilot()
     # Slurm has no spot machines; a job that it preempts is recovered all the same.
-    spot = wanted.use_spot and not wanted.slurm
+    spot = options.use_spot and not options.slurm
     return {
         sky.Resources(
-            infra=wanted.infra,
-            accelerators=wanted.accelerators,
-            cpus=wanted.cpus,
-            memory=wanted.memory,
-            disk_size=wanted.disk_size,
-            image_id=wanted.image_id,
+            infra=options.infra,
+            accelerators=options.accelerators,
+            cpus=options.cpus,
+            memory=options.memory,
+            disk_size=options.disk_size,
+            image_id=options.image_id,
             use_spot=each,
             job_recovery={
-                "max_restarts_on_errors": wanted.max_restarts_on_errors,
+                "max_restarts_on_errors": options.max_restarts_on_errors,
                 "recover_on_exit_codes": [TERMINATED],
             },
         )
-        for each in ([True, False] if spot and wanted.on_demand else [spot])
+        for each in ([True, False] if spot and options.on_demand else [spot])
     }
