@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := src
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-sky bench lint lock download tensorboard
+.PHONY: help repro test test-sky bench lint docs lock download tensorboard
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,13 +37,16 @@ lint: .venv/ready-lint  ## style, types on every platform, and which way imports
 	@for platform in linux darwin win32; do $(VENV_PYTHON) -m mypy --platform $$platform || exit; done
 	@$(VENV_PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
+docs: .venv/ready  ## docs/config.md, from the schema of the config
+	@$(VENV_PYTHON) -m plant_pathology.core.reference > docs/config.md
+
 download: COMPETITION := $(or $(COMPETITION),plant-pathology-2021-fgvc8)
 download: .venv/ready  ## a competition's files, with the kaggle client, for make repro; COMPETITION=<name>: another one
 	@$(VENV_PYTHON) -m plant_pathology.download competition=$(COMPETITION)
 	@$(VENV_PYTHON) -m plant_pathology.choose data/raw/$(COMPETITION)
 
 tensorboard: .venv/ready  ## all runs in TensorBoard; those on other machines come in while it is open
-	@$(VENV_PYTHON) -m plant_pathology.sweep watch > /dev/null 2>&1 & trap "kill $$! 2> /dev/null" EXIT; \
+	@$(VENV_PYTHON) -m plant_pathology.monitor watch > /dev/null 2>&1 & trap "kill $$! 2> /dev/null" EXIT; \
 		$(VENV_PYTHON) -m tensorboard.main --logdir runs
 
 data/raw/sample: | .venv/ready

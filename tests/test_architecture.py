@@ -47,7 +47,7 @@ def reach(*modules: str) -> set[str]:
 
 
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
-# What is reached without an import: the callback of a sweep and launchers by conf/ and Hydra, the wheel as a folder.
+# Reached without an import: a sweep's callback and launchers by conf/ and Hydra, the kernel's wheel as a folder.
 BY_NAME = {
     "train": ["plant_pathology.sweeps.index", *(name for name in FILES if name.startswith("hydra_plugins."))],
     "package": [name for name in FILES if name.startswith("plant_pathology.inference.")],

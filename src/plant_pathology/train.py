@@ -4,6 +4,8 @@ A run is a function of config, data version and code, and its folder below runs/
 returns its result at once. `python -m plant_pathology.monitor` shows and stops runs.
 """
 
+import functools
+
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -13,7 +15,7 @@ from plant_pathology.runs.run import run_of
 from plant_pathology.training.run import check, train, train_sweep_member
 
 
-@command
+@functools.partial(command, check=False)  # a sweep records a wrong value as that run's failure
 def main(cfg: DictConfig) -> float | None:
     """Return the run's score for sweepers that search by it; None for a failed run of a sweep."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -14,17 +14,23 @@ from omegaconf import DictConfig
 
 from plant_pathology.core.checkout import checkout
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.schema import check_config
 
 
-def command(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
+def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[], None]:
     """Make `main` a Hydra app on conf/config.yaml; a user's error ends it with one line instead of a traceback.
 
-    `--help` begins with the docstring of the module of `main`.
+    `--help` prints the docstring of main's module, then every key with its value, range and meaning.
+
+    Args:
+        check: check the config against the schema first; False where `main` does so itself.
     """
 
     @functools.wraps(main)
     def job(cfg: DictConfig) -> Any:
         try:
+            if check:
+                check_config(cfg)
             return main(cfg)
         except UserError as error:
             sys.exit(f"error: {error}")
@@ -37,8 +43,11 @@ def command(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def run() -> None:
+        if sys.platform == "win32":
+            sys.exit("error: Windows is not supported: run this in WSL, the Windows Subsystem for Linux")
         if {"-h", "--help"} & set(sys.argv[1:]):
-            print(inspect.getdoc(inspect.getmodule(main)), end="\n\n")
+            print_help(main)
+            return
         try:
             app()
         finally:
@@ -46,6 +55,16 @@ def command(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
             gc.freeze()
 
     return run
+
+
+def print_help(main: Callable[[DictConfig], Any]) -> None:
+    """Print what a command does, and every key as the command line sets it."""
+    # Imported here: only --help needs it.
+    from plant_pathology.core.reference import help_text
+
+    print(inspect.getdoc(inspect.getmodule(main)), end="\n\n")
+    with hydra.initialize_config_dir(str((checkout() / "conf").resolve()), version_base="1.3"):
+        print(help_text(hydra.compose("config", [each for each in sys.argv[1:] if "=" in each])))
 
 
 def run_verb(verbs: Mapping[str, Callable[[DictConfig], None]], usage: str) -> None:

@@ -1,35 +1,315 @@
-"""Check config values before anything is done with them."""
+"""Every key of the config: type, range, unit, meaning and default; one dataclass per section.
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+Values are checked against it before a command starts; `--help` and docs/config.md are written from it. The values that
+people change are in conf/; a test compares the two.
+"""
 
-from omegaconf import DictConfig, OmegaConf
+from dataclasses import dataclass
 
-from plant_pathology.core.errors import UserError
+from omegaconf import DictConfig
+
+from plant_pathology.core.keys import check_keys, key
 
 
-def check_values(
-    cfg: DictConfig,
-    choices: Mapping[str, Sequence[Any]] = MappingProxyType({}),
-    ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
-) -> None:
-    """Refuse values that cannot be, before anything is done with them.
+@dataclass(frozen=True)
+class Paths:
+    """Where things are. All are relative to the folder that a command is started in."""
 
-    Args:
-        choices: key, with dots, to all that it may be.
-        ranges: key to the smallest and largest number it may be; a whole one where both are. Null, where it stands in
-            conf/, is for the stage to fill in.
+    root: str = key(".", "the folder that holds all others")
+    raw: str = key("${paths.root}/data/raw/${competition.name}", "the competition as Kaggle ships it; only read")
+    decoded: str = key("${paths.root}/data/decoded.sqlite", "cache of decoded images, for `prepare` alone")
+    prepared: str = key("${paths.root}/data/prepared", "what `prepare` writes")
+    pointer: str = key("${paths.root}/datastore.json", "names the version that was pushed last")
+    runs: str = key("${paths.root}/runs", "a folder per training run")
+    models: str = key("${paths.root}/models", "the bundle that predicts")
+    kernels: str = key("${paths.root}/kernels", "what is pushed to Kaggle")
+    reports: str = key("${paths.root}/reports", "tables, figures and pages for people")
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """From raw images to shards of small ones."""
+
+    image_size: int = key(256, "images are stored as squares of this side", low=8, high=4096, unit="pixels")
+    encoding: str = key("jpeg", "how shards store images: compressed, or as plain pixels", choices=("jpeg", "raw"))
+    quality: int = key(95, "quality of JPEG compression", low=1, high=100)
+    shard_mb: float = key(4, "size of a shard", low=0.001, high=4096, unit="MB")
+    folds: int = key(5, "number of folds; duplicates are in the same fold", low=2, high=1_000_000)
+    duplicates: str = key(
+        "keep",
+        "rows of the same picture: keep all; drop all but the first, and all whose labels contradict each other; merge"
+        " their labels into one row",
+        choices=("keep", "drop", "merge"),
+    )
+    near_bits: int = key(
+        40,
+        "perceptual hashes (256 bits) that differ in at most so many bits are duplicates",
+        low=0,
+        high=255,
+        unit="bits",
+    )
+    on_bad: str = key(
+        "error", "a bad row or image: stop with an error, or skip and list it", choices=("error", "quarantine")
+    )
+    workers: int | None = key(None, "processes that decode; null: one per core", low=1, high=1024)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random augmentation of training images: one affine map and one change of light per image and epoch."""
+
+    flip: bool = key(True, "mirror at random, horizontally and vertically")
+    rotate: float = key(20, "largest rotation either way", low=0, high=180, unit="degrees")
+    crop: float = key(0.7, "smallest side of the random crop, as a share of the image's side", low=0.01, high=1)
+    brightness: float = key(0.2, "brightness and contrast change by a factor within 1 ± this", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class Grow:
+    """Progressive resizing: training images are small in the first epochs, which costs less."""
+
+    start: float = key(1.0, "side in the first epoch, as a share of the full side; 1: always full", low=0.1, high=1)
+    until: float = key(0.7, "share of the epochs after which images have their full side", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run trains and validates on."""
+
+    ref: str | None = key(None, "version, such as plant-pathology:3; null: the one that datastore.json names")
+    fold: int = key(0, "the fold that validates; the others train", low=0, high=1_000_000)
+    views: int = key(
+        4,
+        "test-time augmentation: predictions averaged over 1 view; 2: mirrored too; 4: mirrored both ways; 8:"
+        " transposed too",
+        choices=(1, 2, 4, 8),
+    )
+    batch_size: int = key(32, "images per step", low=1, high=65536)
+    window: int = key(16, "shards whose images are shuffled together; shards come in random order", low=1, high=2**30)
+    workers: int = key(0, "processes that load images; 0: the training process itself", low=0, high=1024)
+    augment: Augment = Augment()
+    grow: Grow = Grow()
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network and its optimizer."""
+
+    name: str = key(..., "a timm model; set by model=<name>")
+    pretrained: bool = key(True, "start from timm's pretrained weights, downloaded at first use")
+    lr: float = key(1e-3, "peak learning rate: after warm-up to it, a cosine to zero", low=0, high=100)
+    layer_decay: float = key(
+        1.0, "learning rate of a layer as a share of that of the next layer towards the head", low=0.01, high=1
+    )
+    weight_decay: float = key(0.05, "weight decay of AdamW", low=0, high=100)
+    warmup: float = key(0.1, "share of all steps that warm up", low=0, high=0.99)
+    schedule: str = key(
+        "step", "cosine by step, after the warm-up; or by epoch, without warm-up", choices=("step", "epoch")
+    )
+    double_sigmoid: bool = key(False, "apply a sigmoid before a loss that has one, the mistake of recipe=original")
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Arguments of Lightning's Trainer; it knows more of them, which are passed on."""
+
+    max_epochs: int = key(20, "epochs of a run", low=1, high=1_000_000)
+    accelerator: str = key("auto", "what trains: cpu, gpu, mps; auto: the best there is")
+    precision: str = key("32-true", "number format: 32-true, 16-mixed or bf16-mixed")
+    gradient_clip_val: float | None = key(1.0, "largest norm of the gradient; null: not clipped", low=0, high=1e9)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Rules that end a run early; a stopped run stays on the leaderboard."""
+
+    divergence: float | None = key(
+        None, "end a run whose training loss is above this; a loss that is not a number always ends it", low=0, high=1e9
+    )
+    keep: float = key(
+        100,
+        "end a run that is not among the best so many percent at the same epoch; 50: median rule",
+        low=0,
+        high=100,
+        unit="%",
+    )
+    siblings: int = key(3, "runs that must have reached the epoch before the rule holds", low=1, high=1_000_000)
+    after: float = key(0.3, "share of the epochs before the rule holds", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What machines cost."""
+
+    usd_per_hour: float = key(
+        0, "price of the machine that runs the command; spot machines bring their own", low=0, high=1e6, unit="$"
+    )
+    budget_usd: float | None = key(
+        None, "no run is started that could exceed it; null: no limit", low=0, high=1e9, unit="$"
+    )
+
+
+@dataclass(frozen=True)
+class Train:
+    """What a sweep trains of each configuration."""
+
+    folds: int = key(1, "number of folds: data.fold is 0, 1, … in turn", low=1, high=1_000_000)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What `python -m plant_pathology.train -m` tries; each a comma-separated list."""
+
+    model: str = key("resnet18,resnet34,resnet50", "timm models")
+    lr: str = key("1e-4,5e-4,1e-3", "learning rates")
+
+
+@dataclass(frozen=True)
+class Select:
+    """What the bundle may contain, and its kernel spend."""
+
+    networks: int = key(10, "networks of the ensemble", low=1, high=1000)
+    megabytes: float = key(1000, "size of all weights", low=0, high=1e6, unit="MB")
+    seconds: float = key(5.0, "prediction time per image, estimated from training", low=0, high=1e6, unit="s")
+
+
+@dataclass(frozen=True)
+class Package:
+    """What is pushed to Kaggle."""
+
+    owner: str = key("KAGGLE_USERNAME", "your Kaggle user name, as in kaggle.com/<name>")
+    dataset: str | None = key(None, "name of the dataset; null: <competition>-bundle")
+    kernel: str | None = key(None, "name of the kernel; null: <competition>-submission")
+    kernel_type: str = key(
+        "notebook", "what the kernel is; this competition accepts notebooks", choices=("notebook", "script")
+    )
+    gpu: bool = key(True, "run the kernel on a machine with a GPU")
+    licence: str = key("other", "license of the dataset, by Kaggle's name for it")
+
+
+@dataclass(frozen=True)
+class Rehearse:
+    """How the kernel is rehearsed, and Kaggle's limits."""
+
+    test_images: str | None = key(None, "folder to use as the hidden test set; null: made from training images")
+    solution: str | None = key(None, "csv like train.csv with the labels of test_images: scores the rehearsal")
+    images: int = key(2000, "size of the hidden test set that is made", low=100, high=1_000_000, unit="images")
+    strict: bool = key(True, "exit with an error when the kernel does not pass; dvc.yaml leaves that to its last stage")
+    hidden_images: int = key(5000, "size of Kaggle's hidden test set", low=1, high=10_000_000, unit="images")
+    margin: float = key(2.0, "safety factor: estimated time × margin must not exceed timeout_s", low=1, high=100)
+    speedup: float = key(1.0, "how many times faster Kaggle's machine is than this one's CPU", low=0.01, high=1000)
+    timeout_s: float = key(32400, "Kaggle's limit on a kernel's time", low=1, high=1e6, unit="s")
+    cores: int = key(4, "cores of Kaggle's machine", low=1, high=1024)
+    memory_gb: float = key(29, "memory of Kaggle's machine", low=0.1, high=10_000, unit="GB")
+    disk_gb: float = key(20, "what /kaggle/working may hold", low=0.001, high=10_000, unit="GB")
+
+
+@dataclass(frozen=True)
+class Submit:
+    """How long and how often Kaggle is asked."""
+
+    dry_run: bool = key(False, "print what would be done, and do nothing")
+    poll_s: float = key(20, "pause between two queries of a state", low=0.001, high=3600, unit="s")
+    dataset_timeout_s: float = key(3600, "time limit until the dataset is ready", low=0, high=1e6, unit="s")
+    kernel_timeout_s: float = key(43200, "time limit until the kernel has run", low=0, high=1e6, unit="s")
+    score_timeout_s: float = key(43200, "time limit until the submission is scored", low=0, high=1e6, unit="s")
+    settle_s: float = key(120, "time limit until Kaggle lists what it was sent", low=0, high=1e6, unit="s")
+    request_timeout_s: float = key(60, "time limit of one request", low=0, high=1e6, unit="s")
+    retries: int = key(6, "retries of a request that gets no answer, or 429 or 5xx", low=0, high=100)
+    backoff_s: float = key(2, "pause before the second retry; doubles with each", low=0, high=1e6, unit="s")
+    daily_limit: int = key(5, "submissions per day, where Kaggle does not report the limit", low=1, high=100)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The datastore: versions of the prepared data, and runs. Set by store=file or store=s3."""
+
+    uri: str = key("file://${paths.root}/store", "file://<folder> or s3://<bucket>/<prefix>")
+    name: str = key("plant-pathology", "name of the versions that are pushed")
+    note: str | None = key("", "one line that is stored with a version")
+    endpoint_url: str | None = key(None, "an S3 server other than Amazon's")
+    sse: str | None = key(None, "server-side encryption of S3: AES256 or aws:kms")
+    timeout_s: float = key(30, "how long S3 may be silent before a request is repeated", low=0.001, high=1e6, unit="s")
+    cache: str = key("~/.cache/plant_pathology", "local cache of s3:// stores; all runs on a machine share it")
+    cache_gb: float = key(
+        50, "size of the cache; what was not used longest is deleted first", low=0, high=1e9, unit="GB"
+    )
+    runs: bool = key(False, "store runs too: checkpoints, metrics, results; true by store=s3")
+    into: str | None = key(None, "folder that `datastore pull` copies to")
+
+
+@dataclass(frozen=True)
+class Logger:
+    """Where a run's curves go besides metrics.csv. Set by logger=csv, tensorboard, mlflow or wandb."""
+
+    name: str = key("tensorboard", "the logger", choices=("csv", "tensorboard", "mlflow", "wandb"))
+    tracking_uri: str | None = key(None, "mlflow: a server or a database file")
+    experiment: str | None = key(None, "mlflow: name of the experiment")
+    project: str | None = key(None, "wandb: name of the project")
+    entity: str | None = key(None, "wandb: the team; null: your own account")
+    offline: bool = key(True, "wandb: log into the run's folder, for `wandb sync`")
+
+
+@dataclass(frozen=True)
+class Competition:
+    """What changes from one competition to the next. Set by competition=<name>."""
+
+    name: str = key(..., "Kaggle's name of the competition, as in its address")
+    title: str = key(..., "title for figures and pages")
+    synthetic: bool = key(..., "drawn by `sample`, not downloaded")
+    train_csv: str = key(..., "table of the training images")
+    train_images: str = key(..., "folder of the training images")
+    test_images: str = key(..., "folder of the test images")
+    sample_submission: str = key(..., "Kaggle's example of a submission")
+    image_column: str = key(..., "column with the file name of an image")
+    label_column: str = key(..., "column with its labels")
+    separator: str = key(..., "text between two labels of an image")
+    multilabel: bool = key(..., "an image can have several labels")
+    labels: list[str] = key(..., "all labels, in the order of the network's outputs")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How `monitor watch` looks."""
+
+    seconds: float = key(2, "pause between two looks", low=0.01, high=3600, unit="s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The whole config."""
+
+    seed: int = key(2021, "seed of folds, shuffling, augmentation and weights", low=0, high=2**32 - 1)
+    threads: int | None = key(None, "CPU threads of a run; null: the run's share of the cores", low=1, high=1024)
+    name: str = key("${model.name}-lr${model.lr}", "name of a run; a hash of all that decides its result is appended")
+    run: str | None = key(None, "the run, or the beginning of its name, for `monitor stop` and `monitor continue`")
+    recipe: str = key("ours", "the file of conf/recipe/ in use, for the record")
+    prepare: Prepare = Prepare()
+    data: Data = Data()
+    model: Model
+    trainer: Trainer = Trainer()
+    stop: Stop = Stop()
+    cost: Cost = Cost()
+    train: Train = Train()
+    sweep: Sweep = Sweep()
+    select: Select = Select()
+    package: Package = Package()
+    rehearse: Rehearse = Rehearse()
+    submit: Submit = Submit()
+    store: Store = Store()
+    logger: Logger = Logger()
+    competition: Competition
+    watch: Watch = Watch()
+    paths: Paths = Paths()
+
+
+OPEN_SECTIONS = {"trainer": "Lightning's Trainer"}
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Check a composed config against `Config`.
 
     Raises:
-        UserError: naming the key and what it may be.
+        UserError: naming the key, its value and what it may be.
     """
-    for key, options in choices.items():
-        if (value := OmegaConf.select(cfg, key)) not in options:
-            raise UserError(f"{key}={value}: choose one of {', '.join(map(str, options))}")
-    for key, (low, high) in ranges.items():
-        value = OmegaConf.select(cfg, key)
-        whole = isinstance(low, int) and isinstance(high, int)
-        right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if value is not None and not (right and low <= value <= high):
-            raise UserError(f"{key}={value}: choose a {'whole ' if whole else ''}number from {low:g} to {high:g}")
+    check_keys(cfg, Config, OPEN_SECTIONS)

@@ -14,31 +14,15 @@ from omegaconf import DictConfig
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, write_json
-from plant_pathology.core.schema import check_values
 from plant_pathology.data import duplicates
 from plant_pathology.data.decode_cache import Decoded, open_decoded
 from plant_pathology.data.index import write_index
-from plant_pathology.data.shards import SUFFIXES, shard_name, write_shard
-
-CHOICES = {
-    "prepare.encoding": tuple(SUFFIXES),
-    "prepare.duplicates": duplicates.POLICIES,
-    "prepare.on_bad": ("error", "quarantine"),
-}
-RANGES = {
-    "prepare.image_size": (8, 4096),
-    "prepare.quality": (1, 100),
-    "prepare.shard_mb": (0.001, 4096.0),
-    "prepare.folds": (2, 1_000_000),
-    "prepare.near_bits": (0, 255),
-    "prepare.workers": (1, 1024),
-}
+from plant_pathology.data.shards import shard_name, write_shard
 
 
 def prepare(cfg: DictConfig) -> None:
     competition = Competition.from_config(cfg)
     settings = cfg.prepare
-    check_values(cfg, CHOICES, RANGES)
     if settings.duplicates == "merge" and not competition.multilabel:
         raise UserError(
             f"prepare.duplicates=merge: {competition.name} has one label an image, a union has several;"

@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, read_json
-from plant_pathology.core.schema import check_values
 from plant_pathology.kaggle.client import Kaggle
 from plant_pathology.kaggle.journal import Journal
 from plant_pathology.kaggle.progress import show
@@ -25,7 +24,6 @@ from plant_pathology.kaggle.submission import Submission
 from plant_pathology.kernel.package import Package
 
 PLACEHOLDER = "KAGGLE_USERNAME"
-SECONDS = ("dataset_timeout_s", "kernel_timeout_s", "score_timeout_s", "settle_s", "request_timeout_s", "backoff_s")
 
 
 def submit(cfg: DictConfig) -> None:
@@ -34,12 +32,6 @@ def submit(cfg: DictConfig) -> None:
     Raises:
         UserError: it is not rehearsed, Kaggle refused a step, another submit is running, or the submission failed.
     """
-    check_values(
-        cfg,
-        choices={"submit.dry_run": (True, False)},
-        ranges={f"submit.{key}": (0.0, 1e6) for key in SECONDS}
-        | {"submit.poll_s": (0.001, 3600.0), "submit.retries": (0, 100), "submit.daily_limit": (1, 100)},
-    )
     competition, reports = Competition.from_config(cfg), Path(cfg.paths.reports)
     package = Package.read(Path(cfg.paths.kernels), competition.name)
     refusals = list(refusals_of(package, competition, reports))

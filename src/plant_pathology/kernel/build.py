@@ -15,10 +15,9 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.core import provenance
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, read_json, write_json
-from plant_pathology.core.schema import check_values
 from plant_pathology.kernel.kaggle_image import image_distributions
 from plant_pathology.kernel.model_card import model_card
-from plant_pathology.kernel.rules import LICENCES, problems_of
+from plant_pathology.kernel.rules import problems_of
 from plant_pathology.kernel.source import CODE_FILES, kernel_source
 from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheel_of_room, wheels_in
 
@@ -33,14 +32,6 @@ def build(cfg: DictConfig) -> None:
     Raises:
         UserError: the bundle is missing or of another competition, or Kaggle would refuse the folders.
     """
-    check_values(
-        cfg,
-        choices={
-            "package.kernel_type": tuple(CODE_FILES),
-            "package.licence": LICENCES,
-            "package.gpu": (True, False),
-        },
-    )
     competition = Competition.from_config(cfg)
     bundle, kernels = Path(cfg.paths.models) / "best", Path(cfg.paths.kernels)
     spec = read_json(bundle / "bundle.json", "run `python -m plant_pathology.select`")

@@ -14,7 +14,6 @@ from plant_pathology.competition.metrics import label_counts
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, write_json
-from plant_pathology.core.schema import check_values
 from plant_pathology.inference.decision import EXPECTED_F1, THRESHOLDS, Decision
 from plant_pathology.selection import ensemble
 from plant_pathology.selection.bootstrap import interval
@@ -25,15 +24,9 @@ from plant_pathology.selection.leaderboard import Configuration, comparable, lea
 from plant_pathology.sweeps.index import sweep_results
 
 RESOURCES = ("networks", "megabytes", "seconds")
-RANGES = {
-    "select.networks": (1, 1000),
-    "select.megabytes": (0.0, 1e6),
-    "select.seconds": (0.0, 1e6),
-}
 
 
 def select(cfg: DictConfig) -> None:
-    check_values(cfg, ranges=RANGES)
     competition = Competition.from_config(cfg)
     runs, reports = Path(cfg.paths.runs), Path(cfg.paths.reports)
     results = sweep_results(runs)

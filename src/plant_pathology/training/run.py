@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, read_json, write_json
 from plant_pathology.core.processes import cpu_count
-from plant_pathology.core.schema import check_values
+from plant_pathology.core.schema import check_config
 from plant_pathology.runs.run import (
     CHECKPOINTS,
     FAILURE,
@@ -28,29 +28,6 @@ from plant_pathology.runs.run import (
     training_lock,
 )
 from plant_pathology.runs.sync import any_file, sync_of
-
-CHOICES = {"data.views": (1, 2, 4, 8), "model.schedule": ("step", "epoch")}
-RANGES = {
-    "seed": (0, 2**32 - 1),
-    "threads": (1, 1024),
-    "data.batch_size": (1, 65536),
-    "data.window": (1, 2**30),
-    "data.workers": (0, 1024),
-    "data.augment.rotate": (0.0, 180.0),
-    "data.augment.brightness": (0.0, 1.0),
-    "data.augment.crop": (0.01, 1.0),
-    "data.grow.start": (0.1, 1.0),
-    "data.grow.until": (0.0, 1.0),
-    "model.lr": (0.0, 100.0),
-    "model.layer_decay": (0.01, 1.0),
-    "model.weight_decay": (0.0, 100.0),
-    "model.warmup": (0.0, 0.99),
-    "trainer.max_epochs": (1, 1_000_000),
-    "stop.divergence": (0.0, 1e9),
-    "stop.keep": (0.0, 100.0),
-    "stop.siblings": (1, 1_000_000),
-    "stop.after": (0.0, 1.0),
-}
 
 
 def train_sweep_member(cfg: DictConfig) -> float | None:
@@ -76,7 +53,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: a value is out of range, or a logger's address holds a password, which config.yaml would then show.
     """
-    check_values(cfg, CHOICES, RANGES)
+    check_config(cfg)
     for key, value in cfg.logger.items():
         if isinstance(value, str) and urlsplit(value).password:
             raise UserError(

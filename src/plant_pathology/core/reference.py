@@ -1,0 +1,111 @@
+"""Describe every config key from the schema: for `--help`, and as docs/config.md.
+
+`python -m plant_pathology.core.reference` prints docs/config.md; `make docs` writes it.
+"""
+
+from collections.abc import Iterator
+from textwrap import fill
+from typing import Any, get_type_hints
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from plant_pathology.core.checkout import checkout
+from plant_pathology.core.keys import Key, keys_of
+from plant_pathology.core.schema import OPEN_SECTIONS, Config
+
+WIDTH = 100  # characters per line of --help
+
+
+def help_text(cfg: DictConfig) -> str:
+    """Return the groups and all keys, each with its value in `cfg`, its range and its meaning."""
+    groups = "\n".join(f"  {group:<12}{', '.join(choices)}" for group, choices in config_groups().items())
+    lines = [
+        "Set any key by key=value (model.lr=1e-3) and any group by group=choice (machine=gpu).",
+        f"\ngroups\n{groups}",
+        "\nkeys",
+    ]
+    for each in keys_of(Config):
+        value = OmegaConf.select(cfg, each.name, throw_on_missing=False)
+        lines.append(f"  {each.name}={'null' if value is None else value}")
+        lines.append(fill(describe(each), WIDTH, initial_indent="      ", subsequent_indent="      "))
+    for section, owner in OPEN_SECTIONS.items():
+        lines.append(f"  +{section}.<key>=<value>\n      any further argument of {owner}")
+    return "\n".join(lines)
+
+
+def describe(each: Key) -> str:
+    """Return a key's meaning, unit and range as one sentence."""
+    return f"{each.meaning}{f' ({each.unit})' if each.unit else ''}; {each.range}"
+
+
+def config_groups() -> dict[str, list[str]]:
+    """Return the groups of conf/ and the files in each."""
+    folders = sorted(path for path in (checkout() / "conf").iterdir() if path.is_dir() and path.name != "hydra")
+    groups = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
+    return groups | {"model": [*groups["model"], "any timm model"]}
+
+
+def markdown() -> str:
+    """Return docs/config.md: per section, a table of key, type and range, default, meaning, and overriding files."""
+    overriding = files_by_key()
+    blocks = [
+        "# Every key of the config\n",
+        "For everyone who changes what a command does. Set a key on any command line (`model.lr=1e-3`), for good in"
+        " [conf/params.yaml](../conf/params.yaml), or for a machine, recipe or competition in its file of `conf/`. A"
+        " wrong key or value is one error before anything starts. `make docs` writes this page from"
+        " [core/schema.py](../src/plant_pathology/core/schema.py).\n",
+    ]
+    section = None
+    for each in keys_of(Config):
+        if (above := each.name.rpartition(".")[0]) != section:
+            section = above
+            owner = class_of(section)
+            blocks.append(f"\n## {section or 'top level'}\n\n{' '.join((owner.__doc__ or '').split())}\n")
+            blocks.append("| key | value | default | meaning | set in |\n|---|---|---|---|---|")
+        default = "" if each.default is ... else f"`{shown(each.default)}`"
+        files = ", ".join(f"`{name}`" for name in overriding.get(each.name, []))
+        meaning = f"{each.meaning}{f' ({each.unit})' if each.unit else ''}"
+        blocks.append(f"| `{each.name}` | {each.range} | {default} | {meaning} | {files} |")
+    for name, owner_name in OPEN_SECTIONS.items():
+        blocks.append(f"\n`+{name}.<key>=<value>` passes any further argument to {owner_name}.")
+    return "\n".join(blocks) + "\n"
+
+
+def class_of(section: str) -> Any:
+    """Return the dataclass that declares a section, such as Grow for data.grow."""
+    owner: Any = Config
+    for part in filter(None, section.split(".")):
+        owner = get_type_hints(owner)[part]
+    return owner
+
+
+def shown(value: Any) -> str:
+    """Return a default as YAML spells it."""
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip() or '""'
+
+
+def files_by_key() -> dict[str, list[str]]:
+    """Return, for each key, the files below conf/ that set it, params.yaml aside."""
+    conf = checkout() / "conf"
+    found: dict[str, list[str]] = {}
+    for path in sorted(conf.glob("*/*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text) or {}
+        prefix = "" if "@package _global_" in text else f"{path.parent.name}."
+        for name in leaves(content, prefix):
+            found.setdefault(name, []).append(path.relative_to(conf).as_posix())
+    return found
+
+
+def leaves(content: dict[str, Any], prefix: str) -> Iterator[str]:
+    """Yield the dotted names of all values."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
