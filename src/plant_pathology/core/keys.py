@@ -112,7 +112,7 @@ def check_keys(cfg: DictConfig, schema: type, open_sections: Mapping[str, str]) 
         UserError: a key that is not in the schema, or a value of another type or out of range.
     """
     known = {each.name: each for each in keys_of(schema)}
-    for name in _leaves(cfg):
+    for name in leaves(cfg):
         if name not in known and name.split(".")[0] not in open_sections and name.split(".")[0] != "hydra":
             near = difflib.get_close_matches(name, known, n=1)
             raise UserError(f"{name}: there is no such key" + (f"; did you mean {near[0]}?" if near else ""))
@@ -131,10 +131,11 @@ def _parent(cfg: DictConfig, name: str) -> Any:
     return OmegaConf.select(cfg, section, default=OmegaConf.create({})) if section else cfg
 
 
-def _leaves(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+def leaves(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of all values of a composed config."""
     for name in cfg:
         node = cfg._get_node(name)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
-            yield from _leaves(node, f"{prefix}{name}.")
+            yield from leaves(node, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
