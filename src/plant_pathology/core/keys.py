@@ -6,11 +6,17 @@ import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
+from functools import partial
 from typing import Any, get_args, get_origin, get_type_hints
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.errors import UserError
+
+MISSING_VALUE = "???"  # OmegaConf's, of a value that must be given
+
+# Declares keys and nothing else: without the methods that dataclass would write, which take time at every start.
+section = partial(dataclass, init=False, repr=False, eq=False)
 
 
 def key(
@@ -83,7 +89,7 @@ class Key:
         if self.type is str:
             # A name may look like a number; whoever reads it makes it text.
             return isinstance(value, str | int | float)
-        return isinstance(value, ListConfig | list if self.type is list else self.type)
+        return isinstance(value, self.type)
 
 
 def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
@@ -112,30 +118,25 @@ def check_keys(cfg: DictConfig, schema: type, open_sections: Mapping[str, str]) 
         UserError: a key that is not in the schema, or a value of another type or out of range.
     """
     known = {each.name: each for each in keys_of(schema)}
-    for name in leaves(cfg):
-        if name not in known and name.split(".")[0] not in open_sections and name.split(".")[0] != "hydra":
+    content = OmegaConf.to_container(
+        OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"]), resolve=True
+    )
+    values = dict(leaves(content))
+    for name in values.keys() - known.keys():
+        if name.split(".")[0] not in open_sections:
             near = difflib.get_close_matches(name, known, n=1)
             raise UserError(f"{name}: there is no such key" + (f"; did you mean {near[0]}?" if near else ""))
     for name, each in known.items():
+        value = values.get(name, each.default)
         # Not given yet, as the address of a bucket: whoever needs it says so.
-        if OmegaConf.is_missing(_parent(cfg, name), name.rpartition(".")[2]):
-            continue
-        value = OmegaConf.select(cfg, name, default=each.default if each.default is not ... else None)
-        if not each.allows(value):
-            shown = "null" if value is None else value
-            raise UserError(f"{name}={shown}: choose {each.range}")
+        if value not in (MISSING_VALUE, ...) and not each.allows(value):
+            raise UserError(f"{name}={'null' if value is None else value}: choose {each.range}")
 
 
-def _parent(cfg: DictConfig, name: str) -> Any:
-    section = name.rpartition(".")[0]
-    return OmegaConf.select(cfg, section, default=OmegaConf.create({})) if section else cfg
-
-
-def leaves(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted names of all values of a composed config."""
-    for name in cfg:
-        node = cfg._get_node(name)
-        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
-            yield from leaves(node, f"{prefix}{name}.")
+def leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of everything in nested dicts that is not a dict itself."""
+    for name, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name}", value

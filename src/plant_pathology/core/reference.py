@@ -3,7 +3,6 @@
 `python -m plant_pathology.core.reference` prints docs/config.md; `make docs` writes it.
 """
 
-from collections.abc import Iterator
 from textwrap import fill
 from typing import Any, get_type_hints
 
@@ -11,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.checkout import checkout
-from plant_pathology.core.keys import Key, keys_of
+from plant_pathology.core.keys import Key, keys_of, leaves
 from plant_pathology.core.schema import OPEN_SECTIONS, Config
 
 WIDTH = 100  # characters per line of --help
@@ -93,18 +92,9 @@ def files_by_key() -> dict[str, list[str]]:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text) or {}
         prefix = "" if "@package _global_" in text else f"{path.parent.name}."
-        for name in leaves(content, prefix):
+        for name, _ in leaves(content, prefix):
             found.setdefault(name, []).append(path.relative_to(conf).as_posix())
     return found
-
-
-def leaves(content: dict[str, Any], prefix: str) -> Iterator[str]:
-    """Yield the dotted names of all values."""
-    for name, value in content.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
 
 
 if __name__ == "__main__":

@@ -1,17 +1,15 @@
-"""Every key of the config: type, range, unit, meaning and default; one dataclass per section.
+"""Every key of the config: type, range, unit, meaning and default; one class per section.
 
 Values are checked against it before a command starts; `--help` and docs/config.md are written from it. The values that
 people change are in conf/; a test compares the two.
 """
 
-from dataclasses import dataclass
-
 from omegaconf import DictConfig
 
-from plant_pathology.core.keys import check_keys, key
+from plant_pathology.core.keys import check_keys, key, section
 
 
-@dataclass(frozen=True)
+@section()
 class Paths:
     """Where things are. All are relative to the folder that a command is started in."""
 
@@ -26,7 +24,7 @@ class Paths:
     reports: str = key("${paths.root}/reports", "tables, figures and pages for people")
 
 
-@dataclass(frozen=True)
+@section()
 class Prepare:
     """From raw images to shards of small ones."""
 
@@ -54,7 +52,7 @@ class Prepare:
     workers: int | None = key(None, "processes that decode; null: one per core", low=1, high=1024)
 
 
-@dataclass(frozen=True)
+@section()
 class Augment:
     """Random augmentation of training images: one affine map and one change of light per image and epoch."""
 
@@ -64,7 +62,7 @@ class Augment:
     brightness: float = key(0.2, "brightness and contrast change by a factor within 1 ± this", low=0, high=1)
 
 
-@dataclass(frozen=True)
+@section()
 class Grow:
     """Progressive resizing: training images are small in the first epochs, which costs less."""
 
@@ -72,7 +70,7 @@ class Grow:
     until: float = key(0.7, "share of the epochs after which images have their full side", low=0, high=1)
 
 
-@dataclass(frozen=True)
+@section()
 class Data:
     """What a run trains and validates on."""
 
@@ -87,11 +85,11 @@ class Data:
     batch_size: int = key(32, "images per step", low=1, high=65536)
     window: int = key(16, "shards whose images are shuffled together; shards come in random order", low=1, high=2**30)
     workers: int = key(0, "processes that load images; 0: the training process itself", low=0, high=1024)
-    augment: Augment = Augment()
-    grow: Grow = Grow()
+    augment: Augment
+    grow: Grow
 
 
-@dataclass(frozen=True)
+@section()
 class Model:
     """The network and its optimizer."""
 
@@ -109,7 +107,7 @@ class Model:
     double_sigmoid: bool = key(False, "apply a sigmoid before a loss that has one, the mistake of recipe=original")
 
 
-@dataclass(frozen=True)
+@section()
 class Trainer:
     """Arguments of Lightning's Trainer; it knows more of them, which are passed on."""
 
@@ -119,7 +117,7 @@ class Trainer:
     gradient_clip_val: float | None = key(1.0, "largest norm of the gradient; null: not clipped", low=0, high=1e9)
 
 
-@dataclass(frozen=True)
+@section()
 class Stop:
     """Rules that end a run early; a stopped run stays on the leaderboard."""
 
@@ -137,7 +135,7 @@ class Stop:
     after: float = key(0.3, "share of the epochs before the rule holds", low=0, high=1)
 
 
-@dataclass(frozen=True)
+@section()
 class Cost:
     """What machines cost."""
 
@@ -149,14 +147,14 @@ class Cost:
     )
 
 
-@dataclass(frozen=True)
+@section()
 class Train:
     """What a sweep trains of each configuration."""
 
     folds: int = key(1, "number of folds: data.fold is 0, 1, … in turn", low=1, high=1_000_000)
 
 
-@dataclass(frozen=True)
+@section()
 class Sweep:
     """What `python -m plant_pathology.train -m` tries; each a comma-separated list."""
 
@@ -164,7 +162,7 @@ class Sweep:
     lr: str = key("1e-4,5e-4,1e-3", "learning rates")
 
 
-@dataclass(frozen=True)
+@section()
 class Select:
     """What the bundle may contain, and its kernel spend."""
 
@@ -173,7 +171,7 @@ class Select:
     seconds: float = key(5.0, "prediction time per image, estimated from training", low=0, high=1e6, unit="s")
 
 
-@dataclass(frozen=True)
+@section()
 class Package:
     """What is pushed to Kaggle."""
 
@@ -187,7 +185,7 @@ class Package:
     licence: str = key("other", "license of the dataset, by Kaggle's name for it")
 
 
-@dataclass(frozen=True)
+@section()
 class Rehearse:
     """How the kernel is rehearsed, and Kaggle's limits."""
 
@@ -204,7 +202,7 @@ class Rehearse:
     disk_gb: float = key(20, "what /kaggle/working may hold", low=0.001, high=10_000, unit="GB")
 
 
-@dataclass(frozen=True)
+@section()
 class Submit:
     """How long and how often Kaggle is asked."""
 
@@ -220,7 +218,7 @@ class Submit:
     daily_limit: int = key(5, "submissions per day, where Kaggle does not report the limit", low=1, high=100)
 
 
-@dataclass(frozen=True)
+@section()
 class Store:
     """The datastore: versions of the prepared data, and runs. Set by store=file or store=s3."""
 
@@ -238,7 +236,7 @@ class Store:
     into: str | None = key(None, "folder that `datastore pull` copies to")
 
 
-@dataclass(frozen=True)
+@section()
 class Logger:
     """Where a run's curves go besides metrics.csv. Set by logger=csv, tensorboard, mlflow or wandb."""
 
@@ -250,7 +248,7 @@ class Logger:
     offline: bool = key(True, "wandb: log into the run's folder, for `wandb sync`")
 
 
-@dataclass(frozen=True)
+@section()
 class Competition:
     """What changes from one competition to the next. Set by competition=<name>."""
 
@@ -268,14 +266,14 @@ class Competition:
     labels: list[str] = key(..., "all labels, in the order of the network's outputs")
 
 
-@dataclass(frozen=True)
+@section()
 class Watch:
     """How `monitor watch` looks."""
 
     seconds: float = key(2, "pause between two looks", low=0.01, high=3600, unit="s")
 
 
-@dataclass(frozen=True, kw_only=True)
+@section()
 class Config:
     """The whole config."""
 
@@ -284,23 +282,23 @@ class Config:
     name: str = key("${model.name}-lr${model.lr}", "name of a run; a hash of all that decides its result is appended")
     run: str | None = key(None, "the run, or the beginning of its name, for `monitor stop` and `monitor continue`")
     recipe: str = key("ours", "the file of conf/recipe/ in use, for the record")
-    prepare: Prepare = Prepare()
-    data: Data = Data()
+    prepare: Prepare
+    data: Data
     model: Model
-    trainer: Trainer = Trainer()
-    stop: Stop = Stop()
-    cost: Cost = Cost()
-    train: Train = Train()
-    sweep: Sweep = Sweep()
-    select: Select = Select()
-    package: Package = Package()
-    rehearse: Rehearse = Rehearse()
-    submit: Submit = Submit()
-    store: Store = Store()
-    logger: Logger = Logger()
+    trainer: Trainer
+    stop: Stop
+    cost: Cost
+    train: Train
+    sweep: Sweep
+    select: Select
+    package: Package
+    rehearse: Rehearse
+    submit: Submit
+    store: Store
+    logger: Logger
     competition: Competition
-    watch: Watch = Watch()
-    paths: Paths = Paths()
+    watch: Watch
+    paths: Paths
 
 
 OPEN_SECTIONS = {"trainer": "Lightning's Trainer"}
