@@ -72,7 +72,7 @@ def run_verb(verbs: Mapping[str, Callable[[DictConfig], None]], usage: str) -> N
     verb = sys.argv[1] if len(sys.argv) > 1 else None
     if verb in ("-h", "--help"):
         print(usage)
-    elif verb in verbs:
+    elif verb and verb in verbs:
         del sys.argv[1]
         command(verbs[verb])()
     else:

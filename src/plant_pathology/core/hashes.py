@@ -1,4 +1,4 @@
-"""SHA-256 of files, of bytes and of JSON; and JSON that tells when it is not what was written."""
+"""Hash files, folders, bytes and JSON with SHA-256; and write JSON with its own hash, so that damage is found."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ def bytes_hash(content: bytes) -> str:
 
 
 def content_hash(content: dict) -> str:
-    """SHA-256 of canonical JSON: the same for equal content on any machine."""
+    """Return the SHA-256 of canonical JSON, which is the same for equal content on any machine."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -21,18 +21,22 @@ def file_hash(path: Path) -> str:
 
 
 def folder_hash(folder: Path) -> str:
-    """One hash for the names and bytes of all files in the folder."""
+    """Return one SHA-256 of the names and bytes of all files below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return content_hash({path.relative_to(folder).as_posix(): file_hash(path) for path in files})
 
 
 def sealed(content: dict[str, Any]) -> bytes:
-    """A manifest as JSON that tells when a byte of it is not what was written."""
+    """Return a manifest as JSON that contains its own hash."""
     return (json.dumps(content | {"seal": content_hash(content)}, indent=1) + "\n").encode()
 
 
 def unsealed(content: bytes) -> dict[str, Any]:
-    """Raises: ValueError, TypeError or KeyError when that is not what `sealed` gave."""
+    """Parse what `sealed` returned.
+
+    Raises:
+        ValueError, TypeError, KeyError: the bytes are not those that were written.
+    """
     manifest = json.loads(content)
     if manifest.pop("seal") != content_hash(manifest):
         raise ValueError("it does not match its own seal")

@@ -119,7 +119,7 @@ def check_keys(cfg: DictConfig, schema: type, open_sections: Mapping[str, str]) 
     """
     known = {each.name: each for each in keys_of(schema)}
     content = OmegaConf.to_container(
-        OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"]), resolve=True
+        OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"]), resolve=True
     )
     values = dict(leaves(content))
     for name in values.keys() - known.keys():

@@ -6,6 +6,7 @@ Colours differ in lightness, or are those of Okabe and Ito (2008), so that they 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ INK = "#1f2328"  # of text and lines; a page may put its own in its place
 MUTED = "#8a929b"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MAP = "YlGn"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "text.color": INK,

@@ -1,4 +1,4 @@
-"""Where the files on disk come from: the commit, and what dvc.lock recorded of the stages that made them."""
+"""Read where files come from: the git commit, and the hashes in dvc.lock of the stages that wrote them."""
 
 import json
 import subprocess
@@ -10,12 +10,12 @@ import yaml
 
 from plant_pathology.core.errors import UserError
 
-# What the pipeline itself writes beside the code; it does not make a commit dirty.
+# Files that the pipeline writes beside the code: a change in them does not make the commit dirty.
 WRITTEN = ("dvc.lock",)
 
 
 def commit(root: Path) -> dict[str, Any]:
-    """The commit checked out, and the tracked or new files that differ from it.
+    """Return the commit that is checked out, and the files that are new or differ from it.
 
     Returns:
         {"commit": hash or None outside git, "uncommitted": [paths]}.
@@ -28,18 +28,18 @@ def commit(root: Path) -> dict[str, Any]:
 
 
 def locked_outputs(root: Path, stages: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """The hashes that dvc.lock holds for what the stages wrote: {stage: {path: hash}}.
+    """Return the hashes in dvc.lock of the stages' outputs: {stage: {path: hash}}.
 
-    Empty where no pipeline ran, or where what is on disk is not what dvc.lock describes.
+    Empty where no pipeline ran, or where the files on disk are not those that dvc.lock describes.
 
     Raises:
-        UserError: dvc.lock is not a lock file.
+        UserError: dvc.lock cannot be parsed.
     """
     path = root / "dvc.lock"
     if not path.exists() or not _describes_disk(root, stages):
         return {}
     try:
-        locked = yaml.safe_load(path.read_text())["stages"]
+        locked = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
         return {stage: {out["path"]: out["md5"] for out in locked[stage]["outs"]} for stage in stages}
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise UserError(
