@@ -24,9 +24,9 @@ def imports() -> bool:
 
 if not imports():
     extension = Path(find_spec("torchvision").submodule_search_locations[0], "extension.py")
-    original = extension.read_text()
+    original = extension.read_text(encoding="utf-8")
     if DECLARATION not in original:
-        extension.write_text(original + DECLARATION)
+        extension.write_text(original + DECLARATION, encoding="utf-8")
     if not imports():
-        extension.write_text(original)
+        extension.write_text(original, encoding="utf-8")
         sys.exit("torchvision does not import: install the torchvision that belongs to this torch, then make again")

@@ -49,13 +49,13 @@ def choose(folder: Path, competition: str) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(folder.resolve(), target_is_directory=True)
-    text = CHOICES.read_text()
+    text = CHOICES.read_text(encoding="utf-8")
     if choice_of(text, "competition") != competition:
         machine = machine_at_hand()
         chosen = {"competition": competition, "machine": machine, "recipe": RECIPES[machine]}
         for group, choice in chosen.items():
             text = with_choice(text, group, choice)
-        CHOICES.write_text(text)
+        CHOICES.write_text(text, encoding="utf-8")
         print(f"{CHOICES}: {', '.join(f'{group} is {choice}' for group, choice in chosen.items())} now")
 
 
@@ -81,7 +81,7 @@ def machine_at_hand() -> str:
     except FileNotFoundError:
         pass
     flags = Path("/proc/cpuinfo")
-    return "cpu-bf16" if flags.exists() and "_bf16" in flags.read_text() else "cpu"
+    return "cpu-bf16" if flags.exists() and "_bf16" in flags.read_text(encoding="utf-8") else "cpu"
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def files_by_key() -> dict[str, list[str]]:
         content = yaml.safe_load(text) or {}
         prefix = "" if "@package _global_" in text else f"{path.parent.name}."
         for name, _ in leaves(content, prefix):
-            found.setdefault(name, []).append(path.relative_to(conf).as_posix())
+            found.setdefault(name, []).append(path.relative_to(conf.parent).as_posix())
     return found
 
 
