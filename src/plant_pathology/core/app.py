@@ -4,13 +4,16 @@ import errno
 import functools
 import gc
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from plant_pathology.core.checkout import checkout
 from plant_pathology.core.errors import UserError
@@ -26,8 +29,12 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
         check: check the config against the schema first; False where `main` does so itself.
     """
 
+    composed = False
+
     @functools.wraps(main)
     def job(cfg: DictConfig) -> Any:
+        nonlocal composed
+        composed = True
         try:
             if check:
                 check_config(cfg)
@@ -45,16 +52,30 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
     def run() -> None:
         if sys.platform == "win32":
             sys.exit("error: Windows is not supported: run this in WSL, the Windows Subsystem for Linux")
-        if {"-h", "--help"} & set(sys.argv[1:]):
-            print_help(main)
-            return
+        # Hydra would print its own errors in several lines and cut the traceback of others.
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         try:
-            app()
+            if {"-h", "--help"} & set(sys.argv[1:]):
+                print_help(main)
+            else:
+                app()
+        except (HydraException, OmegaConfBaseException) as error:
+            if composed:
+                raise
+            sys.exit(f"error: {reason_of(error)}")
         finally:
             # Skip garbage collection at exit: with torch loaded it takes up to a second.
             gc.freeze()
 
     return run
+
+
+def reason_of(error: BaseException) -> BaseException:
+    """Return the user's error that caused another error, or else that one itself."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, UserError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error
 
 
 def print_help(main: Callable[[DictConfig], Any]) -> None:
