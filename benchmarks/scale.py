@@ -25,9 +25,9 @@ from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.data.index import ARRAY, dtype
 from plant_pathology.data.shards import shard_name
 from plant_pathology.datastore import open_version
-from plant_pathology.store.backend import FolderObjects
+from plant_pathology.store.folder import FolderObjects
 from plant_pathology.store.keys import manifest_key, object_key
-from plant_pathology.store.versions import Store, Version
+from plant_pathology.store.store import Store, Version
 from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.data import ShuffledBatches, StoredData
 

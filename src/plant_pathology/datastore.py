@@ -16,7 +16,7 @@ from plant_pathology.core.files import read_json, write_json
 from plant_pathology.core.provenance import commit
 from plant_pathology.store import garbage
 from plant_pathology.store.connect import open_store, open_version
-from plant_pathology.store.versions import Version
+from plant_pathology.store.store import Version
 
 
 def push(cfg: DictConfig) -> None:

@@ -15,8 +15,8 @@ from plant_pathology.competition.metrics import label_counts
 from plant_pathology.kernel.package import folder_hashes
 from plant_pathology.reporting.error_analysis import label_errors, set_matrix, set_names
 from plant_pathology.selection.axes import map_axes, settings_of
-from plant_pathology.store.backend import FolderObjects
-from plant_pathology.store.versions import Store
+from plant_pathology.store.folder import FolderObjects
+from plant_pathology.store.store import Store
 from support.commands import run_module
 from support.prepared import leaves, picture, prepare
 

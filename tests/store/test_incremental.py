@@ -8,9 +8,9 @@ from plant_pathology.core.errors import DamagedError, UserError
 from plant_pathology.data.index import ARRAY, open_array, read_table
 from plant_pathology.data.shards import Shards, encode, shard_name
 from plant_pathology.datastore import described
-from plant_pathology.store.backend import FolderObjects
+from plant_pathology.store.folder import FolderObjects
 from plant_pathology.store.incremental import place
-from plant_pathology.store.versions import Store
+from plant_pathology.store.store import Store
 from support.prepared import leaves, picture, prepare
 
 

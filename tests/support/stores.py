@@ -15,10 +15,10 @@ import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from plant_pathology.store.backend import FolderObjects
 from plant_pathology.store.cache import Cache
+from plant_pathology.store.folder import FolderObjects
 from plant_pathology.store.s3 import BucketObjects
-from plant_pathology.store.versions import Store
+from plant_pathology.store.store import Store
 
 SECRET = "never-to-be-printed"
 BUCKET = "team"

@@ -14,8 +14,8 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of
 from plant_pathology.runs.run import Run, run_of
 from plant_pathology.runs.sync import RunSync
-from plant_pathology.store.backend import FolderObjects
-from plant_pathology.store.versions import Store
+from plant_pathology.store.folder import FolderObjects
+from plant_pathology.store.store import Store
 from plant_pathology.sweeps.index import latest_sweep
 from plant_pathology.sweeps.sky.client import Job
 from plant_pathology.sweeps.sky.follow import JobFollower

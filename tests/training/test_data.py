@@ -9,9 +9,9 @@ import torch
 
 from plant_pathology.data.shards import shard_name
 from plant_pathology.datastore import open_version
-from plant_pathology.store.backend import FolderObjects
 from plant_pathology.store.cache import Cache
-from plant_pathology.store.versions import Store, object_key
+from plant_pathology.store.folder import FolderObjects
+from plant_pathology.store.store import Store, object_key
 from plant_pathology.training.augmentation import Augment, augment_batch, augment_images
 from plant_pathology.training.data import Batch, OrderedBatches, ShuffledBatches, StoredData
 from plant_pathology.training.progressive_resizing import FULL_SIZE, ProgressiveResizing

@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 
 from plant_pathology.core.files import atomic_file
 from plant_pathology.runs.run import CHECKPOINTS, METRICS, RESULT, STOP
-from plant_pathology.store.backend import Objects
 from plant_pathology.store.connect import open_store
+from plant_pathology.store.folder import Objects
 from plant_pathology.store.keys import check_file
 
 PREFIX = "runs"

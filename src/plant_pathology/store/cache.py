@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
-from plant_pathology.store.backend import FolderObjects
+from plant_pathology.store.folder import FolderObjects
 
 DAY = 24 * 3600  # seconds
 

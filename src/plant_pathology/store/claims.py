@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from plant_pathology.core.errors import BusyError, UserError
-from plant_pathology.store.backend import Objects
+from plant_pathology.store.folder import Objects
 
 LIFE = {"push": 6 * 3600.0, "gc": 600.0}  # seconds
 PATIENCE = 1.0  # seconds between two looks whether a gc has ended

@@ -7,10 +7,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
-from plant_pathology.store.backend import FolderObjects
 from plant_pathology.store.cache import Cache
+from plant_pathology.store.folder import FolderObjects
 from plant_pathology.store.s3 import BucketObjects
-from plant_pathology.store.versions import Store, Version
+from plant_pathology.store.store import Store, Version
 
 
 def open_store(cfg: DictConfig) -> Store:

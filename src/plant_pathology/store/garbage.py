@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import sealed
-from plant_pathology.store.backend import TRANSFERS
 from plant_pathology.store.claims import LIFE, claim
+from plant_pathology.store.folder import TRANSFERS
 from plant_pathology.store.keys import OBJECT, manifest_key, object_key
-from plant_pathology.store.versions import Store, Version
+from plant_pathology.store.store import Store, Version
 
 
 def rm(store: Store, ref: str) -> Version:

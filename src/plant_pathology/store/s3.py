@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import bytes_hash
-from plant_pathology.store.backend import TRANSFERS
+from plant_pathology.store.folder import TRANSFERS
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient

@@ -18,8 +18,8 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder
 from plant_pathology.core.provenance import commit
 from plant_pathology.runs.run import Run
-from plant_pathology.store.backend import FolderObjects
 from plant_pathology.store.connect import open_store
+from plant_pathology.store.folder import FolderObjects
 from plant_pathology.sweeps.sky.client import skypilot
 from plant_pathology.sweeps.sky.options import SkyOptions
 

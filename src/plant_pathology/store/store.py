@@ -24,9 +24,9 @@ from tqdm import tqdm
 from plant_pathology.core.errors import DamagedError, UserError
 from plant_pathology.core.files import atomic_folder
 from plant_pathology.core.hashes import content_hash, file_hash, sealed, unsealed
-from plant_pathology.store.backend import TRANSFERS, Hashing, Nowhere, Objects
 from plant_pathology.store.cache import Cache
 from plant_pathology.store.claims import Claim, pushing
+from plant_pathology.store.folder import TRANSFERS, Hashing, Nowhere, Objects
 from plant_pathology.store.keys import MANIFEST_KEY, OBJECT, REF, check_file, check_name, manifest_key, object_key
 
 if TYPE_CHECKING:
