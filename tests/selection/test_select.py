@@ -1,4 +1,4 @@
-"""What select makes of stored predictions: thresholds, ensemble, intervals, leaderboard; no network, no images."""
+"""Selection from stored predictions: thresholds, calibration, ensembles, intervals, leaderboard, bundle."""
 
 import json
 
@@ -11,24 +11,24 @@ from safetensors.numpy import load_file
 from plant_pathology.competition.metrics import best_threshold, sample_f1
 from plant_pathology.competition.spec import Competition
 from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, decide, log_odds
-from plant_pathology.selection import ensemble
-from plant_pathology.selection import pipeline as select
-from plant_pathology.selection.bootstrap import interval
-from plant_pathology.selection.calibration import fitted, unchanged
-from plant_pathology.selection.crossfit import OFFERED, best_choice, crossfit, decisions, shrunk
-from plant_pathology.selection.ensemble import Budget, blend
-from plant_pathology.selection.leaderboard import comparable, leaderboard, read_configurations
-from plant_pathology.selection.thresholds import tuned
+from plant_pathology.selection.bootstrap import confidence_interval, paired_gain
+from plant_pathology.selection.calibration import fit_calibration, identity_calibration
+from plant_pathology.selection.candidates import comparable, read_candidates
+from plant_pathology.selection.crossfit import best_rules, crossfit
+from plant_pathology.selection.decisions import OFFERED, PER_LABEL, interpolate, tune_decisions
+from plant_pathology.selection.ensemble import Budget, blend, build_ensembles
+from plant_pathology.selection.leaderboard import leaderboard
+from plant_pathology.selection.pipeline import select
+from plant_pathology.selection.thresholds import tune_thresholds
 from support.commands import config, run_module
 
 COMPETITION = Competition.from_config(config())
 LABELS = COMPETITION.labels
-OWN = OFFERED.index((THRESHOLDS, 1.0))
 EXPECTED, CALIBRATED = (OFFERED.index((EXPECTED_F1, share)) for share in (0.0, 1.0))
 
 
 def leaves(rows, seed=0, noise=1.0, members=1, offsets=0.0):
-    """True labels, and the probabilities of networks whose errors are independent; each label's log-odds are off."""
+    """Draw labels, and probabilities of networks with independent errors; `offsets` shift each label's log-odds."""
     rng = np.random.default_rng(seed)
     true = rng.random((rows, len(LABELS))) < 0.3
     logits = 3 * true - 1.5 + noise * rng.normal(size=(members, *true.shape)) + offsets
@@ -39,10 +39,10 @@ def unlimited(members):
     return Budget(np.ones((members, 1)), np.array([np.inf]))
 
 
-def test_tuned_thresholds_cannot_be_bettered_one_at_a_time():
+def test_no_change_of_a_single_threshold_improves_tuned_ones():
     (probabilities,), true = leaves(120, offsets=np.linspace(-2, 2, len(LABELS)))
     common, before = best_threshold(probabilities, true)
-    thresholds = tuned(probabilities, true, common)
+    thresholds = tune_thresholds(probabilities, true, common)
     reached = sample_f1(decide(probabilities, thresholds), true)
     assert reached > before + 0.02
     for label, values in enumerate(probabilities.T):
@@ -52,25 +52,25 @@ def test_tuned_thresholds_cannot_be_bettered_one_at_a_time():
             assert sample_f1(decide(probabilities, trial), true) <= reached + 1e-9
 
 
-def test_where_labels_differ_their_own_thresholds_are_taken_before_a_common_one():
+def test_thresholds_per_label_win_where_labels_need_different_ones():
     stack, true = leaves(150, noise=1.5, offsets=np.linspace(-2, 2, len(LABELS)))
     scores = crossfit(stack, true, unlimited(1), True, seed=0)["best_1"]
-    assert best_choice({"best_1": scores[:EXPECTED]}).place > 0 and scores[OWN].mean() > scores[0].mean() + 0.02
+    assert best_rules({"best_1": scores[:EXPECTED]}).decision > 0 and scores[PER_LABEL].mean() > scores[0].mean() + 0.02
 
 
-def test_what_tuning_seems_to_gain_on_its_own_rows_is_seen_through():
+def test_crossfitting_is_not_fooled_by_gains_on_the_rows_tuned_on():
     seeming, real = [], []
     for seed in range(4):
         (probabilities,), true = leaves(150, seed=seed, noise=2.0)
         common, before = best_threshold(probabilities, true)
-        seeming.append(sample_f1(decide(probabilities, tuned(probabilities, true, common)), true) - before)
+        seeming.append(sample_f1(decide(probabilities, tune_thresholds(probabilities, true, common)), true) - before)
         scores = crossfit(probabilities[None], true, unlimited(1), True, seed=0)["best_1"]
-        real.append(scores[OWN].mean() - scores[0].mean())
+        real.append(scores[PER_LABEL].mean() - scores[0].mean())
     assert np.mean(seeming) > np.mean(real) + 0.02
 
 
-def test_probabilities_that_hold_need_no_thresholds():
-    """Bayes' own, of labels that noise hides more or less."""
+def test_expected_f1_beats_thresholds_on_calibrated_probabilities():
+    """The probabilities are exact posteriors: each label is observed with a known amount of noise."""
     rng = np.random.default_rng(0)
     true = rng.random((1500, len(LABELS))) < 0.3
     noise = rng.choice([0.5, 2.0], true.shape)
@@ -78,88 +78,88 @@ def test_probabilities_that_hold_need_no_thresholds():
     probabilities = 1 / (1 + 0.7 / 0.3 * np.exp(-2 * evidence / noise**2))
     scores = crossfit(probabilities[None].astype(np.float32), true, unlimited(1), True, seed=0)["best_1"]
     assert scores[EXPECTED].mean() > scores[:EXPECTED].mean(axis=1).max() + 0.005
-    assert fitted(probabilities, true) == pytest.approx(unchanged(len(LABELS)), abs=0.25)
+    assert fit_calibration(probabilities, true) == pytest.approx(identity_calibration(len(LABELS)), abs=0.25)
 
 
-def test_probabilities_that_are_off_are_calibrated_first():
+def test_miscalibrated_probabilities_are_calibrated():
     stack, true = leaves(1500, noise=1.5, offsets=np.linspace(-2, 2, len(LABELS)))
     scores = crossfit(stack, true, unlimited(1), True, seed=0)["best_1"]
-    assert OFFERED[best_choice({"best_1": scores}).place] == (EXPECTED_F1, 1.0)
-    slope, *shifts = fitted(stack[0], true)
+    assert OFFERED[best_rules({"best_1": scores}).decision] == (EXPECTED_F1, 1.0)
+    slope, *shifts = fit_calibration(stack[0], true)
     odds = slope * log_odds(stack[0]) + shifts
-    # As often as they say, label by label.
+    # Calibrated: the mean probability of each label is its frequency.
     assert (1 / (1 + np.exp(-odds))).mean(axis=0) == pytest.approx(true.mean(axis=0), abs=0.01)
-    # Of two normal distributions 3 apart the log-odds are 3 times what is observed, over the variance of 1.5 squared.
+    # Log-odds of two normal distributions at distance 3: 3 times the observation divided by the variance, 1.5 squared.
     assert slope == pytest.approx(3 / 1.5**2, rel=0.1)
 
 
-def test_calibration_stays_near_where_all_of_few_rows_are_told_right():
+def test_calibration_stays_finite_with_few_rows_all_predicted_right():
     true = np.eye(4, len(LABELS), dtype=bool)
-    assert 1 < fitted(np.where(true, 0.6, 0.4), true)[0] < 5
+    assert 1 < fit_calibration(np.where(true, 0.6, 0.4), true)[0] < 5
     assert np.isfinite(log_odds(np.where(true, 1.0, 0.0))).all()
 
 
-def test_the_best_rule_and_decision_are_taken_of_equals_the_plainest():
+def test_the_best_rules_win_and_among_equals_the_simplest():
     scores = {"best_1": np.full((len(OFFERED), 9), 0.5), "greedy": np.full((len(OFFERED), 9), 0.5)}
-    assert (best_choice(scores).rule, best_choice(scores).place) == ("best_1", 0)
+    assert (best_rules(scores).ensemble, best_rules(scores).decision) == ("best_1", 0)
     scores["greedy"][2] = 0.6
-    chosen = best_choice(scores)
-    assert (chosen.rule, chosen.place) == ("greedy", 2)
-    assert (chosen.f1 == 0.6).all() and (chosen.common == 0.5).all()
+    chosen = best_rules(scores)
+    assert (chosen.ensemble, chosen.decision) == ("greedy", 2)
+    assert (chosen.f1 == 0.6).all() and (chosen.common_f1 == 0.5).all()
 
 
-def test_the_better_of_two_networks_weighs_more():
+def test_the_better_of_two_networks_gets_more_weight():
     (good,), true = leaves(600, noise=1.5)
     logits = 3 * true - 1.5 + 2.5 * np.random.default_rng(9).normal(size=true.shape)
     stack = np.stack([good, 1 / (1 + np.exp(-logits))]).astype(np.float32)
-    counts = ensemble.picks(stack, true, unlimited(2), True)["greedy"]
+    counts = build_ensembles(stack, true, unlimited(2), True)["greedy"]
     assert counts[0] > counts[1] > 0
 
 
-def test_decisions_go_from_the_plain_to_the_tuned():
+def test_offered_decisions_range_from_plain_to_tuned():
     (probabilities,), true = leaves(200, offsets=np.linspace(-2, 2, len(LABELS)))
-    offered = decisions(probabilities, true, multilabel=True)
+    offered = tune_decisions(probabilities, true, multilabel=True)
     assert [each.by for each in offered] == [by for by, _ in OFFERED]
     common, _ = best_threshold(probabilities, true)
     assert offered[0].values.tolist() == [common] * len(LABELS)
-    assert offered[OWN].values == pytest.approx(tuned(probabilities, true, common))
+    assert offered[PER_LABEL].values == pytest.approx(tune_thresholds(probabilities, true, common))
     halfway = offered[OFFERED.index((THRESHOLDS, 0.5))]
-    assert halfway.values == pytest.approx((offered[0].values + offered[OWN].values) / 2)
-    assert offered[EXPECTED].values == pytest.approx(unchanged(len(LABELS)))
-    assert offered[CALIBRATED].values == pytest.approx(fitted(probabilities, true))
+    assert halfway.values == pytest.approx((offered[0].values + offered[PER_LABEL].values) / 2)
+    assert offered[EXPECTED].values == pytest.approx(identity_calibration(len(LABELS)))
+    assert offered[CALIBRATED].values == pytest.approx(fit_calibration(probabilities, true))
 
 
-def test_where_one_label_is_true_the_likeliest_is_decided_whatever_is_tuned():
+def test_single_label_competitions_always_choose_the_likeliest_label():
     probabilities = np.array([[0.6, 0.7, 0.1]])
-    for each in decisions(probabilities, np.array([[1, 0, 0]], bool), multilabel=False):
+    for each in tune_decisions(probabilities, np.array([[1, 0, 0]], bool), multilabel=False):
         assert each.by == LIKELIEST and each.labels(probabilities).tolist() == [[False, True, False]]
 
 
-def test_networks_with_independent_errors_are_better_together_also_on_rows_not_selected_on():
+def test_an_ensemble_of_independent_networks_beats_the_best_one_on_held_out_rows():
     stack, true = leaves(800, noise=2.0, members=5)
     fit = crossfit(stack, true, unlimited(5), True, seed=0)
     assert fit["greedy"][0].mean() > fit["best_1"][0].mean() + 0.02
-    assert best_choice(fit).rule in ("best_5", "greedy")
-    counts = ensemble.picks(stack, true, unlimited(5), True)["greedy"]
+    assert best_rules(fit).ensemble in ("best_5", "greedy")
+    counts = build_ensembles(stack, true, unlimited(5), True)["greedy"]
     assert (counts > 0).sum() >= 4
     assert best_threshold(blend(stack, counts), true)[1] > max(best_threshold(each, true)[1] for each in stack)
 
 
-def test_a_network_that_only_guesses_is_not_picked():
+def test_a_network_that_guesses_gets_no_weight():
     stack, true = leaves(400, members=2)
     guess = np.random.default_rng(1).random((1, *true.shape), np.float32)
-    assert ensemble.picks(np.concatenate([guess, stack]), true, unlimited(3), True)["greedy"][0] == 0
+    assert build_ensembles(np.concatenate([guess, stack]), true, unlimited(3), True)["greedy"][0] == 0
 
 
-def test_the_budget_holds_for_all_resources():
+def test_every_ensemble_fits_every_limit_of_the_budget():
     stack, true = leaves(300, noise=2.0, members=6)
     costs = np.column_stack([np.ones(6), [90, 90, 90, 10, 10, 10]])
     for limits in ([3, 1000], [6, 100]):
-        for counts in ensemble.picks(stack, true, Budget(costs, np.array(limits)), True).values():
+        for counts in build_ensembles(stack, true, Budget(costs, np.array(limits)), True).values():
             assert (costs[counts > 0].sum(axis=0) <= limits).all()
 
 
-def test_a_single_label_competition_is_selected_by_accuracy():
+def test_single_label_competitions_are_scored_by_accuracy():
     rng = np.random.default_rng(0)
     true = np.eye(4, dtype=bool)[rng.integers(0, 4, 300)]
     stack = rng.dirichlet(np.ones(4), (1, 300)).astype(np.float32) + 0.3 * true
@@ -169,17 +169,26 @@ def test_a_single_label_competition_is_selected_by_accuracy():
     assert fit["greedy"] == pytest.approx(fit["best_1"])
 
 
-def test_the_interval_is_that_of_the_mean():
+def test_the_confidence_interval_is_that_of_the_mean_and_reproducible():
     scores = np.random.default_rng(0).normal(0.5, 1.0, 4000)
-    low, high = interval(scores)
+    low, high = confidence_interval(scores)
     # 1.96 standard errors on either side.
     assert low == pytest.approx(scores.mean() - 1.96 * scores.std() / 4000**0.5, abs=0.003)
     assert high == pytest.approx(scores.mean() + 1.96 * scores.std() / 4000**0.5, abs=0.003)
-    assert interval(scores) == (low, high)
+    assert confidence_interval(scores) == (low, high)
+
+
+def test_a_gain_whose_interval_contains_zero_is_noise():
+    theirs = np.random.default_rng(0).random(400)
+    differences = np.random.default_rng(1).normal(0, 0.1, 400)
+    differences -= differences.mean()
+    assert paired_gain(theirs + differences, theirs).noise
+    better = paired_gain(theirs + differences + 0.1, theirs)
+    assert not better.noise and better.low < 0.1 < better.high and better.gain == pytest.approx(0.1)
 
 
 def write_run(runs, name, fold, rows, lr=0.001, seed=0, extra=None, stopped=None, size=1000):
-    """A finished run's folder, as the stage train leaves it."""
+    """Write a finished run's folder as `train` does, and return its result."""
     (runs / name).mkdir(parents=True)
     (probabilities,), true = leaves(rows, seed=seed)
     threshold, f1 = best_threshold(probabilities, true)
@@ -195,10 +204,10 @@ def write_run(runs, name, fold, rows, lr=0.001, seed=0, extra=None, stopped=None
     return result | {"stopped": stopped, "network": network}
 
 
-def test_runs_that_differ_only_in_the_fold_are_one_row_scored_out_of_fold(tmp_path):
+def test_runs_that_differ_only_in_the_fold_are_one_row_with_an_out_of_fold_score(tmp_path):
     results = [write_run(tmp_path, f"a-{fold}", fold, 20 + fold, seed=fold) for fold in (2, 0, 1)]
     results += [write_run(tmp_path, "b", 0, 20, lr=0.01, stopped="asked to")]
-    read = read_configurations(results, tmp_path, COMPETITION)
+    read = read_candidates(results, tmp_path, COMPETITION)
     board = leaderboard(read, COMPETITION).set_index("run")
     assert sorted(board.index) == ["a-0", "b"]
     assert board.loc["a-0", ["folds", "best_epoch", "epochs", "seconds"]].tolist() == [3, 2, 5, 30.0]
@@ -207,48 +216,52 @@ def test_runs_that_differ_only_in_the_fold_are_one_row_scored_out_of_fold(tmp_pa
     assert board["sample_f1"]["a-0"] == pytest.approx(pooled, abs=1e-6)
     assert board["low"]["a-0"] < pooled < board["high"]["a-0"]
     assert board["stopped"]["b"] == "asked to"
-    # Scores on other images do not compare.
+    # Scores on different images are not comparable.
     assert [each.name for each in comparable(read)] == ["a-0"]
 
 
-def test_the_axes_of_any_sweep_are_columns(tmp_path):
+def test_every_key_that_varies_in_the_sweep_is_a_column_of_the_leaderboard(tmp_path):
     sizes = [{"batch_size": 16}, {"batch_size": 64, "crop": {"least": 0.5}}]
     results = [write_run(tmp_path, f"r{number}", 0, 20, extra=extra) for number, extra in enumerate(sizes)]
-    board = leaderboard(read_configurations(results, tmp_path, COMPETITION), COMPETITION).set_index("run")
+    board = leaderboard(read_candidates(results, tmp_path, COMPETITION), COMPETITION).set_index("run")
     assert board.loc["r0", ["data.batch_size", "data.crop.least"]].tolist() == [16, ""]
     assert board.loc["r1", ["data.batch_size", "data.crop.least"]].tolist() == [64, 0.5]
     assert "data.fold" not in board
 
 
-def test_predictions_that_are_not_those_of_the_result_are_one_error(tmp_path):
+def test_predictions_that_contradict_their_result_are_an_error_with_a_remedy(tmp_path):
     write_sweep(tmp_path, [write_run(tmp_path / "runs", "a", 0, 20) | {"f1": 0.99}])
     done = run_module("select", "competition=sample", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "validation.csv gives sample-F1" in done.stderr and "start the sweep again" in done.stderr
 
 
-def test_nothing_that_fits_the_kernel_is_one_error_that_names_the_key(tmp_path):
+def test_an_error_names_the_limit_that_no_candidate_fits(tmp_path):
     write_sweep(tmp_path, [write_run(tmp_path / "runs", "a", 0, 20, size=3_000_000)])
     done = run_module("select", "competition=sample", "select.megabytes=2", cwd=tmp_path)
     assert done.returncode == 1 and "raise select.megabytes" in done.stderr and "megabytes=3" in done.stderr
 
 
 @pytest.mark.parametrize(
-    "lrs, budget, said",
+    "lrs, budget, expected",
     [
-        ([0.001], "select.networks=9", "no ensemble: there is one configuration\n"),
-        ([0.001, 0.01], "select.networks=1", "no ensemble: no other configuration fits the kernel beside the best, or"),
-        ([0.001, 0.01], "select.networks=2", "ensemble (best_2) against the best single: "),
+        ([0.001], "select.networks=9", "no ensemble: there is only one candidate\n"),
+        (
+            [0.001, 0.01],
+            "select.networks=1",
+            "no ensemble: no other candidate predicted the same images and fits the kernel",
+        ),
+        ([0.001, 0.01], "select.networks=2", "ensemble (best_2) compared with the best candidate: "),
     ],
 )
-def test_an_ensemble_is_spoken_of_where_there_are_configurations_to_combine(tmp_path, capsys, lrs, budget, said):
+def test_the_summary_says_whether_there_was_an_ensemble_and_why_not(tmp_path, capsys, lrs, budget, expected):
     write_sweep(tmp_path, [write_run(tmp_path / "runs", f"lr{lr}", 0, 60, lr=lr) for lr in lrs])
     folders = [f"paths.{name}={tmp_path}/{name}" for name in ("runs", "models", "reports")]
-    select.select(config(budget, *folders))
-    told = capsys.readouterr().out
-    assert said in told and ("best_2" in told) is ("best_2" in said)
+    select(config(budget, *folders))
+    printed = capsys.readouterr().out
+    assert expected in printed and ("best_2" in printed) is ("best_2" in expected)
     rule = json.loads((tmp_path / "reports/metrics.json").read_text())["ensemble"]["rule"]
-    assert rule == ("best_2" if "best_2" in said else None)
+    assert rule == ("best_2" if "best_2" in expected else None)
 
 
 def write_sweep(root, results):
@@ -258,7 +271,7 @@ def write_sweep(root, results):
 
 
 def test_the_reports_of_a_real_sweep_agree_with_each_other_and_the_bundle(project):
-    """Two configurations of two folds each, through `dvc repro`."""
+    """Two candidates of two folds each, through `dvc repro`."""
     reports = project / "reports"
     board, members, thresholds, predictions = (
         pd.read_csv(reports / f"{name}.csv") for name in ("leaderboard", "ensemble", "thresholds", "predictions")
@@ -273,7 +286,7 @@ def test_the_reports_of_a_real_sweep_agree_with_each_other_and_the_bundle(projec
     by, share = metrics["decision"]["by"], metrics["decision"]["share"]
     if by == THRESHOLDS:
         assert spec["decision"]["values"] == pytest.approx(thresholds["used"].tolist(), abs=1e-4)
-        expected = shrunk(thresholds["common"], thresholds["tuned"], share)
+        expected = interpolate(thresholds["common"], thresholds["tuned"], share)
         assert thresholds["used"].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
     else:
         assert thresholds["used"].isna().all()
@@ -281,7 +294,7 @@ def test_the_reports_of_a_real_sweep_agree_with_each_other_and_the_bundle(projec
     decided = Decision(by, np.array(spec["decision"]["values"])).labels(predictions.filter(regex="^p_").to_numpy())
     assert (decided == predictions.filter(regex="^has_").to_numpy(bool)).all()
     assert spec["score"]["validation"] == metrics["sample_f1"]
-    # Each image is predicted by the networks that have not seen it, by their weights.
+    # Each image is predicted by the networks that were not trained on it, with their weights.
     expected = sum(
         2 * member["weight"] * stored.set_index("image").filter(regex="^p_").reindex(predictions["image"]).fillna(0)
         for member in spec["members"]
@@ -294,7 +307,7 @@ def test_the_reports_of_a_real_sweep_agree_with_each_other_and_the_bundle(projec
     assert not list((project / "models/best").glob("*.ckpt"))
 
 
-def test_a_run_that_failed_is_left_out_and_named(project, tmp_path):
+def test_failed_runs_are_left_out_and_listed(project, tmp_path):
     (tmp_path / "runs").mkdir()
     entered = json.loads((project / "runs/sweep.json").read_text())["runs"]
     for name in entered[:3]:
@@ -307,5 +320,5 @@ def test_a_run_that_failed_is_left_out_and_named(project, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"failed or are not over: {entered[3]}" in done.stdout
     assert sum(pd.read_csv(tmp_path / "reports/leaderboard.csv")["folds"]) == 3
-    # Of the other configuration one fold of two is over.
-    assert "no ensemble: no other configuration fits the kernel beside the best, or predicted the" in done.stdout
+    # The other candidate has finished one fold of two.
+    assert "no ensemble: no other candidate predicted the same images" in done.stdout

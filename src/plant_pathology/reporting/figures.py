@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from plant_pathology.core.plotting import COLOURS, INK, MAP, MUTED, drawing
 from plant_pathology.reporting.error_analysis import OTHERS
-from plant_pathology.selection.axes import title
+from plant_pathology.selection.axes import axis_title
 
 ENDS = {"stopped": "s", "failed": "X", "interrupted": "D", "running": ">"}
 NAMED = len(COLOURS)  # runs with a colour of their own among the curves
@@ -58,7 +58,7 @@ def heatmap(board: pd.DataFrame, down: str, across: str, path: Path, origin: str
         matrix(axes, scores, [["–" if np.isnan(score) else f"{score:.3f}" for score in row] for row in scores])
         axes.set_xticks(range(table.shape[1]), map(value, table.columns))
         axes.set_yticks(range(table.shape[0]), map(value, table.index))
-        axes.set(xlabel=title(across), ylabel=title(down), title="sample-F1, out of fold")
+        axes.set(xlabel=axis_title(across), ylabel=axis_title(down), title="sample-F1, out of fold")
 
 
 def scatter(board: pd.DataFrame, along: str, by: Sequence[str], path: Path, origin: str) -> None:
@@ -70,12 +70,12 @@ def scatter(board: pd.DataFrame, along: str, by: Sequence[str], path: Path, orig
             colour = COLOURS[number] if number < len(COLOURS) else MUTED
             axes.plot(rows[along], rows["sample_f1"], "o", color=colour, alpha=0.8, label=value(name))
         if by:
-            figure.legend(loc="outside right upper", title=title(by[0]), fontsize="small")
+            figure.legend(loc="outside right upper", title=axis_title(by[0]), fontsize="small")
         if (board[along] > 0).all() and board[along].max() > 20 * board[along].min():
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.25)
-        axes.set(xlabel=title(along), ylabel="sample-F1", title="sample-F1, out of fold")
+        axes.set(xlabel=axis_title(along), ylabel="sample-F1", title="sample-F1, out of fold")
 
 
 def dots(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> None:
@@ -92,7 +92,7 @@ def dots(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> N
         axes.set_ylim(len(board) - 0.5, -0.5)
         axes.margins(x=0.12)
         axes.grid(axis="x", alpha=0.25)
-        axes.set(xlabel="sample-F1", ylabel=", ".join(map(title, keys)), title="sample-F1 with its 95 % interval")
+        axes.set(xlabel="sample-F1", ylabel=", ".join(map(axis_title, keys)), title="sample-F1 with its 95 % interval")
 
 
 def curves(curves: Sequence[Curve], path: Path, origin: str) -> None:

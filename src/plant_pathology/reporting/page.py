@@ -64,7 +64,7 @@ def write_report(cfg: DictConfig) -> None:
     selection = read_selection(reports, competition)
     runs = read_runs(cfg, selection.board["run"].tolist())
     configs = {run: identity["config"] for run, (_, identity) in runs.items() if identity}
-    settings = axes.settings_of(configs)
+    settings = axes.flatten_configs(configs)
     shown = settings.loc[selection.board["run"]]
     mapped = axes.map_axes(shown)
     statuses = [status for status, _ in runs.values()]
@@ -86,7 +86,7 @@ def write_report(cfg: DictConfig) -> None:
         metrics=selection.metrics,
         figures=svgs,
         board=board_rows(selection.board, settings),
-        axes=axes.varying(shown),
+        axes=axes.varying_keys(shown),
         mapped=mapped,
         states=Counter(status.state for status in statuses),
         statuses=statuses,
@@ -265,7 +265,7 @@ def identity_rows(
     runs: dict[str, tuple[Status, dict[str, Any] | None]], settings: pd.DataFrame
 ) -> list[dict[str, Any]]:
     """A row a run that began: its name, which ends in the hash of config, data and code, and what differs."""
-    keys = [*axes.varying(settings), *([axes.FOLD] if settings[axes.FOLD].nunique() > 1 else [])]
+    keys = [*axes.varying_keys(settings), *([axes.FOLD] if settings[axes.FOLD].nunique() > 1 else [])]
     return [
         {
             "run": run,
@@ -281,7 +281,7 @@ def identity_rows(
 
 def shared_settings(settings: pd.DataFrame) -> dict[str, Any]:
     """What all runs have in common, without the competition, which has a file of its own."""
-    differing = {*axes.varying(settings), axes.FOLD}
+    differing = {*axes.varying_keys(settings), axes.FOLD}
     kept = [key for key in settings if key not in differing and not key.startswith("competition.")]
     return {key: settings[key].iloc[0] for key in kept}
 
@@ -295,5 +295,5 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"value": figures.value, "title": axes.title, "duration": duration}
+    environment.filters |= {"value": figures.value, "title": axes.axis_title, "duration": duration}
     return environment.get_template("page.html").render(**content)

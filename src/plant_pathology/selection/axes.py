@@ -1,4 +1,4 @@
-"""The axes of a sweep: the settings in which its runs differ, and the two of them that make a map."""
+"""Find the axes of a sweep: the settings in which its runs differ, and the two of them to draw as a map."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,30 +9,35 @@ MODEL, LR, FOLD, SEED = "model.name", "model.lr", "data.fold", "seed"
 TITLES = {MODEL: "model", LR: "learning rate"}
 
 
-def settings_of(configs: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
-    """Configs by run as a table: a row a run, a column a dotted key."""
+def flatten_configs(configs: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+    """Return a table of configs by run name: one row per run, one column per dotted key.
+
+    A config must give its scalars before its sections, as those of runs do: json_normalize puts scalars first.
+    """
     return pd.json_normalize(list(configs.values())).set_axis(pd.Index(configs, name="run"))
 
 
-def varying(settings: pd.DataFrame) -> list[str]:
-    """The keys in which runs differ, those that people ask for first before the others: model, learning rate, then by
-    the number of values; the seed last. Folds are no axis, they share a configuration."""
-    values = settings.drop(columns=FOLD, errors="ignore").map(repr).nunique()
-    keys = values[values > 1].sort_values(ascending=False, kind="stable").index
+def varying_keys(settings: pd.DataFrame) -> list[str]:
+    """Return the keys in which runs differ: model, learning rate, then those with the most values, the seed last.
+
+    The fold is left out: runs that differ only in it are one candidate.
+    """
+    counts = settings.drop(columns=FOLD, errors="ignore").map(repr).nunique()
+    keys = counts[counts > 1].sort_values(ascending=False, kind="stable").index
     return sorted(keys, key=lambda key: [MODEL, LR].index(key) if key in TITLES else 3 if key == SEED else 2)
 
 
 def map_axes(settings: pd.DataFrame) -> list[str]:
-    """The two keys whose map shows most of a sweep; one, or none, where no two vary independently."""
-    keys = varying(settings)
+    """Return the first two varying keys that vary independently; one key or none where there are no two."""
+    keys = varying_keys(settings)
     if not keys:
         return []
     texts = settings[keys].map(repr)
     first = keys[0]
-    crossing = [key for key in keys[1:] if len(texts[[first, key]].drop_duplicates()) > texts[first].nunique()]
-    return [first, *crossing[:1]]
+    independent = [key for key in keys[1:] if len(texts[[first, key]].drop_duplicates()) > texts[first].nunique()]
+    return [first, *independent[:1]]
 
 
-def title(key: str) -> str:
-    """What people call a key."""
+def axis_title(key: str) -> str:
+    """Return a key's name in figures and tables: "learning rate" for model.lr, else the key."""
     return TITLES.get(key, key)

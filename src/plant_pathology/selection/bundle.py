@@ -1,4 +1,4 @@
-"""What select hands on: networks as safetensors, and bundle.json with all else that predicting takes."""
+"""Write the bundle: the networks as safetensors, and bundle.json with all else that inference needs."""
 
 from pathlib import Path
 from typing import Any
@@ -10,29 +10,30 @@ from safetensors.torch import save_file
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.files import atomic_folder, write_json
 from plant_pathology.inference.decision import Decision
-from plant_pathology.selection.leaderboard import Configuration
+from plant_pathology.selection.candidates import Candidate
 
-PREFIX = "network."  # of the timm network's weights in a checkpoint
+PREFIX = "network."  # in a checkpoint, of the weights of the timm network
 
 
 def write_bundle(
     folder: Path,
-    members: dict[str, tuple[Configuration, float]],
+    members: list[tuple[Candidate, float]],
     decision: Decision,
     score: dict[str, Any],
     competition: Competition,
 ) -> None:
-    """Write models/best.
+    """Write the bundle atomically.
 
     Args:
-        members: by name, configurations with their weights, which sum to 1; a configuration's networks share its own.
+        members: candidates with their weights, which sum to 1; the networks of a candidate share its weight equally.
+        score: the bundle's validation score with its interval, for bundle.json.
     """
     networks = [
-        (result, run, weight / len(configuration.results))
-        for configuration, weight in members.values()
-        for result, run in zip(configuration.results, configuration.folders, strict=True)
+        (result, run, weight / len(candidate.results))
+        for candidate, weight in members
+        for result, run in zip(candidate.results, candidate.folders, strict=True)
     ]
-    (first, _), *_ = members.values()
+    first, _ = members[0]
     with atomic_folder(folder) as work:
         for result, run, _ in networks:
             save_weights(run / "best.ckpt", work / weights_name(result))
@@ -50,8 +51,8 @@ def write_bundle(
                 "multilabel": competition.multilabel,
                 "labels": competition.labels,
                 "decision": {"by": decision.by, "values": decision.values.tolist()},
-                "fallback": most_frequent(first.true, competition),
-                "members": [member(result, weight) for result, _, weight in networks],
+                "fallback": most_frequent_labels(first.true, competition),
+                "members": [member_spec(result, weight) for result, _, weight in networks],
                 "score": score,
                 "data": {"ref": first.results[0]["data_ref"], "sha256": first.results[0]["data"]},
                 "runs": [
@@ -61,7 +62,8 @@ def write_bundle(
         )
 
 
-def member(result: dict[str, Any], weight: float) -> dict[str, Any]:
+def member_spec(result: dict[str, Any], weight: float) -> dict[str, Any]:
+    """Return a network's entry in bundle.json."""
     network = result["network"]
     return {
         "run": result["run"],
@@ -77,13 +79,18 @@ def weights_name(result: dict[str, Any]) -> str:
 
 
 def save_weights(checkpoint: Path, path: Path) -> None:
+    """Save a checkpoint's network as safetensors, readable by everyone."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     weights = {key.removeprefix(PREFIX): value.contiguous() for key, value in state.items() if key.startswith(PREFIX)}
     save_file(weights, path)
     path.chmod(0o644)
 
 
-def most_frequent(true: np.ndarray, competition: Competition) -> str:
-    """The label set that stands in most rows, as a submission spells it."""
+def most_frequent_labels(true: np.ndarray, competition: Competition) -> str:
+    """Return the most frequent label set in the spelling of a submission.
+
+    Args:
+        true: (n, labels) bool.
+    """
     sets, counts = np.unique(true, axis=0, return_counts=True)
     return competition.separator.join(np.array(competition.labels)[sets[counts.argmax()]])
