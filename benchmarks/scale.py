@@ -25,9 +25,10 @@ from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.data.index import ARRAY, dtype
 from plant_pathology.data.shards import shard_name
 from plant_pathology.datastore import open_version
-from plant_pathology.store.folder import FolderObjects
+from plant_pathology.store.folder import FolderBackend
 from plant_pathology.store.keys import manifest_key, object_key
-from plant_pathology.store.store import Store, Version
+from plant_pathology.store.store import Store
+from plant_pathology.store.version import Version
 from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.data import ShuffledBatches, StoredData
 
@@ -46,7 +47,7 @@ def synthetic(root: Path, rows: int) -> None:
         part["targets"] = np.random.default_rng(start).random((len(part), 6)) < 0.2
     index.flush()
     write_json(root / "manifest.json", {"encoding": "jpeg", "labels": list("abcdef"), "multilabel": True})
-    place = FolderObjects(root / "store")
+    place = FolderBackend(root / "store")
     files = {}
     for file in (ARRAY, "manifest.json"):
         sha256 = file_hash(root / file)

@@ -24,7 +24,7 @@ from s3transfer.manager import TransferConfig, TransferManager  # noqa: E402
 
 from plant_pathology.data.index import TABLE, read_table  # noqa: E402
 from plant_pathology.data.shards import Shards, shard_name  # noqa: E402
-from plant_pathology.store.folder import TRANSFERS  # noqa: E402
+from plant_pathology.store.backend import TRANSFERS  # noqa: E402
 from support.stores import BUCKET, BucketPlace, S3Process, credentials  # noqa: E402
 
 

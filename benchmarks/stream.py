@@ -25,7 +25,7 @@ from hydra import compose, initialize_config_dir
 
 from plant_pathology.core.checkout import checkout
 from plant_pathology.datastore import open_version
-from plant_pathology.store.folder import TRANSFERS
+from plant_pathology.store.backend import TRANSFERS
 from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.data import StoredData
 

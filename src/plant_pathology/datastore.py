@@ -16,7 +16,7 @@ from plant_pathology.core.files import read_json, write_json
 from plant_pathology.core.provenance import commit
 from plant_pathology.store import garbage
 from plant_pathology.store.connect import open_store, open_version
-from plant_pathology.store.store import Version
+from plant_pathology.store.version import Version
 
 
 def push(cfg: DictConfig) -> None:
@@ -78,8 +78,8 @@ def pull(cfg: DictConfig) -> None:
 
 def verify(cfg: DictConfig) -> None:
     version = open_version(cfg)
-    if damages := version.damages():
-        raise UserError(f"{len(damages)} of {len(version.files)} files are damaged\n  " + "\n  ".join(damages))
+    if damage := version.find_damage():
+        raise UserError(f"{len(damage)} of {len(version.files)} files are damaged\n  " + "\n  ".join(damage))
     print(f"{version.ref}: all {len(version.files)} files are what was pushed, {bytes_of(version)}")
 
 

@@ -15,7 +15,7 @@ from plant_pathology.competition.metrics import label_counts
 from plant_pathology.kernel.package import folder_hashes
 from plant_pathology.reporting.error_analysis import label_errors, set_matrix, set_names
 from plant_pathology.selection.axes import map_axes, settings_of
-from plant_pathology.store.folder import FolderObjects
+from plant_pathology.store.folder import FolderBackend
 from plant_pathology.store.store import Store
 from support.commands import run_module
 from support.prepared import leaves, picture, prepare
@@ -96,7 +96,7 @@ def write_project(folder, runs, failed=()):
     prepared = prepare(folder / "prepared", leaves(0, IMAGES), encoding="raw", duplicates=[twice, agreeing])
     manifest = json.loads((prepared / "manifest.json").read_text())
     (prepared / "manifest.json").write_text(json.dumps(manifest | {"images": IMAGES}))
-    version, _ = Store(FolderObjects(folder / "store")).push("plant-pathology", prepared)
+    version, _ = Store(FolderBackend(folder / "store")).push("plant-pathology", prepared)
     for name, (settings, f1, stopped) in runs.items():
         write_run(folder / "runs" / name, settings, version, f1, stopped)
     for name, settings in dict(failed).items():

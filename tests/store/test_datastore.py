@@ -177,7 +177,7 @@ def test_a_store_that_fills_many_listings_is_seen_whole(prepared, tmp_path, s3, 
     (prepared / "more").touch()
     place.store().push("leaves", prepared)
     written = [path for path, count in place.writes().items() if before.get(path) != count and "/objects/" in path]
-    assert written == [] and len(place.store().refs()) == 4 and version.damages() == []
+    assert written == [] and len(place.store().refs()) == 4 and version.find_damage() == []
 
 
 def test_a_corrupted_object_is_found_by_verify_and_never_handed_out(place, store, prepared, tmp_path):
@@ -204,7 +204,7 @@ def test_pushing_again_mends_a_truncated_object(place, store, prepared):
     version, _ = store.push("leaves", prepared)
     place.replace(key_of(version, "index.csv"), b"short")
     assert store.push("leaves", prepared) == (version, False)
-    assert version.damages() == []
+    assert version.find_damage() == []
 
 
 class Simultaneous:
@@ -224,7 +224,7 @@ class Simultaneous:
 
 def push_at_once(store, folders):
     barrier = threading.Barrier(len(folders))
-    stores = [replace(store, objects=Simultaneous(store.objects, barrier)) for _ in folders]
+    stores = [replace(store, backend=Simultaneous(store.backend, barrier)) for _ in folders]
     with ThreadPoolExecutor(len(folders)) as pool:
         return list(pool.map(lambda store, folder: store.push("leaves", folder), stores, folders))
 
@@ -250,22 +250,22 @@ def test_a_killed_push_leaves_no_version_and_the_next_one_completes(place, store
     os.truncate(large, 1 << 32)  # sparse: quick to make, seconds to hash
     command = [sys.executable, "-m", "plant_pathology.datastore", "push", *place.overrides]
     with subprocess.Popen(command, cwd=tmp_path) as push:
-        while not store.objects.keys("objects"):
+        while not store.backend.keys("objects"):
             assert push.poll() is None
         push.send_signal(signal.SIGKILL)
     assert push.returncode == -signal.SIGKILL
     assert store.refs() == [] and not (tmp_path / "datastore.json").exists()
     os.truncate(large, 1000)
     version, _ = store.push("leaves", prepared)
-    assert version.ref == "leaves:1" and version.damages() == []
+    assert version.ref == "leaves:1" and version.find_damage() == []
 
 
 def test_a_file_that_changes_while_it_is_pushed_is_not_stored_as_what_it_was(store, tmp_path):
     (tmp_path / "file").write_bytes(b"after")
     before = hashlib.sha256(b"before").hexdigest()
     with pytest.raises(UserError, match="changed while it was pushed"):
-        store.objects.put(object_key(before), tmp_path / "file", before)
-    assert store.objects.keys("objects") == []
+        store.backend.put(object_key(before), tmp_path / "file", before)
+    assert store.backend.keys("objects") == []
 
 
 @pytest.mark.parametrize("name", ["../up", "/root", "", "..", ".hidden", "a/b", "a\\b", "a\nb", "Leaves", "a:1"])
@@ -274,7 +274,7 @@ def test_a_name_that_tries_to_escape_is_refused(name, store, prepared):
         store.push(name, prepared)
     with pytest.raises(UserError):
         store.resolve(f"{name}:1")
-    assert store.objects.keys("objects") == []
+    assert store.backend.keys("objects") == []
 
 
 def test_a_file_name_that_other_systems_cannot_hold_is_refused_before_anything_moves(store, prepared):
@@ -286,7 +286,7 @@ def test_a_file_name_that_other_systems_cannot_hold_is_refused_before_anything_m
     (prepared / "link").symlink_to(prepared.parent)
     with pytest.raises(UserError, match="replace the link"):
         store.push("leaves", prepared)
-    assert store.objects.keys("") == []
+    assert store.backend.keys("") == []
 
 
 @pytest.mark.parametrize("file", ["../up", "/root", "", ".", "a/../../b", "a//b", "a/", "a\nb", "a\\..\\b", "C:a"])
@@ -322,7 +322,7 @@ def forge(store, files, change=(), number=1):
     manifest = {"name": "leaves", "version": number, "created": "", "note": "", "files": files}
     manifest |= {"sha256": content_hash(files), "identity": f"{number}", "lineage": {"parent": None}}
     content = b"" if change is None else sealed(manifest | dict(change))
-    assert store.objects.create(manifest_key("leaves", number), content)
+    assert store.backend.create(manifest_key("leaves", number), content)
 
 
 def test_a_note_that_would_break_the_table_is_refused(store, prepared):

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from plant_pathology.core.errors import BusyError, UserError
-from plant_pathology.store import claims as leases
+from plant_pathology.store import claims
 from plant_pathology.store.claims import claim
-from plant_pathology.store.garbage import Freed, gc, rm
+from plant_pathology.store.garbage import GcResult, gc, rm
 from plant_pathology.store.keys import manifest_key
 from support.commands import run_module
 from support.prepared import leaves, prepare
@@ -26,7 +26,7 @@ def three(store, tmp_path):
 
 
 def objects(store):
-    return set(store.objects.keys("objects"))
+    return set(store.backend.keys("objects"))
 
 
 def used(*versions):
@@ -44,8 +44,8 @@ def test_the_command_line_removes_a_version_and_frees_what_it_alone_used(place, 
     alone = used(three[1]) - used(three[0], three[2])
     freed = run("gc")
     assert freed.returncode == 0 and f": {len(alone)} objects\n" in freed.stdout and not freed.stderr
-    assert objects(store) == used(three[0], three[2]) and not store.objects.keys("claims")
-    assert three[0].damages() == three[2].damages() == []
+    assert objects(store) == used(three[0], three[2]) and not store.backend.keys("claims")
+    assert three[0].find_damage() == three[2].find_damage() == []
     again = run("rm", "data.ref=leaves:2")
     assert again.returncode == 1 and again.stderr.count("\n") == 1
     assert "leaves:1, leaves:3, and not leaves:2 (it was removed)" in again.stderr
@@ -71,17 +71,17 @@ def test_a_removed_number_is_never_used_again(store, three, tmp_path):
     gc(store)
     assert objects(store) == set()
     version, _ = store.push("leaves", tmp_path / "0")
-    assert version.ref == "leaves:5" and version.damages() == [] and version.lineage["parent"] is None
+    assert version.ref == "leaves:5" and version.find_damage() == [] and version.lineage["parent"] is None
 
 
 def test_a_pusher_that_wanted_a_number_before_it_was_removed_does_not_get_it(store, three, tmp_path):
     rm(store, "leaves:3")
-    assert not store.objects.create(manifest_key("leaves", 3), b"{}")
+    assert not store.backend.create(manifest_key("leaves", 3), b"{}")
 
 
 def test_gc_leaves_alone_what_it_does_not_know(place, store, three):
-    store.objects.create("objects/README", b"ours")
-    assert gc(store) == Freed(0, 0, 0)
+    store.backend.create("objects/README", b"ours")
+    assert gc(store) == GcResult(0, 0, 0)
     assert "objects/README" in objects(store)
 
 
@@ -90,20 +90,20 @@ def test_gc_collects_nothing_while_it_cannot_read_what_a_version_uses(place, sto
     place.replace(manifest_key("leaves", 1), b"{}")
     with pytest.raises(UserError, match="1.json is damaged"):
         gc(store)
-    assert objects(store) == used(*three) and not store.objects.keys("claims")
+    assert objects(store) == used(*three) and not store.backend.keys("claims")
 
 
 def test_gc_steps_back_from_a_push(store, three):
     rm(store, "leaves:2")
-    with claim(store.objects, "push", rival="gc"), pytest.raises(BusyError, match="a push that began at"):
+    with claim(store.backend, "push", rival="gc"), pytest.raises(BusyError, match="a push that began at"):
         gc(store)
-    assert objects(store) == used(*three) and not store.objects.keys("claims")
+    assert objects(store) == used(*three) and not store.backend.keys("claims")
 
 
 def test_a_push_waits_for_a_gc_to_end(store, three, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(leases, "PATIENCE", 0.05)
+    monkeypatch.setattr(claims, "POLL_S", 0.05)
     folder = prepare(tmp_path / "new", leaves(100, 120))
-    with claim(store.objects, "gc", rival="push"):
+    with claim(store.backend, "gc", rival="push"):
         thread = threading.Thread(target=store.push, args=("leaves", folder))
         thread.start()
         time.sleep(0.5)
@@ -134,43 +134,43 @@ def test_a_push_whose_claim_was_revoked_looks_again_before_it_is_seen(store, thr
     collected = []
 
     def past_its_life():
-        for key in store.objects.keys("claims/push"):
-            store.objects.delete(key)
+        for key in store.backend.keys("claims/push"):
+            store.backend.delete(key)
         collected.append(gc(store).objects)
 
-    sleepy = replace(store, objects=Sleeping(store.objects, past_its_life))
+    sleepy = replace(store, backend=Sleeping(store.backend, past_its_life))
     version, new = sleepy.push("leaves", prepare(tmp_path / "new", leaves(100, 120)))
     assert collected[0] > 0
-    assert new and version.ref == "leaves:4" and store.resolve("leaves").damages() == []
+    assert new and version.ref == "leaves:4" and store.resolve("leaves").find_damage() == []
 
 
 def test_an_old_claim_is_not_relied_on(store, monkeypatch):
-    with claim(store.objects, "push", rival="gc") as mine:
-        assert mine.holds()
-        monkeypatch.setitem(leases.LIFE, "push", 0.01)
+    with claim(store.backend, "push", rival="gc") as mine:
+        assert mine.is_held()
+        monkeypatch.setitem(claims.LIFETIME_S, "push", 0.01)
         time.sleep(0.01)
-        assert not mine.holds()
+        assert not mine.is_held()
 
 
 def test_the_claims_of_the_dead_end_with_their_life(store, three, tmp_path, monkeypatch):
     for kind in ("push", "gc"):
-        store.objects.create(f"claims/{kind}/dead", b"dead")
-        monkeypatch.setitem(leases.LIFE, kind, 1.0)
+        store.backend.create(f"claims/{kind}/dead", b"dead")
+        monkeypatch.setitem(claims.LIFETIME_S, kind, 1.0)
     time.sleep(2.1)
-    monkeypatch.setitem(leases.LIFE, "gc", 600)
-    monkeypatch.setitem(leases.LIFE, "push", 1.0)
+    monkeypatch.setitem(claims.LIFETIME_S, "gc", 600)
+    monkeypatch.setitem(claims.LIFETIME_S, "push", 1.0)
     rm(store, "leaves:2")
     assert gc(store).objects > 0
-    assert store.objects.keys("claims") == ["claims/gc/dead"]
-    monkeypatch.setitem(leases.LIFE, "gc", 1.0)
-    monkeypatch.setitem(leases.LIFE, "push", 600)
+    assert store.backend.keys("claims") == ["claims/gc/dead"]
+    monkeypatch.setitem(claims.LIFETIME_S, "gc", 1.0)
+    monkeypatch.setitem(claims.LIFETIME_S, "push", 600)
     store.push("leaves", prepare(tmp_path / "new", leaves(100, 120)))
-    assert store.objects.keys("claims") == []
+    assert store.backend.keys("claims") == []
 
 
 def test_gc_stops_in_time_and_tells_what_is_left(store, three, monkeypatch):
     rm(store, "leaves:2")
-    monkeypatch.setattr(leases.Claim, "fresh", lambda claim: False)
+    monkeypatch.setattr(claims.Claim, "is_fresh", lambda claim: False)
     freed = gc(store)
     assert freed.objects == 0 and freed.left > 0 and objects(store) == used(*three)
 
@@ -182,5 +182,5 @@ def test_gc_clears_what_killed_pushes_left_on_the_way(tmp_path):
     for name, age in (("old", 7 * 3600), ("new", 60)):
         (incoming / name).write_bytes(b"half")
         os.utime(incoming / name, (time.time() - age,) * 2)
-    assert gc(store) == Freed(1, 4, 0)
+    assert gc(store) == GcResult(1, 4, 0)
     assert [path.name for path in incoming.iterdir()] == ["new"]

@@ -8,15 +8,15 @@ from plant_pathology.core.errors import DamagedError, UserError
 from plant_pathology.data.index import ARRAY, open_array, read_table
 from plant_pathology.data.shards import Shards, encode, shard_name
 from plant_pathology.datastore import described
-from plant_pathology.store.folder import FolderObjects
-from plant_pathology.store.incremental import place
+from plant_pathology.store.folder import FolderBackend
+from plant_pathology.store.incremental import find_places
 from plant_pathology.store.store import Store
 from support.prepared import leaves, picture, prepare
 
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(FolderObjects(tmp_path / "store"))
+    return Store(FolderBackend(tmp_path / "store"))
 
 
 def shards_of(version):
@@ -35,19 +35,19 @@ def assert_holds(version, images, encoding="jpeg"):
     shards = Shards(version.open)
     for name, shard, row in table[["image", "shard", "row"]].itertuples(index=False):
         assert shards.bytes(shard_name(shard, encoding), row) == encode(picture(images[name][0]), encoding, 95)
-    assert version.damages() == []
+    assert version.find_damage() == []
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
 def test_added_images_move_their_own_bytes_and_the_index(encoding, store, tmp_path):
     before, after = leaves(0, 95), leaves(0, 50) | leaves(200, 205) | leaves(50, 95)
     first, _ = store.push("leaves", prepare(tmp_path / "a", before, encoding))
-    stored = set(store.objects.keys("objects"))
+    stored = set(store.backend.keys("objects"))
     second, new = store.push("leaves", prepare(tmp_path / "b", after, encoding))
     assert new and second.ref == "leaves:2"
     assert_holds(second, after, encoding)
     assert shards_of(second).items() > shards_of(first).items()
-    added = sum(store.objects.size(key) for key in set(store.objects.keys("objects")) - stored)
+    added = sum(store.backend.size(key) for key in set(store.backend.keys("objects")) - stored)
     index = sum(second.files[file]["size"] for file in ("index.csv", ARRAY))
     own = sum(len(encode(picture(f"{number}.jpg"), encoding, 95)) for number in range(200, 205))
     assert added - index < 1.5 * own
@@ -60,11 +60,11 @@ def test_changed_labels_move_the_index_alone(store, tmp_path):
     before = leaves(0, 40)
     after = before | {"7.jpg": ("7.jpg", "rust scab")}
     first, _ = store.push("leaves", prepare(tmp_path / "a", before))
-    stored = set(store.objects.keys("objects"))
+    stored = set(store.backend.keys("objects"))
     second, _ = store.push("leaves", prepare(tmp_path / "b", after))
     assert_holds(second, after)
     assert shards_of(second) == shards_of(first)
-    assert len(set(store.objects.keys("objects")) - stored) == 2
+    assert len(set(store.backend.keys("objects")) - stored) == 2
     assert (second.lineage["added"], second.lineage["removed"], second.lineage["changed"]) == (0, 0, 1)
 
 
@@ -135,7 +135,7 @@ def test_rows_prepared_otherwise_are_never_mixed(setting, store, tmp_path):
 
 def test_a_shard_that_the_store_lost_is_not_referred_to(store, tmp_path):
     first, _ = store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
-    store.objects.delete(f"objects/{first.files['images-000001.zip']['sha256']}")
+    store.backend.delete(f"objects/{first.files['images-000001.zip']['sha256']}")
     second, _ = store.push("leaves", prepare(tmp_path / "b", leaves(0, 45)))
     assert_holds(second, leaves(0, 45))
 
@@ -144,8 +144,8 @@ def test_pushing_again_mends_a_version_however_it_was_arranged(store, tmp_path):
     store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
     second, _ = store.push("leaves", prepare(tmp_path / "b", leaves(0, 55)))
     for file in ("images-000001.zip", max(shards_of(second)), ARRAY):
-        store.objects.delete(f"objects/{second.files[file]['sha256']}")
-    assert len(second.damages()) == 3
+        store.backend.delete(f"objects/{second.files[file]['sha256']}")
+    assert len(second.find_damage()) == 3
     assert store.push("leaves", tmp_path / "b") == (second, False)
     assert_holds(second, leaves(0, 55))
 
@@ -153,7 +153,7 @@ def test_pushing_again_mends_a_version_however_it_was_arranged(store, tmp_path):
 def test_what_this_folder_cannot_mend_is_an_error_that_tells_the_way_out(store, tmp_path):
     store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
     second, _ = store.push("leaves", prepare(tmp_path / "b", leaves(5, 40)))
-    store.objects.delete(f"objects/{second.files['images-000000.zip']['sha256']}")
+    store.backend.delete(f"objects/{second.files['images-000000.zip']['sha256']}")
     with pytest.raises(DamagedError, match="rm data.ref=leaves:2"):
         store.push("leaves", tmp_path / "b")
 
@@ -173,7 +173,7 @@ def test_a_million_rows_find_their_places():
     pixels = np.char.add(np.arange(1_000_000).astype(str), "0" * 58)
     theirs = pd.DataFrame({"pixels": pixels, "shard": np.arange(1_000_000) // 100, "row": np.arange(1_000_000) % 100})
     mine = pd.DataFrame({"pixels": np.insert(pixels[::-1], 500_000, "new")})
-    places = place(mine, theirs)
+    places = find_places(mine, theirs)
     expected = np.insert(np.arange(1_000_000)[::-1], 500_000, -100)
     np.testing.assert_array_equal(places["shard"], np.maximum(expected // 100, -1))
     assert places["row"][500_000] == -1

@@ -42,7 +42,7 @@ def test_a_push_whose_answer_was_lost_knows_its_own_version(through, tmp_path):
     store, proxy = through
     proxy.faults = First("lost answer", "PUT", "/versions/")
     version, new = store.push("leaves", prepare(tmp_path / "data", leaves(0, 10)))
-    assert proxy.faults.met and new and version.ref == "leaves:1" and store.taken() == [("leaves", 1)]
+    assert proxy.faults.met and new and version.ref == "leaves:1" and store.used_numbers() == [("leaves", 1)]
 
 
 @pytest.mark.parametrize("kind", ["objects", "versions", "claims"])
@@ -50,7 +50,7 @@ def test_what_is_damaged_on_the_way_into_the_store_is_sent_again(kind, through, 
     store, proxy = through
     proxy.faults = First("corrupted upload", "PUT", f"/{kind}/")
     version, new = store.push("leaves", prepare(tmp_path / "data", leaves(0, 10)))
-    assert proxy.faults.met and new and store.resolve("leaves") == version and version.damages() == []
+    assert proxy.faults.met and new and store.resolve("leaves") == version and version.find_damage() == []
 
 
 @pytest.mark.parametrize("kind", ["objects", "versions"])
@@ -58,7 +58,7 @@ def test_what_is_damaged_on_the_way_out_is_read_again(kind, through, tmp_path):
     store, proxy = through
     store.push("leaves", prepare(tmp_path / "data", leaves(0, 10)))
     proxy.faults = First("corrupted download", "GET", f"/{kind}/")
-    assert store.resolve("leaves").damages() == [] and proxy.faults.met
+    assert store.resolve("leaves").find_damage() == [] and proxy.faults.met
 
 
 def test_a_body_that_was_cut_is_continued_where_it_ended(through, tmp_path):
@@ -67,7 +67,7 @@ def test_a_body_that_was_cut_is_continued_where_it_ended(through, tmp_path):
     (tmp_path / "data" / "large").write_bytes(content := os.urandom(5_000_000))
     version, _ = store.push("leaves", tmp_path / "data")
     proxy.faults = First("truncated", "GET", "/objects/")
-    store.objects.fetch(f"objects/{version.files['large']['sha256']}", target := io.BytesIO())
+    store.backend.fetch(f"objects/{version.files['large']['sha256']}", target := io.BytesIO())
     assert proxy.faults.met and target.getvalue() == content
 
 

@@ -16,8 +16,8 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from plant_pathology.store.cache import Cache
-from plant_pathology.store.folder import FolderObjects
-from plant_pathology.store.s3 import BucketObjects
+from plant_pathology.store.folder import FolderBackend
+from plant_pathology.store.s3 import S3Backend
 from plant_pathology.store.store import Store
 
 SECRET = "never-to-be-printed"
@@ -90,7 +90,7 @@ class FolderPlace:
         self.overrides = [f"store.uri=file://{self.root}"]
 
     def store(self):
-        return Store(FolderObjects(self.root))
+        return Store(FolderBackend(self.root))
 
     def raw(self, prefix):
         """{key: bytes} of all that lies below a prefix."""
@@ -103,7 +103,7 @@ class FolderPlace:
 
     def writes(self):
         """What changes for an object's key whenever it is written."""
-        return {key: (self.root / key).stat().st_ino for key in self.store().objects.keys("objects")}
+        return {key: (self.root / key).stat().st_ino for key in self.store().backend.keys("objects")}
 
 
 class BucketPlace:
@@ -125,7 +125,7 @@ class BucketPlace:
         ]
 
     def store(self):
-        objects = BucketObjects(BUCKET, self.prefix, self.url, sse=None, timeout_s=self.timeout_s)
+        objects = S3Backend(BUCKET, self.prefix, self.url, sse=None, timeout_s=self.timeout_s)
         return Store(objects, Cache(self.cache, limit=1e9))
 
     def raw(self, prefix):

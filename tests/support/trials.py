@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from plant_pathology.core.errors import BusyError, UserError
 from plant_pathology.core.hashes import unsealed
-from plant_pathology.store import claims as leases
+from plant_pathology.store import claims
 from plant_pathology.store.garbage import gc, rm
 from support.faults import Faults, FaultyProxy
 from support.prepared import leaves, prepare
@@ -55,7 +55,7 @@ class Ledger:
 
     def check_after_gc(self) -> None:
         """As `check`, and nothing is left of what failed."""
-        with patch.dict(leases.LIFE, {"push": -1.0}):
+        with patch.dict(claims.LIFETIME_S, {"push": -1.0}):
             gc(self.place.store())
         self.check()
         used = {entry["sha256"] for version in self.place.store().versions() for entry in version.files.values()}
@@ -68,8 +68,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def verify(version) -> None:
-    if damages := version.damages():
-        raise UserError("; ".join(damages))
+    if damage := version.find_damage():
+        raise UserError("; ".join(damage))
 
 
 def command_line(place, root: Path, verb: str, *overrides: str) -> subprocess.Popen:
@@ -104,20 +104,20 @@ def wait(running: subprocess.Popen, started: Callable[[], bool]) -> None:
 def kill_pushes(place, root: Path, count: int, seed: int, images: int = 400) -> str:
     """SIGKILL at a random moment of a push, from its first write on, then the same push again."""
     chance, ledger = random.Random(seed), Ledger(place)
-    claims = lambda: len(place.store().objects.keys("claims/push"))  # noqa: E731
+    count_claims = lambda: len(place.store().backend.keys("claims/push"))  # noqa: E731
     prepare(root / "data", leaves(0, images), **MANY)
-    duration = completed(command_line(place, root, "push"), claims)
+    duration = completed(command_line(place, root, "push"), count_claims)
     cut = midway = 0
     for number in range(1, count + 1):
         (root / "data").rename(root / f"data-{number}")
         prepare(root / "data", leaves(1000 * number, 1000 * number + images), **MANY)
-        before, dead = len(place.raw("objects")), claims()
+        before, dead = len(place.raw("objects")), count_claims()
         running = command_line(place, root, "push")
-        cut += killed(running, lambda dead=dead: claims() > dead, chance.uniform(0, duration))
+        cut += killed(running, lambda dead=dead: count_claims() > dead, chance.uniform(0, duration))
         ledger.check()
         midway += f"plant-pathology:{number + 1}" not in ledger.versions and len(place.raw("objects")) > before
         version, _ = place.store().push("plant-pathology", root / "data")
-        assert version.ref == f"plant-pathology:{number + 1}" and version.damages() == []
+        assert version.ref == f"plant-pathology:{number + 1}" and version.find_damage() == []
     ledger.check()
     ledger.check_after_gc()
     return f"{cut} cut, {midway} of them between two objects; every push again took the next number"
@@ -171,7 +171,7 @@ def meet_faults(root: Path, s3, kind: str, rounds: int, seed: int, images: int =
         met += proxy.faults.met[kind]
         proxy.faults = None
         version, _ = faulty.store().push("leaves", folder)
-        assert version.ref == f"leaves:{number + 1}" and version.damages() == []
+        assert version.ref == f"leaves:{number + 1}" and version.find_damage() == []
         if not copy.exists():
             version.pull(copy)
         assert contents(copy).keys() == version.files.keys()
@@ -234,15 +234,15 @@ def storm(place, root: Path, seconds: float, seed: int) -> str:
                 count("gcs that stepped back")
             time.sleep(0.01)
 
-    with patch.object(leases, "PATIENCE", 0.05), ThreadPoolExecutor(5) as pool:
+    with patch.object(claims, "POLL_S", 0.05), ThreadPoolExecutor(5) as pool:
         jobs = [pool.submit(push, seed + 1), pool.submit(push, seed + 2), pool.submit(remove), pool.submit(collect)]
         for job in jobs:
             job.result()
     ledger.check()
-    taken = place.store().taken("leaves")
+    taken = place.store().used_numbers("leaves")
     assert len(set(taken)) == len(taken)
     for folder in folders:
         version, _ = place.store().push("leaves", folder)
-        assert version.damages() == []
+        assert version.find_damage() == []
     ledger.check_after_gc()
     return ", ".join(f"{number} {what}" for what, number in counts.items()) + "; every version whole"

@@ -14,7 +14,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of
 from plant_pathology.runs.run import Run, run_of
 from plant_pathology.runs.sync import RunSync
-from plant_pathology.store.folder import FolderObjects
+from plant_pathology.store.folder import FolderBackend
 from plant_pathology.store.store import Store
 from plant_pathology.sweeps.index import latest_sweep
 from plant_pathology.sweeps.sky.client import Job
@@ -90,7 +90,7 @@ class Jobs:
 
 @pytest.fixture
 def sync(tmp_path):
-    return RunSync(FolderObjects(tmp_path / "store"), tmp_path / "runs")
+    return RunSync(FolderBackend(tmp_path / "store"), tmp_path / "runs")
 
 
 def runs(sync, *names):
@@ -256,7 +256,7 @@ def test_a_folder_of_this_machine_is_refused_as_a_store_for_others():
 
 
 def test_the_machine_trains_the_very_run_without_a_pointer(tmp_path):
-    store = Store(FolderObjects(tmp_path / "a store"))
+    store = Store(FolderBackend(tmp_path / "a store"))
     version, _ = store.push("leaves", prepare(tmp_path / "data", leaves(0, 20)))
     pointer = {"ref": version.ref, "uri": "", "sha256": version.sha256}
     (tmp_path / "datastore.json").write_text(json.dumps(pointer))
@@ -412,7 +412,7 @@ def test_a_dry_run_shows_the_tasks_launches_nothing_and_leaves_the_last_sweep_kn
     (checkout / ".gitignore").write_text("data\nstore\nruns\ndatastore.json\n.hydra\n")
     git(checkout, "add", "-A")
     git(checkout, "commit", "-qm", "conf")
-    version, _ = Store(FolderObjects(checkout / "store")).push("leaves", prepare(checkout / "data", leaves(0, 20)))
+    version, _ = Store(FolderBackend(checkout / "store")).push("leaves", prepare(checkout / "data", leaves(0, 20)))
     arguments = ["-m", "hydra/launcher=sky", "hydra.launcher.infra=slurm/loop", "hydra.launcher.dry_run=true"]
     arguments += ["competition=sample", "model=test_resnet", "model.lr=1e-3,1e-2", f"data.ref={version.ref}"]
     environment = {"HOME": str(tmp_path), "PYTHONPATH": str(PROJECT / "src")}

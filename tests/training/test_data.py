@@ -10,8 +10,9 @@ import torch
 from plant_pathology.data.shards import shard_name
 from plant_pathology.datastore import open_version
 from plant_pathology.store.cache import Cache
-from plant_pathology.store.folder import FolderObjects
-from plant_pathology.store.store import Store, object_key
+from plant_pathology.store.folder import FolderBackend
+from plant_pathology.store.keys import object_key
+from plant_pathology.store.store import Store
 from plant_pathology.training.augmentation import Augment, augment_batch, augment_images
 from plant_pathology.training.data import Batch, OrderedBatches, ShuffledBatches, StoredData
 from plant_pathology.training.progressive_resizing import FULL_SIZE, ProgressiveResizing
@@ -157,7 +158,7 @@ def test_for_gpu_augmentation_a_batch_holds_unchanged_pixels_and_the_drawn_chang
 
 
 @dataclass(frozen=True)
-class SlowObjects(FolderObjects):
+class SlowBackend(FolderBackend):
     """A store whose downloads wait until `open` is set, except those in `at_once`."""
 
     open: threading.Event
@@ -174,7 +175,7 @@ def test_training_starts_while_later_shards_are_still_downloading(stored, tmp_pa
     names = [shard_name(number, data.manifest["encoding"]) for number in order]
     assert len(names) > 4
     first = ["manifest.json", "index.npy", *names[:3]]
-    place = SlowObjects(
+    place = SlowBackend(
         stored / "store",
         threading.Event(),
         frozenset(object_key(data.version.files[file]["sha256"]) for file in first),

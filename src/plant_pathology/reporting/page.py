@@ -29,7 +29,7 @@ from plant_pathology.runs.run import RUN
 from plant_pathology.runs.status import FINISHED, STOPPED, Status, duration, status_of
 from plant_pathology.selection import axes
 from plant_pathology.store.connect import open_version
-from plant_pathology.store.store import Version
+from plant_pathology.store.version import Version
 from plant_pathology.sweeps.index import sweep_folders
 
 SELECT = "run `python -m plant_pathology.select`"

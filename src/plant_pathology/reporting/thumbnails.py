@@ -8,7 +8,7 @@ import numpy as np
 
 from plant_pathology.data.index import ARRAY, open_array
 from plant_pathology.data.shards import Shards, shard_name
-from plant_pathology.store.store import Version
+from plant_pathology.store.version import Version
 
 SIDE = 160  # pixels at most
 QUALITY = 85

@@ -26,7 +26,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, read_json
 from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.store.connect import open_version
-from plant_pathology.store.store import Version
+from plant_pathology.store.version import Version
 
 IDENTITY = ("seed", "competition", "data", "model", "trainer")
 # The code that decides a run's numbers: the folder `training`, and the files of other folders that it uses.

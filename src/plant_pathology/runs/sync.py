@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 
 from plant_pathology.core.files import atomic_file
 from plant_pathology.runs.run import CHECKPOINTS, METRICS, RESULT, STOP
+from plant_pathology.store.backend import Backend
 from plant_pathology.store.connect import open_store
-from plant_pathology.store.folder import Objects
 from plant_pathology.store.keys import check_file
 
 PREFIX = "runs"
@@ -39,12 +39,12 @@ class RunSync:
     """Upload and download run folders. Every method raises UserError when the store fails.
 
     Args:
-        objects: the store's backend.
+        backend: of the store.
         runs: the folder that holds the run folders (`paths.runs`).
     """
 
-    def __init__(self, objects: Objects, runs: Path):
-        self.objects, self.runs = objects, runs
+    def __init__(self, backend: Backend, runs: Path):
+        self.backend, self.runs = backend, runs
         self._uploaded: dict[str, tuple[int, int]] = {}  # modification time and size
         self._uploader = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._upload: Future[None] | None = None
@@ -62,16 +62,16 @@ class RunSync:
 
     def names(self) -> list[str]:
         """List all runs in the store."""
-        return sorted({key.split("/")[1] for key in self.objects.keys(PREFIX)})
+        return sorted({key.split("/")[1] for key in self.backend.keys(PREFIX)})
 
     def pull(self, run: str, wanted: Callable[[str], bool]) -> None:
         """Download the `wanted` files that are missing here or have another size; skip checkpoints older than ours."""
         prefix = f"{PREFIX}/{run}/"
         latest = max((path.name for path in (self.runs / run / CHECKPOINTS).glob("*.ckpt")), default="")
-        stored = filter(wanted, (key.removeprefix(prefix) for key in self.objects.keys(prefix.rstrip("/"))))
+        stored = filter(wanted, (key.removeprefix(prefix) for key in self.backend.keys(prefix.rstrip("/"))))
         files = [file for file in stored if not file.startswith(CHECKPOINTS) or Path(file).name > latest]
         files.sort(key=_result_last)
-        sizes = self.objects.sizes([prefix + file for file in files]) if files else []
+        sizes = self.backend.sizes([prefix + file for file in files]) if files else []
         for file, size in zip(files, sizes, strict=True):
             check_file(file)
             path = self.runs / run / file
@@ -79,9 +79,9 @@ class RunSync:
                 continue
             with atomic_file(path) as work:
                 with work.open("wb") as target:
-                    self.objects.fetch(prefix + file, target)
+                    self.backend.fetch(prefix + file, target)
                 # The time of the upload is the only sign that a run on another machine is alive.
-                if file == METRICS and (written := self.objects.modified(prefix + file)):
+                if file == METRICS and (written := self.backend.modified(prefix + file)):
                     os.utime(work, (written, written))
 
     def pull_all(self, wanted: Callable[[str], bool]) -> None:
@@ -90,13 +90,13 @@ class RunSync:
             self.pull(run, wanted)
 
     def has(self, run: str, file: str) -> bool:
-        return self.objects.size(f"{PREFIX}/{run}/{file}") is not None
+        return self.backend.size(f"{PREFIX}/{run}/{file}") is not None
 
     def replace(self, run: str, file: str, content: bytes) -> None:
-        self.objects.replace(f"{PREFIX}/{run}/{file}", content)
+        self.backend.replace(f"{PREFIX}/{run}/{file}", content)
 
     def delete(self, run: str, file: str) -> None:
-        self.objects.delete(f"{PREFIX}/{run}/{file}")
+        self.backend.delete(f"{PREFIX}/{run}/{file}")
 
     def _push(self, run: str) -> None:
         folder, prefix = self.runs / run, f"{PREFIX}/{run}/"
@@ -111,16 +111,16 @@ class RunSync:
                 content = paths[file].read_bytes()
             except FileNotFoundError:
                 continue
-            self.objects.replace(prefix + file, content)
+            self.backend.replace(prefix + file, content)
             self._uploaded[file] = stamp
-        for key in self.objects.keys(prefix + CHECKPOINTS):
+        for key in self.backend.keys(prefix + CHECKPOINTS):
             if key.removeprefix(prefix) not in files:
-                self.objects.delete(key)
+                self.backend.delete(key)
 
 
 def sync_of(cfg: DictConfig) -> RunSync | None:
     """Return the sync with the store; None where `store.runs` is false."""
-    return RunSync(open_store(cfg).objects, Path(cfg.paths.runs)) if cfg.store.runs else None
+    return RunSync(open_store(cfg).backend, Path(cfg.paths.runs)) if cfg.store.runs else None
 
 
 def _result_last(file: str) -> tuple[bool, str]:

@@ -1,11 +1,13 @@
-"""Who is at work on a store, so that a gc never collects what a push has just found there.
+"""Keep push and gc apart, so that gc never deletes an object that a push has just found and will refer to.
 
-A push and a gc each put a claim of their own into the store before they look at anything else, and look for claims of
-the other kind then: of two that overlap, at least one sees the other and withdraws. A claim ends with its owner's work.
-One whose owner died counts until it is older than its life by the store's clock; the owner itself stops relying on it
-at half of that, by a clock that also runs while the machine sleeps.
+This is NOT the lock of a training run: claims concern only the store's objects.
 
-The one assumption: no request arrives later than half a life after its owner last looked at that clock.
+A push and a gc each write a claim into the store before they read anything else, and then look for claims of the other
+kind: of two that overlap, at least one sees the other and withdraws. The claim is deleted when the work ends. The claim
+of a killed process counts until it is older than its lifetime by the store's clock; the owner itself stops relying on
+it at half its lifetime, by a clock that, where the system has one, also runs while the machine sleeps.
+
+The one assumption: no request arrives later than half a lifetime after its owner last looked at that clock.
 """
 
 import itertools
@@ -18,80 +20,87 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from plant_pathology.core.errors import BusyError, UserError
-from plant_pathology.store.folder import Objects
+from plant_pathology.core.processes import monotonic_awake
+from plant_pathology.store.backend import Backend
 
-LIFE = {"push": 6 * 3600.0, "gc": 600.0}  # seconds
-PATIENCE = 1.0  # seconds between two looks whether a gc has ended
-CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+LIFETIME_S = {"push": 6 * 3600.0, "gc": 600.0}
+POLL_S = 1.0  # how often a push checks whether a gc has ended
 
 
 @dataclass(frozen=True)
 class Claim:
-    """That a `kind`, push or gc, is at work since `began`, by this machine's clock."""
+    """One push or gc that is at work.
 
-    objects: Objects
+    Attributes:
+        kind: push or gc.
+        key: of the claim in the store.
+        began: by this machine's clock, `monotonic_awake`.
+    """
+
+    backend: Backend
     kind: str
     key: str
     began: float
 
-    def fresh(self) -> bool:
-        """Whether what was seen under this claim can be relied on still."""
-        return time.clock_gettime(CLOCK) - self.began < LIFE[self.kind] / 2
+    def is_fresh(self) -> bool:
+        """Return whether less than half the lifetime has passed, so that what was read under the claim still holds."""
+        return monotonic_awake() - self.began < LIFETIME_S[self.kind] / 2
 
-    def holds(self) -> bool:
-        """As `fresh`, and nobody has revoked it."""
-        return self.fresh() and self.objects.size(self.key) is not None
+    def is_held(self) -> bool:
+        """Return whether the claim is fresh and nobody has deleted it."""
+        return self.is_fresh() and self.backend.size(self.key) is not None
 
-    def rival(self, kind: str) -> float | None:
-        """When the claim of a living `kind` began, in seconds by the store's clock; claims of the dead are revoked."""
-        now = self.objects.modified(self.key)
-        for key in self.objects.keys(f"claims/{kind}"):
-            began = self.objects.modified(key)
+    def find_rival(self, kind: str) -> float | None:
+        """Return when a valid claim of `kind` began, by the store's clock, or None; delete expired claims."""
+        now = self.backend.modified(self.key)
+        for key in self.backend.keys(f"claims/{kind}"):
+            began = self.backend.modified(key)
             if began is None:
                 continue
-            if now is None or now - began < LIFE[kind]:
+            if now is None or now - began < LIFETIME_S[kind]:
                 return began
-            self.objects.delete(key)
+            self.backend.delete(key)
         return None
 
 
 @contextmanager
-def claim(objects: Objects, kind: str, rival: str) -> Iterator[Claim]:
-    """Claim the store for a `kind`.
+def claim(backend: Backend, kind: str, rival: str) -> Iterator[Claim]:
+    """Claim the store for a push or a gc (`kind`).
 
     Raises:
-        BusyError: a `rival` is at work.
+        BusyError: a `rival` (the other kind) is at work.
     """
-    began, name = time.clock_gettime(CLOCK), uuid.uuid4().hex
-    mine = Claim(objects, kind, f"claims/{kind}/{name}", began)
-    objects.create(mine.key, name.encode())
+    began, name = monotonic_awake(), uuid.uuid4().hex
+    own = Claim(backend, kind, f"claims/{kind}/{name}", began)
+    backend.create(own.key, name.encode())
     try:
-        if (since := mine.rival(rival)) is not None:
-            at, end = (
-                datetime.fromtimestamp(t, UTC).isoformat(timespec="seconds") for t in (since, since + LIFE[rival])
+        if (since := own.find_rival(rival)) is not None:
+            start, end = (
+                datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+                for seconds in (since, since + LIFETIME_S[rival])
             )
             raise BusyError(
-                f"{objects}: a {rival} that began at {at} is at work: start again when it has ended;"
+                f"{backend}: a {rival} that began at {start} is at work: start again when it has ended;"
                 f" one that was killed counts until {end}"
             )
-        yield mine
+        yield own
     finally:
-        # What cannot be released now counts as dead later; the work itself is done.
+        # A claim that cannot be deleted expires; the work itself is done.
         with suppress(UserError, OSError):
-            objects.delete(mine.key)
+            backend.delete(own.key)
 
 
 @contextmanager
-def pushing(objects: Objects) -> Iterator[Claim]:
-    """Claim the store for a push, after any gc."""
+def claim_for_push(backend: Backend) -> Iterator[Claim]:
+    """Claim the store for a push; wait while a gc is at work."""
     with ExitStack() as stack:
-        for look in itertools.count():
+        for attempt in itertools.count():
             try:
-                mine = stack.enter_context(claim(objects, "push", rival="gc"))
+                own = stack.enter_context(claim(backend, "push", rival="gc"))
                 break
             except BusyError as busy:
-                # Most have ended by the second look.
-                if look == 1:
+                # Report it once, and only the second time: most gcs have ended by then.
+                if attempt == 1:
                     print(f"waiting: {busy}", file=sys.stderr)
-                time.sleep(PATIENCE)
-        yield mine
+                time.sleep(POLL_S)
+        yield own

@@ -1,4 +1,7 @@
-"""Open the datastore and the version that the config names."""
+"""Open the store that `store.uri` names, and the version that `data.ref` names.
+
+A new backend is one more branch in `open_store`.
+"""
 
 import re
 from pathlib import Path
@@ -8,34 +11,35 @@ from omegaconf import DictConfig, OmegaConf
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.store.cache import Cache
-from plant_pathology.store.folder import FolderObjects
-from plant_pathology.store.s3 import BucketObjects
-from plant_pathology.store.store import Store, Version
+from plant_pathology.store.folder import FolderBackend
+from plant_pathology.store.s3 import S3Backend
+from plant_pathology.store.store import Store
+from plant_pathology.store.version import Version
 
 
 def open_store(cfg: DictConfig) -> Store:
-    """The store at file://<folder>, relative to here or absolute, or s3://<bucket>/<prefix>.
+    """Open the store at file://<folder> (relative to the current folder, or absolute) or s3://<bucket>/<prefix>.
 
     Raises:
-        UserError: store.uri is missing, or neither.
+        UserError: store.uri is not set, or is neither.
     """
     if OmegaConf.is_missing(cfg.store, "uri"):
         raise UserError("store.uri is not set: write store.uri=s3://<bucket>/<prefix>")
     if match := re.fullmatch(r"file://(.+)", cfg.store.uri):
-        return Store(FolderObjects(Path(match[1])))
+        return Store(FolderBackend(Path(match[1])))
     if match := re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]+)(/.*)?", cfg.store.uri):
         prefix = (match[2] or "").strip("/")
-        bucket = BucketObjects(match[1], prefix, cfg.store.endpoint_url, cfg.store.sse, cfg.store.timeout_s)
-        return Store(bucket, Cache(Path(cfg.store.cache).expanduser(), cfg.store.cache_gb * 1e9))
-    # Without the value: people write s3://key:secret@bucket.
+        backend = S3Backend(match[1], prefix, cfg.store.endpoint_url, cfg.store.sse, cfg.store.timeout_s)
+        return Store(backend, Cache(Path(cfg.store.cache).expanduser(), cfg.store.cache_gb * 1e9))
+    # Do not print the value: people write s3://key:secret@bucket.
     raise UserError("store.uri must be file://<folder> or s3://<bucket>/<prefix>")
 
 
 def open_version(cfg: DictConfig) -> Version:
-    """The version that data.ref names; where that is null, the one that was pushed last, by the pointer file.
+    """Open the version data.ref; where that is null, the one pushed last, which the file paths.pointer names.
 
     Raises:
-        UserError: there is no such version, or not with the content that was pushed.
+        UserError: the version does not exist, or its content is not that which was pushed.
     """
     store = open_store(cfg)
     if cfg.data.ref:

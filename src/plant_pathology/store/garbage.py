@@ -1,6 +1,6 @@
-"""Taking versions out of a store, and then the objects that no version uses any more.
+"""Remove versions, and delete the objects that no version uses (garbage collection).
 
-A removed version leaves a tombstone in place of its manifest, so its number is never used again.
+A removed version leaves a tombstone in place of its manifest, so that its number is never used again.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -9,59 +9,66 @@ from datetime import UTC, datetime
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import sealed
-from plant_pathology.store.claims import LIFE, claim
-from plant_pathology.store.folder import TRANSFERS
+from plant_pathology.store.backend import TRANSFERS
+from plant_pathology.store.claims import LIFETIME_S, claim
 from plant_pathology.store.keys import OBJECT, manifest_key, object_key
-from plant_pathology.store.store import Store, Version
+from plant_pathology.store.store import Store
+from plant_pathology.store.version import Version
 
 
 def rm(store: Store, ref: str) -> Version:
     """Remove one version; its objects stay until `gc`.
 
     Raises:
-        UserError: `ref` names no version, or not one by its number.
+        UserError: `ref` is not the name and number of a version.
     """
     version = store.resolve(ref)
     if ref != version.ref:
         raise UserError(f"{ref} stands for the latest version: name the one to remove, such as data.ref={version.ref}")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     tombstone = sealed({"name": version.name, "version": version.version, "removed": now})
-    store.objects.replace(manifest_key(version.name, version.version), tombstone)
+    store.backend.replace(manifest_key(version.name, version.version), tombstone)
     return version
 
 
 @dataclass(frozen=True)
-class Freed:
-    """What a gc deleted, and how many objects it had no time for."""
+class GcResult:
+    """What a gc did.
+
+    Attributes:
+        objects: number of objects that were deleted.
+        size: their bytes.
+        left: number of unused objects that were not deleted, because the gc's claim was about to expire.
+    """
 
     objects: int
     size: int
     left: int
 
 
-def gc(store: Store) -> Freed:
-    """Delete all objects that no version uses, and what killed pushes left on the way into the store.
+def gc(store: Store) -> GcResult:
+    """Delete all objects that no version uses, and the temporary files of killed pushes.
 
     Raises:
         BusyError: a push is at work.
-        UserError: a manifest is damaged, so what it uses is unknown.
+        UserError: a manifest is damaged, so that the objects it uses are unknown.
     """
-    with claim(store.objects, "gc", rival="push") as mine:
+    with claim(store.backend, "gc", rival="push") as own:
         used = {object_key(entry["sha256"]) for version in store.versions() for entry in version.files.values()}
-        unused = [key for key in store.objects.keys("objects") if OBJECT.fullmatch(key) and key not in used]
-        began = store.objects.modified(mine.key) or 0
-        for key in store.objects.keys("incoming"):
-            if (written := store.objects.modified(key)) and began - written > LIFE["push"]:
+        unused = [key for key in store.backend.keys("objects") if OBJECT.fullmatch(key) and key not in used]
+        began = store.backend.modified(own.key) or 0
+        for key in store.backend.keys("incoming"):
+            if (written := store.backend.modified(key)) and began - written > LIFETIME_S["push"]:
                 unused.append(key)
 
-        def free(key: str) -> int | None:
-            size = store.objects.size(key)
-            if not mine.fresh():
+        def delete(key: str) -> int | None:
+            size = store.backend.size(key)
+            if not own.is_fresh():
                 return None
-            store.objects.delete(key)
+            store.backend.delete(key)
             return size or 0
 
         with ThreadPoolExecutor(TRANSFERS) as pool:
-            sizes = list(pool.map(free, unused))
-    freed = [size for size in sizes if size is not None]
-    return Freed(len(freed), sum(freed), len(sizes) - len(freed))
+            sizes = list(pool.map(delete, unused))
+    deleted = [size for size in sizes if size is not None]
+    return GcResult(len(deleted), sum(deleted), len(sizes) - len(deleted))

@@ -1,9 +1,10 @@
-"""What a push stores of a folder, given what the latest version holds already.
+"""Lay out a prepared folder as a version that reuses the shards of the previous version.
 
-A prepared folder orders its rows by the hash of their image's name, so one added image would shift all that follow.
-A version keeps every row where the version before has it: its shards are referred to, neither read nor sent again.
-Only new rows go to new shards, and only the index tells of it. When most rows of the kept shards would be dead, all
-are packed afresh. `identity` leaves places out, so the same content is the same version however it was arranged.
+A prepared folder orders its rows by the hash of the image's name, so one added image would shift all later rows and
+change every shard. Therefore a version keeps each row at its place in the previous version: old shards are referred to,
+neither read nor uploaded again; only new rows go into new shards; the index says where each row is. When more than half
+of the rows of the reused shards are unused, the folder's own shards are uploaded instead. `identity` does not depend on
+the places, so the same content is the same version, however its rows are packed.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,49 +24,44 @@ from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.data.index import ARRAY, PLACES, TABLE, open_array, read_table, write_index
 from plant_pathology.data.shards import Shards, shard_name, write_shard
 from plant_pathology.store.keys import files_below
+from plant_pathology.store.version import Version
 
 MANIFEST = "manifest.json"
 PREPARED = {MANIFEST, TABLE, ARRAY}
 PLACE = ["shard", "row"]
-SETTINGS = ["image_size", "encoding", "quality", "shard_mb"]  # that rows of the same shards have in common
-
-
-class Stored(Protocol):
-    """A version in the store: {file: {"sha256", "size"; of a shard, "rows"}}, and a checked copy of each."""
-
-    files: dict[str, dict]
-
-    def sound(self) -> set[str]:
-        """The files of which the store has all bytes."""
-
-    def copy(self, file: str, target: BinaryIO) -> None:
-        """Write one file's bytes to `target`. Raises: DamagedError."""
+SETTINGS = ["image_size", "encoding", "quality", "shard_mb"]  # rows of one shard must agree in these
 
 
 @dataclass(frozen=True)
-class Arranged:
-    """What a version consists of.
+class Layout:
+    """The files of a version that is about to be pushed.
 
     Attributes:
-        files: {relative path: where it lies, or the entry of what the store holds already}.
-        rows: {shard: its rows, also those that the index no longer names}.
-        changes: rows added, removed and changed since the version before, where that can be told.
+        new: {relative path: local file}, to be uploaded unless the store has the same bytes.
+        reused: {relative path: entry in `Version.files`} of files of the previous version.
+        rows: {shard: number of its rows, with those that the index no longer uses}.
+        changes: rows `added`, `removed` and `changed` since the previous version, when both are prepared data.
     """
 
-    files: dict[str, Path | dict]
+    new: dict[str, Path]
+    reused: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     changes: dict[str, int] = field(default_factory=dict)
 
 
 def content_of(folder: Path) -> "PlainFolder | PreparedFolder":
-    """Raises: UserError when the folder cannot be stored."""
+    """Return the content of a folder: prepared data, or any other files.
+
+    Raises:
+        UserError: the folder cannot be stored.
+    """
     paths = files_below(folder)
     return PreparedFolder(folder, paths) if paths.keys() >= PREPARED else PlainFolder(paths)
 
 
 @dataclass(frozen=True)
 class PlainFolder:
-    """Any files, stored as they are."""
+    """A folder of any files, which are stored unchanged."""
 
     paths: dict[str, Path]
 
@@ -73,16 +69,16 @@ class PlainFolder:
     def identity(self) -> str:
         return content_hash({file: file_hash(path) for file, path in self.paths.items()})
 
-    def arrange(self, parent: Stored | None, work: Path) -> Arranged:
-        return Arranged(dict(self.paths))
+    def lay_out(self, parent: Version | None, work: Path) -> Layout:
+        return Layout(dict(self.paths))
 
-    def restore(self, version: Stored, lacking: set[str], work: Path) -> dict[str, Path]:
-        return {file: self.paths[file] for file in lacking}
+    def restore(self, version: Version, missing: set[str], work: Path) -> dict[str, Path]:
+        return {file: self.paths[file] for file in missing}
 
 
 @dataclass(frozen=True)
 class PreparedFolder:
-    """What the prepare stage wrote."""
+    """A folder that the prepare stage wrote."""
 
     folder: Path
     paths: dict[str, Path]
@@ -103,7 +99,7 @@ class PreparedFolder:
 
     @cached_property
     def shards(self) -> dict[str, int]:
-        """{shard: its rows}, of the folder's own."""
+        """Return {shard: number of its rows} of this folder."""
         rows = {self._name(number): int(rows) for number, rows in self.table["shard"].value_counts().items()}
         if absent := sorted(rows.keys() - self.paths.keys()):
             raise UserError(f"{self.folder} lacks {', '.join(absent)}: run prepare again")
@@ -111,7 +107,7 @@ class PreparedFolder:
 
     @cached_property
     def others(self) -> dict[str, Path]:
-        """All files but shards and index."""
+        """Return all files except shards and index."""
         return {file: path for file, path in self.paths.items() if file not in {TABLE, ARRAY, *self.shards}}
 
     @cached_property
@@ -124,60 +120,70 @@ class PreparedFolder:
             digest.update(f"{column} {len(block)}\n".encode() + block)
         return content_hash({"rows": digest.hexdigest()} | {f: file_hash(path) for f, path in self.others.items()})
 
-    def arrange(self, parent: Stored | None, work: Path) -> Arranged:
-        """
+    def lay_out(self, parent: Version | None, work: Path) -> Layout:
+        """Decide which shards of the previous version to reuse, and write new shards and a new index.
+
         Args:
-            parent: the version before.
-            work: an empty folder for new files, to be kept until they are stored.
+            parent: the previous version.
+            work: an empty folder for the new files; keep it until they are uploaded.
 
         Raises:
-            DamagedError: the parent's index or manifest is not what was pushed.
+            DamagedError: the parent's index or manifest has other bytes than were pushed.
         """
-        sound = parent.sound() if parent else set()
-        if not sound >= PREPARED:
-            return self._afresh({})
-        theirs = read_table(_copied(parent, TABLE, work))
-        changes = count_changes(theirs, self.table)
-        settings = json.loads(_copied(parent, MANIFEST, work).read_text())
+        complete = parent.complete_files() if parent else set()
+        if parent is None or not complete >= PREPARED:
+            return self._own_layout({})
+        stored = read_table(_download(parent, TABLE, work))
+        changes = count_changes(stored, self.table)
+        settings = json.loads(_download(parent, MANIFEST, work).read_text(encoding="utf-8"))
         if any(settings.get(name) != value for name, value in self.settings.items()):
-            return self._afresh(changes)
-        places = place(self.table, theirs[theirs["shard"].map(self._name).isin(sound)])
-        kept = {self._name(number): number for number in places["shard"].unique() if number >= 0}
-        entries = {file: parent.files[file] for file in kept}
-        if 2 * (places["shard"] >= 0).sum() < sum(entry["rows"] for entry in entries.values()) or not kept:
-            return self._afresh(changes)
-        rows = {file: entry["rows"] for file, entry in entries.items()}
-        for number, members in self._pack(places, theirs["shard"].max() + 1):
+            return self._own_layout(changes)
+        places = find_places(self.table, stored[stored["shard"].map(self._name).isin(complete)])
+        reused = {name: parent.files[name] for name in map(self._name, places["shard"].unique()) if name in complete}
+        rows = {name: entry["rows"] for name, entry in reused.items()}
+        if 2 * (places["shard"] >= 0).sum() < sum(rows.values()) or not reused:
+            return self._own_layout(changes)
+        new = dict(self.others)
+        for number, members in self._pack(places, stored["shard"].max() + 1):
             places.loc[members, "shard"], places.loc[members, "row"] = number, np.arange(len(members))
             rows[self._name(number)] = len(members)
-            entries[self._name(number)] = self._write(number, members, work)
-        return Arranged(self.others | self._write_index(places, work) | entries, rows, changes)
+            new[self._name(number)] = self._write_shard(number, members, work)
+        return Layout(new | self._write_index(places, work), reused, rows, changes)
 
-    def restore(self, version: Stored, lacking: set[str], work: Path) -> dict[str, Path]:
-        """What the store lost of a version of this content, as far as it can be made again: not a shard with rows that
-        the version no longer names."""
-        restored = {file: path for file, path in self.paths.items() if file in lacking}
-        if standing := {TABLE, ARRAY} - lacking:
-            index = _copied(version, standing.pop(), work)
+    def restore(self, version: Version, missing: set[str], work: Path) -> dict[str, Path]:
+        """Make files again that the store lost of a version of this content.
+
+        A shard that contains rows which the version no longer uses cannot be made again.
+
+        Returns:
+            {relative path: local file} of those that can.
+        """
+        restored = {file: path for file, path in self.paths.items() if file in missing}
+        if intact := sorted({TABLE, ARRAY} - missing):
+            index = _download(version, intact[0], work)
             places = read_table(index)[PLACE] if index.suffix == ".csv" else pd.DataFrame(open_array(index)[PLACE])
             restored |= self._write_index(places, work)
             for number, members in places.sort_values(PLACE).groupby("shard").groups.items():
-                if self._name(number) in lacking:
-                    restored[self._name(number)] = self._write(number, members, work)
-        return {file: restored[file] for file in lacking & restored.keys()}
+                if self._name(number) in missing:
+                    restored[self._name(number)] = self._write_shard(number, members, work)
+        return {file: restored[file] for file in missing & restored.keys()}
 
-    def _afresh(self, changes: dict[str, int]) -> Arranged:
-        return Arranged(dict(self.paths), self.shards, changes)
+    def _own_layout(self, changes: dict[str, int]) -> Layout:
+        """Upload the folder as it is, with its own shards."""
+        return Layout(dict(self.paths), rows=self.shards, changes=changes)
 
     def _pack(self, places: pd.DataFrame, number: int) -> Iterator[tuple[int, pd.Index]]:
-        """Shards from `number` on for the rows without a place, in the folder's order: a random one."""
+        """Yield (number, rows) of new shards, from `number` on, for the rows without a place.
+
+        They keep the folder's order, which is random, so each new shard is a random sample of them.
+        """
         new = self.table.loc[places["shard"] < 0, PLACE].sort_values(PLACE)
         sizes = np.array([len(row) for row in self._rows(new.index)], np.int64)
         full = np.ceil(np.cumsum(sizes) / (self.settings["shard_mb"] * 1e6)).astype(int)
         for offset, members in enumerate(new.groupby(full).groups.values()):
             yield number + offset, members
 
-    def _write(self, number: int, members: pd.Index, work: Path) -> Path:
+    def _write_shard(self, number: int, members: pd.Index, work: Path) -> Path:
         path = work / self._name(number)
         write_shard(path, list(self._rows(members)), self.settings["image_size"])
         return path
@@ -188,7 +194,7 @@ class PreparedFolder:
         return {TABLE: work / TABLE, ARRAY: work / ARRAY}
 
     def _rows(self, members: pd.Index) -> Iterator[bytes]:
-        """Rows of the folder as they are encoded."""
+        """Yield the encoded bytes of rows of this folder."""
         shards = Shards(self.folder.joinpath)
         for number, row in self.table.loc[members, PLACE].itertuples(index=False):
             yield shards.bytes(self._name(number), row)
@@ -197,15 +203,23 @@ class PreparedFolder:
         return shard_name(number, self.settings["encoding"])
 
 
-def place(table: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
-    """Where the rows of `table` stand already: `shard` and `row` by equal pixels, each place once; -1 where new."""
+def find_places(table: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
+    """Find where the store already has the pixels of each row.
+
+    Args:
+        table: rows to be stored, with `pixels`.
+        stored: rows of the previous version, with `pixels`, `shard` and `row`.
+
+    Returns:
+        `shard` and `row` per row of `table`, -1 where the pixels are new. No place is returned twice.
+    """
     keys = ["pixels", "nth"]
-    mine, theirs = (rows.assign(nth=rows.groupby("pixels").cumcount()) for rows in (table, standing))
-    return mine[keys].merge(theirs[keys + PLACE], "left", keys)[PLACE].fillna(-1).astype(np.int64)
+    wanted, known = (rows.assign(nth=rows.groupby("pixels").cumcount()) for rows in (table, stored))
+    return wanted[keys].merge(known[keys + PLACE], "left", keys)[PLACE].fillna(-1).astype(np.int64)
 
 
 def count_changes(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, int]:
-    """Images added, removed, and changed in pixels or labels."""
+    """Count the images that were added, removed, or changed in pixels or labels."""
     columns = ["image", "labels", "pixels"]
     rows = before[columns].merge(after[columns], "outer", "image", indicator=True)
     differ = (rows["labels_x"] != rows["labels_y"]) | (rows["pixels_x"] != rows["pixels_y"])
@@ -217,7 +231,7 @@ def count_changes(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def _copied(version: Stored, file: str, work: Path) -> Path:
+def _download(version: Version, file: str, work: Path) -> Path:
     path = work / f"stored-{file}"
     with path.open("wb") as target:
         version.copy(file, target)

@@ -1,4 +1,4 @@
-"""The keys of a datastore's objects and manifests, and which names and paths may be stored."""
+"""Make the keys of objects and manifests, and check names and paths before they are stored."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,11 @@ def object_key(sha256: str) -> str:
 
 
 def files_below(folder: Path) -> dict[str, Path]:
-    """{relative path: path} of all files, sorted. Raises: UserError on none, or on one that cannot be stored."""
+    """Return {relative path: path} of all files, sorted.
+
+    Raises:
+        UserError: there are none, or one cannot be stored.
+    """
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
     for file, path in paths.items():
         check_file(file)
@@ -32,12 +36,20 @@ def files_below(folder: Path) -> dict[str, Path]:
 
 
 def check_name(name: str) -> None:
-    """Raises: UserError on a name that leads out of the store, or that people could not type in a command."""
+    """Refuse a name that points outside the store, or that is hard to type in a command.
+
+    Raises:
+        UserError: the name is refused.
+    """
     if not re.fullmatch(NAME, name):
         raise UserError(f"store.name={name!r} must be of a-z, 0-9, '.', '_', '-', and begin with a letter or digit")
 
 
 def check_file(file: str) -> None:
-    """Raises: UserError on a path that leads out of its folder, here or on another system."""
+    """Refuse a path that points outside its folder, on this or another operating system.
+
+    Raises:
+        UserError: the path is refused.
+    """
     if not file.isprintable() or {"\\", ":"} & set(file) or {"", ".", ".."} & set(file.split("/")):
         raise UserError(f"{file!r} cannot be stored: write a relative path without .., colons and backslashes")

@@ -1,8 +1,7 @@
-"""Bytes by key in an S3 bucket, or in any server that speaks S3 and honors If-None-Match and checksums.
+"""Store bytes in an S3 bucket, or on any S3-compatible server that supports If-None-Match and checksums.
 
-Every upload carries its SHA-256, which the server compares before it stores anything; so nothing is read back. Failing
-requests are repeated by botocore's standard mode. Credentials come from where every AWS tool takes them, and appear in
-no message.
+Every upload carries its SHA-256, which the server checks before it stores anything, so nothing is read back. botocore
+retries failed requests (its standard mode). Credentials are found as in every AWS tool, and no message contains them.
 """
 
 import base64
@@ -15,16 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import bytes_hash
-from plant_pathology.store.folder import TRANSFERS
+from plant_pathology.store.backend import TRANSFERS, Writer
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
-ATTEMPTS = 5  # of each request, and of a body that arrives cut or damaged
+ATTEMPTS = 5  # of each request, also when a body arrives truncated or damaged
 REMEDIES = {
     "NoSuchBucket": "make the bucket, or set store.uri to another",
     "BadDigest": "a file changed while it was pushed, or on the way; push again",
@@ -33,14 +32,14 @@ REMEDIES = {
 
 
 @dataclass(frozen=True)
-class BucketObjects:
-    """A prefix of a bucket, as `Objects`.
+class S3Backend:
+    """A backend in a bucket.
 
     Args:
-        prefix: folders joined by slashes; "" for the whole bucket.
-        endpoint_url: another S3 server than Amazon's.
-        sse: server-side encryption, AES256 or aws:kms.
-        timeout_s: how long the server may be silent, in seconds, before a request counts as failed.
+        prefix: folders joined by slashes, below which all keys are; "" for the whole bucket.
+        endpoint_url: of the S3 server; None for Amazon's.
+        sse: server-side encryption, AES256 or aws:kms; None for the bucket's default.
+        timeout_s: how long the server may send nothing before a request fails, in seconds.
     """
 
     bucket: str
@@ -52,6 +51,9 @@ class BucketObjects:
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
+    def local_path(self, key: str) -> None:
+        return None
+
     def size(self, key: str) -> int | None:
         try:
             with self._s3() as s3:
@@ -62,15 +64,16 @@ class BucketObjects:
     def sizes(self, keys: Sequence[str]) -> list[int | None]:
         with self._s3() as s3:
             page = s3.list_objects_v2(Bucket=self.bucket, Prefix=self._key(os.path.commonprefix(keys)))
-        # Where all there is fits one answer, it takes no more requests.
+        # One listing saves a request per key, if all keys fit on one page.
         if not page["IsTruncated"]:
-            there = {entry["Key"]: entry["Size"] for entry in page.get("Contents", [])}
-            return [there.get(self._key(key)) for key in keys]
+            found = {entry["Key"]: entry["Size"] for entry in page.get("Contents", [])}
+            return [found.get(self._key(key)) for key in keys]
         with ThreadPoolExecutor(TRANSFERS) as pool:
             return list(pool.map(self.size, keys))
 
-    def fetch(self, key: str, target: BinaryIO) -> None:
-        # Not by boto3's download_fileobj: when a body is cut, it writes the first bytes twice to what cannot seek.
+    def fetch(self, key: str, target: Writer) -> None:
+        # boto3's download_fileobj does not work here: after a truncated body it writes the first bytes twice, because
+        # `target` cannot seek.
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
         received = 0
@@ -95,7 +98,7 @@ class BucketObjects:
             self._put(key, lambda: io.BytesIO(content), bytes_hash(content), IfNoneMatch="*")
             return True
         except FileExistsError:
-            # Where the answer to the first attempt was lost, the second one finds what the first created.
+            # If the reply to the first attempt was lost, the retry finds the key that the first one created.
             return self._holds(key, content)
 
     def replace(self, key: str, content: bytes) -> None:
@@ -124,13 +127,13 @@ class BucketObjects:
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self._key(key)}
 
-    def _put(self, key: str, read: Callable[[], BinaryIO], sha256: str, **condition: str) -> None:
+    def _put(self, key: str, read: Callable[[], IO[bytes]], sha256: str, **condition: str) -> None:
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
         encryption = {"ServerSideEncryption": self.sse} if self.sse else {}
         for attempt in range(1, ATTEMPTS + 1):
             with self._s3() as s3, read() as content:
                 try:
-                    # In one request, which the server checks as a whole; in parts it would check the parts alone.
+                    # One request, because the server checks a multipart upload only part by part.
                     s3.put_object(**self._at(key), **encryption, **condition, Body=content, ChecksumSHA256=checksum)
                     return
                 except s3.exceptions.ClientError as error:
@@ -138,17 +141,22 @@ class BucketObjects:
                         raise
 
     def _holds(self, key: str, content: bytes) -> bool:
-        there = io.BytesIO()
+        stored = io.BytesIO()
         try:
-            self.fetch(key, there)
+            self.fetch(key, stored)
         except FileNotFoundError:
             return False
-        return there.getvalue() == content
+        return stored.getvalue() == content
 
     @contextmanager
     def _s3(self) -> Iterator["BaseClient"]:
-        """The client; its errors as Python's own where a caller decides, and else as one line with the remedy."""
-        # Imported here: a store in a folder need not wait for boto3.
+        """Yield the client, and translate its errors.
+
+        Raises:
+            FileExistsError, FileNotFoundError: a condition failed or a key is missing; the caller decides what to do.
+            UserError: anything else, in one line with the remedy.
+        """
+        # Imported here, so that a store in a folder does not wait for boto3.
         from botocore import exceptions as failures
 
         credentials = (
@@ -179,22 +187,22 @@ class BucketObjects:
 
 @functools.cache
 def _client(endpoint_url: str | None, timeout_s: float) -> "BaseClient":
-    """One client a process, which all threads share."""
+    """Create the client once per process; all threads share it."""
     import boto3
     from botocore.config import Config
 
-    # Else it tells on every run where the credentials were found.
+    # Otherwise it logs at every start where it found the credentials.
     logging.getLogger("botocore.credentials").setLevel(logging.WARNING)
     options = Config(
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=min(10, timeout_s),
         read_timeout=timeout_s,
         max_pool_connections=2 * TRANSFERS,
-        # Uploads carry their SHA-256 in a header, which is signed: no need to hash the body once more.
+        # The signed headers contain the SHA-256 of the body: do not hash it a second time.
         s3={"payload_signing_enabled": False},
     )
     try:
-        # A session of its own, because threads must not share the default one while it makes clients.
+        # A separate session, because creating clients from the default one is not thread-safe.
         return boto3.Session().client("s3", endpoint_url=endpoint_url, config=options)
     except ValueError as error:
         raise UserError(f"store.endpoint_url: {error}: write http(s)://<host>:<port>") from None

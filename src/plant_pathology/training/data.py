@@ -18,7 +18,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.data.index import ARRAY, open_array
 from plant_pathology.data.shards import Shards, shard_name
-from plant_pathology.store.store import Version
+from plant_pathology.store.version import Version
 from plant_pathology.training.augmentation import Augment, augment_batch, augment_images
 from plant_pathology.training.progressive_resizing import FULL_SIZE, ProgressiveResizing
 

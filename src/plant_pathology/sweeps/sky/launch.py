@@ -60,7 +60,7 @@ def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[dict[st
         sound,
         task,
         SkyClient(),
-        RunSync(open_store(cfg).objects, folder),
+        RunSync(open_store(cfg).backend, folder),
         Machine(f"{options.described}, asked for", options.use_spot and not options.slurm, 0.0),
         options.parallel,
         cfg.cost.budget_usd,

@@ -19,7 +19,7 @@ from plant_pathology.core.files import atomic_folder
 from plant_pathology.core.provenance import commit
 from plant_pathology.runs.run import Run
 from plant_pathology.store.connect import open_store
-from plant_pathology.store.folder import FolderObjects
+from plant_pathology.store.folder import FolderBackend
 from plant_pathology.sweeps.sky.client import skypilot
 from plant_pathology.sweeps.sky.options import SkyOptions
 
@@ -64,7 +64,7 @@ TERMINATED = 143
 
 def check_store(cfg: DictConfig, options: SkyOptions) -> None:
     """Raises: UserError where the machine could not read the datastore."""
-    if isinstance(open_store(cfg).objects, FolderObjects) and not options.slurm:
+    if isinstance(open_store(cfg).backend, FolderBackend) and not options.slurm:
         raise UserError(
             f"store.uri={cfg.store.uri} is a folder of this machine, and jobs run on others:"
             " use store=s3 store.uri=s3://<bucket>/<prefix>; a folder on a disk that a Slurm cluster shares does, too,"
