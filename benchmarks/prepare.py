@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from plant_pathology.competition.sample import LABEL_SETS, photograph
-from plant_pathology.data.decode_cache import decode_row, open_decoded
+from plant_pathology.data.decode_cache import decode_image, open_decode_cache
 from plant_pathology.data.shards import encode
 from plant_pathology.inference.decode import DRAFT, decode
 
@@ -38,7 +38,7 @@ def _measure(paths: list[Path], folder: Path) -> dict[str, float]:
     ratios, few = {}, paths[: 12 * PHOTOGRAPHS]
     for suffix, (side, encoding, quality) in SETTINGS.items():
         square = decode(paths[0], side)
-        decode_row(paths[0], side, encoding, quality)  # import what prepare has imported before its workers start
+        decode_image(paths[0], side, encoding, quality)  # import what prepare has imported before its workers start
 
         def full(side: int = side) -> None:
             for path in paths[:PHOTOGRAPHS]:
@@ -53,8 +53,8 @@ def _measure(paths: list[Path], folder: Path) -> dict[str, float]:
 
         def prepare(settings: tuple = (side, encoding, quality)) -> None:
             database = folder / "decoded.sqlite"
-            with open_decoded(database, *settings) as decoded:
-                new, bad = decoded.add(paths, workers=1)
+            with open_decode_cache(database, *settings) as decoded:
+                new, bad = decoded.decode_missing(paths, workers=1)
             database.unlink()
             assert new == len(paths) and not bad
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from plant_pathology.data.duplicates import groups, near_pairs, resolve
+from plant_pathology.data.duplicates import apply_policy, connected_groups, near_pairs
 
 
 def test_near_pairs_are_those_that_a_comparison_of_all_bits_finds():
@@ -19,8 +19,8 @@ def test_near_pairs_are_those_that_a_comparison_of_all_bits_finds():
 
 
 def test_pictures_linked_through_others_are_one_group_named_after_its_first():
-    assert groups(np.array([1, 2, 4]), np.array([4, 6, 7]), 8).tolist() == [0, 1, 2, 3, 1, 5, 2, 1]
-    assert groups(np.array([], int), np.array([], int), 3).tolist() == [0, 1, 2]
+    assert connected_groups(np.array([1, 2, 4]), np.array([4, 6, 7]), 8).tolist() == [0, 1, 2, 3, 1, 5, 2, 1]
+    assert connected_groups(np.array([], int), np.array([], int), 3).tolist() == [0, 1, 2]
 
 
 def test_policies():
@@ -31,9 +31,9 @@ def test_policies():
             "group": [0, 1, 2, 1, 2, 0],
         }
     )
-    assert resolve(table, "keep").equals(table)
-    dropped = resolve(table, "drop")
+    assert apply_policy(table, "keep").equals(table)
+    dropped = apply_policy(table, "drop")
     assert dropped["image"].tolist() == ["b", "c"] and dropped["group"].tolist() == [0, 1]
-    merged = resolve(table, "merge")
+    merged = apply_policy(table, "merge")
     assert merged["image"].tolist() == ["a", "b", "c"]
     assert merged["labels"].tolist() == [["scab", "complex"], ["rust"], ["scab", "rust"]]

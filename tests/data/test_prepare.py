@@ -15,9 +15,9 @@ from PIL import Image
 
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
-from plant_pathology.data.decode_cache import open_decoded
+from plant_pathology.data.decode_cache import open_decode_cache
+from plant_pathology.data.folds import assign_folds
 from plant_pathology.data.index import read_table
-from plant_pathology.data.pipeline import folds
 from plant_pathology.data.shards import Shards, shard_name
 from support.commands import config, on_a_small_disk, run_module
 
@@ -162,11 +162,11 @@ def test_folds_hold_about_equal_shares_of_every_label():
     targets = (rng.random((1000, 4)) < [0.5, 0.3, 0.1, 0.05]).astype(int)
     groups = pd.Series(np.arange(1000))
     groups[::50] = 0
-    fold = folds(targets, groups, 5, seed=0)
+    fold = assign_folds(targets, groups, 5, seed=0)
     counts = pd.DataFrame(targets).groupby(fold).sum()
     assert (counts.max() - counts.min() <= np.maximum(0.2 * counts.mean(), 5)).all()
     assert len(set(fold[::50])) == 1
-    assert (folds(targets, groups, 5, seed=0) == fold).all()
+    assert (assign_folds(targets, groups, 5, seed=0) == fold).all()
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def damaged(competition):
     return competition, [
         (truncated, "truncated"),
         (empty, "empty file"),
-        (page, "no image that Pillow knows"),
+        (page, "not an image that Pillow can read"),
         (missing, "not in train_images/"),
         (both, "unknown label 'scabb'"),
         (both, "empty file"),
@@ -214,8 +214,8 @@ def test_in_quarantine_bad_lines_are_left_out_and_listed(damaged):
     competition, problems = damaged
     done = prepare(competition, "prepare.on_bad=quarantine")
     assert done.returncode == 0, done.stderr
-    assert "59 images of 32 px" in done.stdout and "7 bad lines of train.csv left out" in done.stdout
-    assert "1 files of train_images/ left out, not in train.csv: extra.jpg" in done.stdout
+    assert "59 images of 32 px" in done.stdout and "7 bad rows of train.csv skipped" in done.stdout
+    assert "1 files of train_images/ ignored, not in train.csv: extra.jpg" in done.stdout
     assert manifest(competition)["quarantined"] == 7 and manifest(competition)["unlisted"] == ["extra.jpg"]
     quarantine = pd.read_csv(competition / "data/prepared/quarantine.csv")
     for name, reason in problems:
@@ -309,14 +309,14 @@ def test_without_a_folder_of_images_the_error_says_so_once(competition):
 def test_a_damaged_file_of_decodes_may_be_deleted_and_the_error_says_so(tmp_path):
     (tmp_path / "decoded.sqlite").write_text("no database " * 100)
     with pytest.raises(UserError, match="decoded.sqlite: file is not a database; .* delete the file"):
-        open_decoded(tmp_path / "decoded.sqlite", 32, "raw", 95).__enter__()
+        open_decode_cache(tmp_path / "decoded.sqlite", 32, "raw", 95).__enter__()
 
 
 def test_two_at_once_are_refused(tmp_path):
     decoded = tmp_path / "decoded.sqlite", 32, "raw", 95
-    with open_decoded(*decoded):
+    with open_decode_cache(*decoded):
         pass
-    with open_decoded(*decoded), pytest.raises(UserError, match="is in use: wait"), open_decoded(*decoded):
+    with open_decode_cache(*decoded), pytest.raises(UserError, match="is in use: wait"), open_decode_cache(*decoded):
         pass
 
 

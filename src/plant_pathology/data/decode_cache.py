@@ -39,7 +39,7 @@ COMMIT_S = 0.5
 HASH_SIDE = 16  # bits along each side of a perceptual hash
 
 
-class Row(NamedTuple):
+class CachedImage(NamedTuple):
     """What is kept of one image.
 
     Attributes:
@@ -58,11 +58,11 @@ class Row(NamedTuple):
     encoded: bytes
 
 
-FACTS = Row._fields[:-1]
-INSERT = f"INSERT INTO decoded (key, {', '.join(Row._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+FACTS = CachedImage._fields[:-1]
+INSERT = f"INSERT INTO decoded (key, {', '.join(CachedImage._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-def decode_row(path: Path, side: int, encoding: str, quality: int) -> Row | ImageError:
+def decode_image(path: Path, side: int, encoding: str, quality: int) -> CachedImage | ImageError:
     """Decode one file; its error is returned, for the caller to collect."""
     try:
         pixels, (width, height) = decode_with_size(path, side)
@@ -71,22 +71,22 @@ def decode_row(path: Path, side: int, encoding: str, quality: int) -> Row | Imag
     digest = hashlib.sha256(pixels).hexdigest()
     small = cv2.resize(pixels, (4 * HASH_SIDE, 4 * HASH_SIDE), interpolation=cv2.INTER_AREA)  # as phash would, faster
     phash = np.packbits(imagehash.phash(Image.fromarray(small), hash_size=HASH_SIDE).hash).tobytes()
-    return Row(digest, phash, width, height, round(float(small.mean()), 1), encode(pixels, encoding, quality))
+    return CachedImage(digest, phash, width, height, round(float(small.mean()), 1), encode(pixels, encoding, quality))
 
 
-class Decoded:
-    """The open file; made by `open_decoded`."""
+class DecodeCache:
+    """The open file; made by `open_decode_cache`."""
 
     def __init__(self, database: sqlite3.Connection, side: int, encoding: str, quality: int):
         self._database = database
-        self._decode = partial(decode_row, side=side, encoding=encoding, quality=quality)
-        code = [inspect.getsource(part) for part in (images, shards, decode_row)]
+        self._decode = partial(decode_image, side=side, encoding=encoding, quality=quality)
+        code = [inspect.getsource(part) for part in (images, shards, decode_image)]
         libraries = [PIL.__version__, cv2.__version__, imagehash.__version__]
         settings = (side, encoding, quality, HASH_SIDE, *code, *libraries)
         self._settings = hashlib.sha256(repr(settings).encode()).hexdigest()
         self._keys: dict[str, str] = {}
 
-    def add(self, paths: list[Path], workers: int | None) -> tuple[int, dict[str, str]]:
+    def decode_missing(self, paths: list[Path], workers: int | None) -> tuple[int, dict[str, str]]:
         """Decode in parallel what is not known yet.
 
         Args:
@@ -106,7 +106,7 @@ class Decoded:
         bar = tqdm(total=len(paths), initial=len(paths) - len(todo), desc="decode", unit="img", disable=None)
         committed = time.monotonic()
         try:
-            for path, row in zip(todo, in_parallel(self._decode, todo, workers), strict=True):
+            for path, row in zip(todo, map_in_processes(self._decode, todo, workers), strict=True):
                 bar.update()
                 if isinstance(row, ImageError):
                     bad[path.name] = row.reason
@@ -121,7 +121,7 @@ class Decoded:
         return len(todo), bad
 
     def facts(self, names: Iterable[str]) -> pd.DataFrame:
-        """A row a name, in order: all of `Row` but `encoded`."""
+        """A row a name, in order: all of `CachedImage` but `encoded`."""
         table = pd.read_sql(f"SELECT key, {', '.join(FACTS)} FROM decoded", self._database, index_col="key")
         return table.loc[[self._keys[name] for name in names]].reset_index(drop=True)
 
@@ -131,7 +131,7 @@ class Decoded:
             yield self._database.execute("SELECT encoded FROM decoded WHERE key = ?", [self._keys[name]]).fetchone()[0]
 
     def prune(self) -> None:
-        """Forget what the last `add` did not name: files that changed or went, other encodings, older code."""
+        """Delete what the last `decode_missing` did not ask for: old files, other encodings, older code."""
         known = {key for (key,) in self._database.execute("SELECT key FROM decoded")}
         stale = [(key,) for key in known - set(self._keys.values())]
         self._database.executemany("DELETE FROM decoded WHERE key = ?", stale)
@@ -144,7 +144,7 @@ class Decoded:
 
 
 @contextmanager
-def open_decoded(path: Path, side: int, encoding: str, quality: int) -> Iterator[Decoded]:
+def open_decode_cache(path: Path, side: int, encoding: str, quality: int) -> Iterator[DecodeCache]:
     """Open the file, or make it, for images of one encoding; one process at a time.
 
     Raises:
@@ -163,7 +163,7 @@ def open_decoded(path: Path, side: int, encoding: str, quality: int) -> Iterator
                 " width INTEGER, height INTEGER, brightness REAL, encoded BLOB)"
             )
             database.commit()
-            yield Decoded(database, side, encoding, quality)
+            yield DecodeCache(database, side, encoding, quality)
     except (sqlite3.Error, pd.errors.DatabaseError) as error:
         code = getattr(error, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_FULL:
@@ -175,7 +175,7 @@ def open_decoded(path: Path, side: int, encoding: str, quality: int) -> Iterator
         ) from error
 
 
-def in_parallel(job, paths: list[Path], workers: int | None) -> Iterator:
+def map_in_processes(job, paths: list[Path], workers: int | None) -> Iterator:
     """`job` of each path, in order, by as many processes.
 
     Raises:

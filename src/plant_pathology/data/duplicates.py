@@ -33,7 +33,7 @@ def near_pairs(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarra
     return np.concatenate(first), np.concatenate(second), np.concatenate(bits)
 
 
-def groups(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+def connected_groups(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
     """The position of the first image that each of `count` is linked with, directly or through others."""
     links = coo_array((np.ones(len(first), np.int8), (first, second)), (count, count))
     _, component = connected_components(links, directed=False)
@@ -41,7 +41,7 @@ def groups(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
     return firsts[component]
 
 
-def find(table: pd.DataFrame, distance: int) -> tuple[pd.Series, list[dict]]:
+def find_duplicates(table: pd.DataFrame, distance: int) -> tuple[pd.Series, list[dict]]:
     """Find the pictures that are there more than once.
 
     Args:
@@ -55,7 +55,7 @@ def find(table: pd.DataFrame, distance: int) -> tuple[pd.Series, list[dict]]:
     """
     hashes = np.frombuffer(b"".join(table["phash"]), np.uint64).reshape(len(table), -1)
     first, second, bits = near_pairs(hashes, distance)
-    group = pd.Series(groups(first, second, len(table)), index=table.index, name="group")
+    group = pd.Series(connected_groups(first, second, len(table)), index=table.index, name="group")
     farthest = pd.Series(bits).groupby(group.to_numpy()[first]).max()
     repeated = table[group.duplicated(keep=False)]
     return group, [
@@ -64,18 +64,18 @@ def find(table: pd.DataFrame, distance: int) -> tuple[pd.Series, list[dict]]:
             "labels": rows["labels"].tolist(),
             "distance": int(farthest[number]),
             "identical": rows["pixels"].nunique() == 1,
-            "contradictory": not agree(rows["labels"]),
+            "contradictory": not same_labels(rows["labels"]),
         }
         for number, rows in repeated.groupby(group)
     ]
 
 
-def agree(labels: pd.Series) -> bool:
+def same_labels(labels: pd.Series) -> bool:
     """Whether all rows name the same labels, in whatever order."""
     return len({frozenset(row) for row in labels}) == 1
 
 
-def resolve(table: pd.DataFrame, policy: str) -> pd.DataFrame:
+def apply_policy(table: pd.DataFrame, policy: str) -> pd.DataFrame:
     """Apply `prepare.duplicates` to a table with labels and group.
 
     Args:
@@ -90,7 +90,7 @@ def resolve(table: pd.DataFrame, policy: str) -> pd.DataFrame:
     labels = table.groupby("group")["labels"]
     stay = table.drop_duplicates("group")
     if policy == "drop":
-        stay = stay[stay["group"].map(labels.agg(agree)).astype(bool)]
+        stay = stay[stay["group"].map(labels.agg(same_labels)).astype(bool)]
     else:
         union = labels.agg(lambda rows: list(dict.fromkeys(label for row in rows for label in row)))
         stay = stay.assign(labels=stay["group"].map(union))

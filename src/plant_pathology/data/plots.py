@@ -16,20 +16,22 @@ COLUMNS = 3
 THUMB = 256  # pixels
 
 
-def draw(table: pd.DataFrame, repeated: list[dict], images: Path, competition: Competition, folder: Path) -> None:
+def draw_figures(
+    table: pd.DataFrame, repeated: list[dict], images: Path, competition: Competition, folder: Path
+) -> None:
     """Write labels.svg, images.svg and duplicates.png into `folder`.
 
     Args:
         table: a row an image: labels (list of names), width, height, brightness.
-        repeated: the groups that `duplicates.find` returns.
+        repeated: the groups that `duplicates.find_duplicates` returns.
         images: the folder of the originals.
     """
-    labels(table["labels"], competition, folder / "labels.svg")
-    photographs(table, competition.title, folder / "images.svg")
-    gallery(repeated, images, competition, folder / "duplicates.png")
+    draw_labels(table["labels"], competition, folder / "labels.svg")
+    draw_sizes_and_brightness(table, competition.title, folder / "images.svg")
+    draw_duplicates(repeated, images, competition, folder / "duplicates.png")
 
 
-def labels(rows: pd.Series, competition: Competition, path: Path) -> None:
+def draw_labels(rows: pd.Series, competition: Competition, path: Path) -> None:
     """How often each label stands on an image, and how often each pair stands together."""
     names = competition.labels
     targets = np.array([[name in row for name in names] for row in rows], int)
@@ -60,7 +62,7 @@ def labels(rows: pd.Series, competition: Competition, path: Path) -> None:
     save(figure, path)
 
 
-def photographs(table: pd.DataFrame, title: str, path: Path) -> None:
+def draw_sizes_and_brightness(table: pd.DataFrame, title: str, path: Path) -> None:
     """How large the originals are, and how bright."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     sizes, light = figure.subplots(1, 2)
@@ -79,7 +81,7 @@ def photographs(table: pd.DataFrame, title: str, path: Path) -> None:
     save(figure, path)
 
 
-def gallery(repeated: list[dict], images: Path, competition: Competition, path: Path) -> None:
+def draw_duplicates(repeated: list[dict], images: Path, competition: Competition, path: Path) -> None:
     """The pictures that are there more than once, side by side: the most different first."""
     shown = sorted(repeated, key=lambda group: (-group["distance"], group["images"]))[:GALLERY]
     rows = max(1, -(-len(shown) // COLUMNS))

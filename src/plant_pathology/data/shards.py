@@ -5,9 +5,10 @@ shards are plain .zip files with an uncompressed .jpg a row: an eighth of the by
 row. Equal rows make equal bytes.
 """
 
+import hashlib
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -44,6 +45,43 @@ def write_shard(path: Path, rows: Sequence[bytes], side: int) -> None:
                 shard.writestr(zipfile.ZipInfo(f"{number:05d}.jpg", date_time=(1980, 1, 1, 0, 0, 0)), row)
     # Not straight to the path: on a full disk NumPy and zipfile raise errors that say neither.
     path.write_bytes(content.getbuffer())
+
+
+def write_shards(
+    folder: Path,
+    names: Sequence[str],
+    read: Callable[[Iterable[str]], Iterable[bytes]],
+    side: int,
+    encoding: str,
+    max_bytes: float,
+) -> list[tuple[int, int]]:
+    """Write images as shards, in the order of their names' hashes.
+
+    So each shard is a random sample of all images, whatever order they came in, and a run can shuffle within the few
+    shards that it has open.
+
+    Args:
+        names: image names.
+        read: returns the encoded rows of images, in the order of the names that it gets.
+        side: of the images, in pixels.
+        encoding: a key of SUFFIXES.
+        max_bytes: start a new shard when the current one has this size or more.
+
+    Returns:
+        Shard number and row within the shard per image, in the order of `names`.
+    """
+    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
+    places = [(0, 0)] * len(names)
+    rows: list[bytes] = []
+    shard = 0
+    for position, row in zip(order, read(names[i] for i in order), strict=True):
+        if sum(map(len, rows)) >= max_bytes:
+            write_shard(folder / shard_name(shard, encoding), rows, side)
+            shard, rows = shard + 1, []
+        places[position] = shard, len(rows)
+        rows.append(row)
+    write_shard(folder / shard_name(shard, encoding), rows, side)
+    return places
 
 
 class RawShard:
