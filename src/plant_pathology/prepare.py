@@ -1,6 +1,6 @@
-"""Prepare: decode the raw images once, find duplicates, deal folds and write shards to data/prepared.
+"""Prepare: decode the raw images once, find duplicates, assign folds and write shards to data/prepared.
 
-Started again, it continues after the last decoded image; new images cost only themselves.
+A restart continues after the last decoded image, and only new images are decoded.
 """
 
 from omegaconf import DictConfig

@@ -1,6 +1,6 @@
-"""The same picture more than once: byte for byte, or saved again at another size or quality, or shot twice in a burst.
+"""Find duplicates: identical images, copies saved at another size or quality, and shots of one burst.
 
-Pictures whose perceptual hashes differ in few bits are one group. docs/data.md says how the number was chosen.
+Images whose perceptual hashes differ in few bits are one group. docs/data.md explains how the limit was chosen.
 """
 
 import numpy as np
@@ -8,18 +8,18 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-CHUNK = 256  # hashes compared with all others at a time
+CHUNK = 256  # hashes compared with all others at once; limits memory
 POLICIES = ("keep", "drop", "merge")
 
 
 def near_pairs(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of hashes that differ in at most `distance` bits.
+    """Find all pairs of hashes that differ in at most `distance` bits.
 
     Args:
         hashes: (n, words) uint64.
 
     Returns:
-        Positions of the first and of the second of each pair, first < second, and the bits in which they differ.
+        Per pair: position of the first hash, of the second (first < second), and the number of bits that differ.
     """
     pairs = []
     for start in range(0, len(hashes), CHUNK):
@@ -29,12 +29,14 @@ def near_pairs(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarra
             differing += np.bitwise_count(ahead[:CHUNK, None, word] ^ ahead[None, :, word])
         first, second = np.nonzero(np.triu(differing <= distance, k=1))
         pairs.append((first + start, second + start, differing[first, second]))
-    first, second, bits = zip(*pairs, strict=True) if pairs else ([np.zeros(0, int)],) * 3
-    return np.concatenate(first), np.concatenate(second), np.concatenate(bits)
+    if not pairs:
+        return np.zeros(0, int), np.zeros(0, int), np.zeros(0, int)
+    firsts, seconds, bits = zip(*pairs, strict=True)
+    return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(bits)
 
 
 def connected_groups(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
-    """The position of the first image that each of `count` is linked with, directly or through others."""
+    """Return, per image of `count`, the position of the first image it is linked to, directly or through others."""
     links = coo_array((np.ones(len(first), np.int8), (first, second)), (count, count))
     _, component = connected_components(links, directed=False)
     _, firsts = np.unique(component, return_index=True)
@@ -42,16 +44,16 @@ def connected_groups(first: np.ndarray, second: np.ndarray, count: int) -> np.nd
 
 
 def find_duplicates(table: pd.DataFrame, distance: int) -> tuple[pd.Series, list[dict]]:
-    """Find the pictures that are there more than once.
+    """Group duplicates.
 
     Args:
         table: image (file name), labels (list of names), pixels (hash of the decoded image), phash (bytes).
         distance: bits in which the perceptual hashes of near duplicates may differ.
 
     Returns:
-        The group of each image, named after its first; and for each group of several: `images`, `labels` (of each),
-        `distance` (bits, of the farthest pair that is within `distance`), `identical` (pixel for pixel) and
-        `contradictory` (their labels differ).
+        The group of each image, which is the position of the group's first image; and for each group of several images:
+        `images`, `labels` (of each), `distance` (in bits: the largest among pairs within `distance`), `identical` (all
+        pixels are equal) and `contradictory` (their labels differ).
     """
     hashes = np.frombuffer(b"".join(table["phash"]), np.uint64).reshape(len(table), -1)
     first, second, bits = near_pairs(hashes, distance)
@@ -71,7 +73,7 @@ def find_duplicates(table: pd.DataFrame, distance: int) -> tuple[pd.Series, list
 
 
 def same_labels(labels: pd.Series) -> bool:
-    """Whether all rows name the same labels, in whatever order."""
+    """Return whether all rows have the same labels, in any order."""
     return len({frozenset(row) for row in labels}) == 1
 
 
@@ -79,11 +81,11 @@ def apply_policy(table: pd.DataFrame, policy: str) -> pd.DataFrame:
     """Apply `prepare.duplicates` to a table with labels and group.
 
     Args:
-        policy: keep: every row stays as it is. drop: of a group whose labels agree the first row stays, of one whose
-            labels contradict each other none. merge: the first row of each group stays, with the labels of all.
+        policy: keep: keep every row. drop: keep the first row of a group whose labels agree, and no row of a group
+            whose labels contradict each other. merge: keep the first row of each group, with the labels of all.
 
     Returns:
-        The rows that stay, numbered anew; group likewise.
+        The rows that are kept, renumbered from 0, and so are their groups.
     """
     if policy == "keep":
         return table

@@ -1,7 +1,7 @@
-"""The index of a prepared folder: a row an image, as a table for people and as an array for machines.
+"""Read and write the index of prepared images, one row per image: index.csv for people, index.npy for programs.
 
-index.csv is the table. index.npy holds the same rows at a fixed width, memory-mapped: ten million of them open at
-once, and only what is looked at is read.
+index.npy has the same rows at a fixed width and is memory-mapped: ten million rows open at once, and only the rows
+that are used are read.
 """
 
 from pathlib import Path
@@ -19,9 +19,9 @@ def write_index(folder: Path, table: pd.DataFrame, labels: list[str]) -> None:
     """Write index.csv and index.npy.
 
     Args:
-        table: image (file name), labels (as train.csv spells them), fold, group (the position of its first image),
-            pixels (SHA-256 of the decoded image, hex), shard (number), row (in the shard), and is_<label>, 0 or 1, for
-            each of `labels`.
+        table: image (file name), labels (as in train.csv), fold, group (the position of its first image), pixels
+            (SHA-256 of the decoded image, in hex), shard (number), row (within the shard), and is_<label>, 0 or 1, per
+            label of `labels`.
     """
     targets = [f"is_{label}" for label in labels]
     table = table[[*PLACES, *targets]]
@@ -39,10 +39,11 @@ def write_index(folder: Path, table: pd.DataFrame, labels: list[str]) -> None:
 
 
 def dtype(image: str, labels: int) -> np.dtype:
-    """A row of index.npy.
+    """Return the type of a row of index.npy.
 
     Args:
-        image: NumPy's name for the type of the names, such as S20.
+        image: NumPy's type of the file names, such as S20.
+        labels: number of labels.
     """
     return np.dtype(
         [
@@ -58,11 +59,13 @@ def dtype(image: str, labels: int) -> np.dtype:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """index.csv, as `write_index` took it."""
+    """Read index.csv into the table that `write_index` got."""
     return pd.read_csv(path, dtype={"image": str, "labels": str, "pixels": str}, keep_default_na=False)
 
 
 def open_array(path: Path) -> np.ndarray:
-    """index.npy, memory-mapped: a structured row an image, with image (UTF-8), pixels (32 bytes), fold, group, shard,
-    row and targets (a uint8 a label)."""
+    """Memory-map index.npy: one structured row per image.
+
+    Its fields: image (UTF-8), pixels (32 bytes), fold, group, shard, row and targets (one uint8 per label).
+    """
     return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,4 +1,4 @@
-"""The prepared images as pictures: what a person looks at before training on them."""
+"""Draw the figures of the prepared data: labels, sizes, brightness and duplicates."""
 
 from pathlib import Path
 
@@ -22,8 +22,8 @@ def draw_figures(
     """Write labels.svg, images.svg and duplicates.png into `folder`.
 
     Args:
-        table: a row an image: labels (list of names), width, height, brightness.
-        repeated: the groups that `duplicates.find_duplicates` returns.
+        table: one row per image: labels (list of names), width, height, brightness.
+        repeated: the groups of duplicates that `duplicates.find_duplicates` returns.
         images: the folder of the originals.
     """
     draw_labels(table["labels"], competition, folder / "labels.svg")
@@ -32,7 +32,7 @@ def draw_figures(
 
 
 def draw_labels(rows: pd.Series, competition: Competition, path: Path) -> None:
-    """How often each label stands on an image, and how often each pair stands together."""
+    """Draw how many images have each label, and how many have each pair of labels."""
     names = competition.labels
     targets = np.array([[name in row for name in names] for row in rows], int)
     together = targets.T @ targets
@@ -63,7 +63,7 @@ def draw_labels(rows: pd.Series, competition: Competition, path: Path) -> None:
 
 
 def draw_sizes_and_brightness(table: pd.DataFrame, title: str, path: Path) -> None:
-    """How large the originals are, and how bright."""
+    """Draw the sizes and the brightness of the originals."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     sizes, light = figure.subplots(1, 2)
     common = table.groupby(["width", "height"]).size().sort_values(ascending=False, kind="stable")
@@ -82,7 +82,7 @@ def draw_sizes_and_brightness(table: pd.DataFrame, title: str, path: Path) -> No
 
 
 def draw_duplicates(repeated: list[dict], images: Path, competition: Competition, path: Path) -> None:
-    """The pictures that are there more than once, side by side: the most different first."""
+    """Draw groups of duplicates side by side, the most different ones first."""
     shown = sorted(repeated, key=lambda group: (-group["distance"], group["images"]))[:GALLERY]
     rows = max(1, -(-len(shown) // COLUMNS))
     figure = Figure(figsize=(5 * COLUMNS, 0.8 + 3 * rows), layout="constrained", dpi=80)

@@ -1,8 +1,8 @@
-"""Shards: many small images in one file that opens as random access, without reading the rest of it.
+"""Read and write shards: files of many small images, with random access to each.
 
-Raw shards are plain .npy files of (rows, side, side, 3) uint8 pixels, memory-mapped, so a row costs one copy. JPEG
-shards are plain .zip files with an uncompressed .jpg a row: an eighth of the bytes to push and fetch, and a decode a
-row. Equal rows make equal bytes.
+Raw shards are plain .npy files of (rows, side, side, 3) uint8 pixels, memory-mapped, so reading a row is one copy. JPEG
+shards are plain .zip files with one uncompressed .jpg member per row: an eighth of the bytes to push and fetch, at the
+cost of one decode per row. Equal rows make equal files.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 SUFFIXES = {"raw": ".npy", "jpeg": ".zip"}
-OPEN = 128  # at a time: each takes a file descriptor, and many systems allow a process 1,024
+OPEN = 128  # shards open at once: each takes a file descriptor; many systems allow 1,024 per process, macOS 256
 HEADER = 30  # bytes of a zip member's local header before its name
 
 
@@ -24,17 +24,17 @@ def shard_name(number: int, encoding: str) -> str:
 
 
 def encode(pixels: np.ndarray, encoding: str, quality: int) -> bytes:
-    """(side, side, 3) uint8 RGB as one row's bytes; `quality`, 1 to 100, is JPEG's."""
+    """Encode a (side, side, 3) uint8 RGB image as the bytes of one row; `quality`, 1 to 100, is for JPEG."""
     if encoding == "raw":
         return pixels.tobytes()
-    # Colour at full resolution: at these sizes, lesions are a few pixels wide.
+    # Color at full resolution: at these sizes, lesions are a few pixels wide.
     sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
     options = (cv2.IMWRITE_JPEG_QUALITY, quality, *sampling)
     return cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def write_shard(path: Path, rows: Sequence[bytes], side: int) -> None:
-    """Write encoded rows of images of one side as the shard that the suffix of `path` names."""
+    """Write encoded rows of images of equal size as one shard; the suffix of `path` is its format."""
     content = io.BytesIO()
     if path.suffix == SUFFIXES["raw"]:
         pixels = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, side, side, 3)
@@ -43,7 +43,7 @@ def write_shard(path: Path, rows: Sequence[bytes], side: int) -> None:
         with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as shard:
             for number, row in enumerate(rows):
                 shard.writestr(zipfile.ZipInfo(f"{number:05d}.jpg", date_time=(1980, 1, 1, 0, 0, 0)), row)
-    # Not straight to the path: on a full disk NumPy and zipfile raise errors that say neither.
+    # Through memory: on a full disk, NumPy and zipfile raise errors that name neither the cause nor the file.
     path.write_bytes(content.getbuffer())
 
 
@@ -113,19 +113,22 @@ class JpegShard:
 
     def pixels(self, row: int) -> np.ndarray:
         start, end = self._spans[row]
-        return cv2.imdecode(self._content[start:end], cv2.IMREAD_COLOR_RGB)
+        pixels = cv2.imdecode(self._content[start:end], cv2.IMREAD_COLOR_RGB)
+        if pixels is None:
+            raise ValueError(f"row {row} of a shard is not a JPEG image")
+        return pixels
 
 
 def open_shard(path: Path, name: str) -> RawShard | JpegShard:
-    """Open what is stored at `path` as the kind of shard that its name tells."""
+    """Open the file at `path`, which a cache may have renamed, in the format of the suffix of `name`."""
     return RawShard(path) if name.endswith(SUFFIXES["raw"]) else JpegShard(path)
 
 
 class Shards:
-    """Random access to the rows of many shards, of which the OPEN used last are open.
+    """Read rows of many shards; keep the OPEN most recently used ones open.
 
     Args:
-        locate: a shard's name to its local path; called when a shard is first needed.
+        locate: returns the local path of a shard's name; called whenever a shard is opened.
     """
 
     def __init__(self, locate: Callable[[str], Path]):
@@ -133,11 +136,11 @@ class Shards:
         self._open: dict[str, RawShard | JpegShard] = {}
 
     def pixels(self, names: Sequence[str], rows: Sequence[int]) -> Iterator[np.ndarray]:
-        """The images at (name, row), in the order asked for, each (side, side, 3) uint8 RGB."""
+        """Yield the images at (name, row), in the given order, each (side, side, 3) uint8 RGB."""
         return (self._shard(name).pixels(row) for name, row in zip(names, rows, strict=True))
 
     def bytes(self, name: str, row: int) -> bytes:
-        """One row as it was encoded."""
+        """Return one row as it was encoded."""
         return self._shard(name).bytes(row)
 
     def _shard(self, name: str) -> RawShard | JpegShard:
