@@ -4,7 +4,7 @@ import pandas as pd
 from plant_pathology.data.duplicates import apply_policy, connected_groups, near_pairs
 
 
-def test_near_pairs_are_those_that_a_comparison_of_all_bits_finds():
+def test_near_pairs_equal_a_brute_force_comparison():
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**63, (700, 4)).astype(np.uint64)
     for copy, original, flipped in [(650, 3, 1), (651, 600, 40), (10, 3, 41), (652, 650, 0)]:
@@ -18,12 +18,12 @@ def test_near_pairs_are_those_that_a_comparison_of_all_bits_finds():
     assert {(3, 650, 1), (600, 651, 40), (3, 652, 1), (650, 652, 0)} == expected
 
 
-def test_pictures_linked_through_others_are_one_group_named_after_its_first():
+def test_images_linked_through_others_are_one_group_with_the_number_of_its_first_image():
     assert connected_groups(np.array([1, 2, 4]), np.array([4, 6, 7]), 8).tolist() == [0, 1, 2, 3, 1, 5, 2, 1]
     assert connected_groups(np.array([], int), np.array([], int), 3).tolist() == [0, 1, 2]
 
 
-def test_policies():
+def test_each_policy_keeps_the_rows_and_labels_it_promises():
     table = pd.DataFrame(
         {
             "image": list("abcdef"),

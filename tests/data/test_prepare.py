@@ -26,7 +26,7 @@ COMMAND = [sys.executable, "-m", "plant_pathology.prepare", "competition=sample"
 
 @pytest.fixture
 def competition(raw, tmp_path):
-    """A root folder with its own copy of the drawn competition, to damage."""
+    """Return a root folder with its own copy of the drawn competition, which a test may damage."""
     shutil.copytree(raw, tmp_path / "data" / "raw" / "sample")
     return tmp_path
 
@@ -40,7 +40,7 @@ def hashes(folder):
 
 
 def manifest(root):
-    return json.loads((root / "data/prepared/manifest.json").read_text())
+    return json.loads((root / "data/prepared/manifest.json").read_text(encoding="utf-8"))
 
 
 def images_of(root):
@@ -48,18 +48,18 @@ def images_of(root):
 
 
 def singles(root):
-    """Images of train.csv that are there once, and their labels."""
+    """Return the images that occur once in train.csv, with their labels."""
     table = pd.read_csv(root / "data/raw/sample/train.csv")
     contents = table["image"].map(lambda name: (images_of(root) / name).read_bytes())
     return list(table[~contents.duplicated(keep=False)].itertuples(index=False, name=None))
 
 
 def list_more(root, *lines):
-    with (root / "data/raw/sample/train.csv").open("a") as file:
+    with (root / "data/raw/sample/train.csv").open("a", encoding="utf-8") as file:
         file.writelines(f"{name},{labels}\n" for name, labels in lines)
 
 
-def test_the_same_images_give_the_same_bytes_on_any_number_of_workers_and_whatever_their_mtimes(competition):
+def test_output_does_not_depend_on_the_number_of_workers_or_on_modification_times(competition):
     prepared, figures = competition / "data" / "prepared", competition / "reports" / "data"
     assert prepare(competition, "prepare.workers=1", "prepare.shard_mb=0.06").returncode == 0
     first, drawn = hashes(prepared), hashes(figures)
@@ -71,7 +71,7 @@ def test_the_same_images_give_the_same_bytes_on_any_number_of_workers_and_whatev
     assert sum(name.startswith("images-") for name in first) == 4
 
 
-def test_index_csv_says_where_each_image_s_pixels_are(competition):
+def test_index_csv_locates_the_pixels_of_each_image(competition):
     assert prepare(competition, "prepare.shard_mb=0.06", "machine=cpu").returncode == 0
     prepared = competition / "data" / "prepared"
     index = read_table(prepared / "index.csv")
@@ -84,7 +84,7 @@ def test_index_csv_says_where_each_image_s_pixels_are(competition):
             assert abs(square.mean() - np.asarray(source.convert("RGB")).mean()) < 12
 
 
-def test_killed_in_the_middle_it_goes_on_from_there_to_the_same_bytes(competition):
+def test_a_killed_run_continues_and_gives_the_same_bytes(competition):
     images = images_of(competition)
     names = [f"big-{number:03d}.jpg" for number in range(400)]
     Image.open(next(images.iterdir())).convert("RGB").resize((4000, 2672)).save(images / names[0])
@@ -110,7 +110,7 @@ def test_killed_in_the_middle_it_goes_on_from_there_to_the_same_bytes(competitio
     assert hashes(competition / "data" / "prepared") == went_on
 
 
-def test_an_image_that_is_new_or_changed_is_all_that_is_decoded(competition):
+def test_only_new_and_changed_images_are_decoded(competition):
     images = images_of(competition)
     assert "64 decoded, 0 known" in prepare(competition).stdout
     (changed, _), (other, _), *_ = singles(competition)
@@ -119,10 +119,12 @@ def test_an_image_that_is_new_or_changed_is_all_that_is_decoded(competition):
     list_more(competition, ("new.jpg", "scab"))
     assert "65 images of 32 px in 5 folds; 2 decoded, 63 known" in prepare(competition).stdout
     with sqlite3.connect(competition / "data" / "decoded.sqlite") as database:
-        assert database.execute("SELECT count(*) FROM decoded").fetchone() == (65,), "what changed is forgotten"
+        assert database.execute("SELECT count(*) FROM decoded").fetchone() == (65,), (
+            "the old version of the changed image is deleted"
+        )
 
 
-def test_no_duplicate_crosses_folds_and_contradictory_labels_are_named_and_shown(competition):
+def test_duplicates_share_a_fold_and_contradictory_labels_are_listed_and_drawn(competition):
     assert "4 of them with contradictory labels" in prepare(competition).stdout
     index = pd.read_csv(competition / "data" / "prepared" / "index.csv").set_index("image")
     duplicates = manifest(competition)["duplicates"]
@@ -133,12 +135,12 @@ def test_no_duplicate_crosses_folds_and_contradictory_labels_are_named_and_shown
         assert index.loc[group["images"], "fold"].nunique() == 1
     figures = competition / "reports" / "data"
     for name in ("labels.svg", "images.svg"):
-        assert "embedded sample, drawn leaves: 64 images" in (figures / name).read_text()
+        assert "embedded sample, drawn leaves: 64 images" in (figures / name).read_text(encoding="utf-8")
     with Image.open(figures / "duplicates.png") as gallery:
         assert gallery.width > 900, "three pairs side by side"
 
 
-def test_a_picture_saved_again_at_another_size_or_quality_is_found_and_can_be_merged(competition):
+def test_copies_at_another_size_or_quality_are_found_and_can_be_merged(competition):
     images = images_of(competition)
     pairs = []
     for place, (name, labels) in enumerate(singles(competition)[:6]):
@@ -157,7 +159,7 @@ def test_a_picture_saved_again_at_another_size_or_quality_is_found_and_can_be_me
         assert set(kept[group["images"][0]].split()) == {label for row in group["labels"] for label in row}
 
 
-def test_folds_hold_about_equal_shares_of_every_label():
+def test_folds_have_about_equal_shares_of_each_label():
     rng = np.random.default_rng(0)
     targets = (rng.random((1000, 4)) < [0.5, 0.3, 0.1, 0.05]).astype(int)
     groups = pd.Series(np.arange(1000))
@@ -171,7 +173,7 @@ def test_folds_hold_about_equal_shares_of_every_label():
 
 @pytest.fixture
 def damaged(competition):
-    """Every kind of bad line and file at once, and what is wrong with each."""
+    """Return a competition with every kind of bad row and file, and the problems with their images."""
     images = images_of(competition)
     (truncated, _), (empty, _), (page, _), (missing, _), (both, _), (again, labels), *_ = singles(competition)
     (images / truncated).write_bytes((images / truncated).read_bytes()[:-900])
@@ -180,7 +182,7 @@ def damaged(competition):
     (images / missing).unlink()
     (images / both).write_bytes(b"")
     table = competition / "data/raw/sample/train.csv"
-    text = table.read_text()
+    text = table.read_text(encoding="utf-8")
     line = next(line for line in text.splitlines() if line.startswith(both))
     table.write_text(text.replace(line, f"{both},scabb"))
     list_more(competition, (again, labels), ("../leaf.jpg", "scab"))
@@ -198,7 +200,7 @@ def damaged(competition):
     ]
 
 
-def test_every_kind_of_bad_line_and_file_is_in_one_list(damaged):
+def test_all_bad_rows_and_files_are_reported_in_one_list(damaged):
     competition, problems = damaged
     done = prepare(competition)
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -210,7 +212,7 @@ def test_every_kind_of_bad_line_and_file_is_in_one_list(damaged):
     assert not (competition / "data" / "prepared").exists()
 
 
-def test_in_quarantine_bad_lines_are_left_out_and_listed(damaged):
+def test_quarantine_skips_bad_rows_and_lists_them(damaged):
     competition, problems = damaged
     done = prepare(competition, "prepare.on_bad=quarantine")
     assert done.returncode == 0, done.stderr
@@ -226,7 +228,7 @@ def test_in_quarantine_bad_lines_are_left_out_and_listed(damaged):
     assert len(index) == index["image"].nunique() == 59 and not gone & set(index["image"])
 
 
-def test_a_name_with_two_different_label_sets_is_trusted_in_neither(competition):
+def test_an_image_listed_with_two_different_label_sets_is_bad_in_both_rows(competition):
     name, _ = singles(competition)[0]
     list_more(competition, (name, "powdery_mildew complex"))
     rows = Competition.from_config(config()).read_train(competition / "data/raw/sample")
@@ -239,7 +241,7 @@ def remove_table(root):
 
 def misspell_label(root):
     table = root / "data/raw/sample/train.csv"
-    table.write_text(table.read_text().replace("scab", "scabb", 1))
+    table.write_text(table.read_text(encoding="utf-8").replace("scab", "scabb", 1))
 
 
 def empty_folder(root):
@@ -261,7 +263,7 @@ def empty_files(root):
         (empty_files, ["64 problem(s)", "empty file", "prepare.on_bad=quarantine"]),
     ],
 )
-def test_bad_input_is_one_clear_error_and_leaves_nothing_that_looks_whole(competition, damage, expected):
+def test_bad_input_is_one_clear_error_and_leaves_no_output(competition, damage, expected):
     damage(competition)
     done = prepare(competition)
     assert done.returncode == 1
@@ -271,7 +273,7 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing_that_looks_whole(compet
     assert not list((competition / "data").glob("*prepared*")) and not (competition / "reports").exists()
 
 
-def test_a_misspelt_override_is_an_error_that_names_it(competition):
+def test_the_error_for_a_misspelled_override_names_it(competition):
     done = prepare(competition, "prepare.image_sise=32")
     assert done.returncode == 1 and "image_sise" in done.stderr and "Traceback" not in done.stderr
 
@@ -286,13 +288,13 @@ def test_a_misspelt_override_is_an_error_that_names_it(competition):
         (["prepare.duplicates=merge", "competition.multilabel=false"], "choose keep or drop"),
     ],
 )
-def test_a_value_that_cannot_be_is_an_error_that_says_what_can(competition, overrides, expected):
+def test_the_error_for_an_invalid_value_lists_the_valid_ones(competition, overrides, expected):
     done = prepare(competition, *overrides)
     assert done.returncode == 1 and expected in done.stderr
     assert not (competition / "data" / "prepared").exists()
 
 
-def test_a_failed_stage_leaves_the_last_good_result_alone(competition):
+def test_a_failed_run_keeps_the_last_good_output(competition):
     assert prepare(competition).returncode == 0
     before = hashes(competition / "data" / "prepared")
     (images_of(competition) / singles(competition)[0][0]).write_bytes(b"")
@@ -300,19 +302,19 @@ def test_a_failed_stage_leaves_the_last_good_result_alone(competition):
     assert hashes(competition / "data" / "prepared") == before
 
 
-def test_without_a_folder_of_images_the_error_says_so_once(competition):
+def test_a_missing_image_folder_is_one_error(competition):
     shutil.rmtree(images_of(competition))
     with pytest.raises(UserError, match="train_images is not a folder: .*make download"):
         Competition.from_config(config()).read_train(competition / "data/raw/sample")
 
 
-def test_a_damaged_file_of_decodes_may_be_deleted_and_the_error_says_so(tmp_path):
+def test_the_error_for_a_damaged_cache_says_that_it_may_be_deleted(tmp_path):
     (tmp_path / "decoded.sqlite").write_text("no database " * 100)
     with pytest.raises(UserError, match="decoded.sqlite: file is not a database; .* delete the file"):
         open_decode_cache(tmp_path / "decoded.sqlite", 32, "raw", 95).__enter__()
 
 
-def test_two_at_once_are_refused(tmp_path):
+def test_two_runs_at_once_are_refused(tmp_path):
     decoded = tmp_path / "decoded.sqlite", 32, "raw", 95
     with open_decode_cache(*decoded):
         pass
@@ -320,7 +322,7 @@ def test_two_at_once_are_refused(tmp_path):
         pass
 
 
-def test_of_the_real_images_the_fifteen_contradictory_pairs_and_two_bursts_are_all_that_is_found(real_images, tmp_path):
+def test_in_the_real_data_exactly_fifteen_contradictory_pairs_and_two_bursts_are_found(real_images, tmp_path):
     done = run_module(
         "prepare",
         "competition=plant-pathology-2021-fgvc8",
@@ -339,7 +341,7 @@ def test_of_the_real_images_the_fifteen_contradictory_pairs_and_two_bursts_are_a
 
 
 @pytest.mark.parametrize("small", ["paths.prepared=small/prepared", "paths.decoded=small/decoded.sqlite"])
-def test_a_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_whole(competition, small):
+def test_a_full_disk_is_one_clear_error_and_leaves_no_output(competition, small):
     left = "rm -f small/decoded.sqlite*; ls -A small; ls -d data/prepared"
     done = on_a_small_disk("prepare", "competition=sample", small, cwd=competition, kilobytes=100, afterwards=left)
     assert done.returncode == 1 and done.stdout == ""

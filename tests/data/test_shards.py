@@ -1,4 +1,4 @@
-"""Shards give back the rows they were written from, as many of them as there are."""
+"""Shards return the rows they were written from, with a bounded number of open files."""
 
 import os
 import zipfile
@@ -17,7 +17,7 @@ def images(count, side=16):
 
 
 def write(folder, encoding, pixels, shards=1):
-    """The same images in as many shards."""
+    """Write the same images to each of `shards` shards; return their names."""
     names = [shard_name(number, encoding) for number in range(shards)]
     for name in names:
         write_shard(folder / name, [encode(image, encoding, quality=95) for image in pixels], pixels.shape[1])
@@ -33,19 +33,19 @@ def test_raw_rows_are_exact_and_jpeg_rows_are_close(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", SUFFIXES)
-def test_a_row_s_bytes_are_those_it_was_written_from(tmp_path, encoding):
+def test_the_bytes_of_a_row_are_those_written(tmp_path, encoding):
     pixels = images(3)
     [name] = write(tmp_path, encoding, pixels)
     assert Shards(tmp_path.joinpath).bytes(name, 1) == encode(pixels[1], encoding, quality=95)
 
 
 @pytest.mark.parametrize("encoding", SUFFIXES)
-def test_equal_rows_make_equal_bytes(tmp_path, encoding):
+def test_equal_rows_make_equal_files(tmp_path, encoding):
     first, second = write(tmp_path, encoding, images(3), shards=2)
     assert (tmp_path / first).read_bytes() == (tmp_path / second).read_bytes()
 
 
-def test_a_jpeg_shard_opens_with_any_unzip(tmp_path):
+def test_a_jpeg_shard_is_a_plain_zip_file(tmp_path):
     [name] = write(tmp_path, "jpeg", images(3))
     with zipfile.ZipFile(tmp_path / name) as shard:
         assert shard.namelist() == ["00000.jpg", "00001.jpg", "00002.jpg"]
@@ -54,7 +54,7 @@ def test_a_jpeg_shard_opens_with_any_unzip(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
 @pytest.mark.parametrize("encoding", SUFFIXES)
-def test_no_more_files_are_open_than_a_process_may_have(tmp_path, encoding):
+def test_the_number_of_open_files_is_bounded(tmp_path, encoding):
     names = write(tmp_path, encoding, images(2), shards=2 * OPEN)
     shards, before = Shards(tmp_path.joinpath), len(os.listdir("/proc/self/fd"))
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Folders as the prepare stage leaves them, in milliseconds."""
+"""Write folders in the format of the prepare stage, in milliseconds."""
 
 import hashlib
 import json
@@ -14,13 +14,13 @@ SIDE = 32
 
 
 def picture(name):
-    """Any name's picture, the same each time."""
+    """Return a random picture for a name, the same each time."""
     seed = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
     return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
 
 
 def prepare(folder, images, encoding="jpeg", shard_rows=10, **settings):
-    """A folder as the prepare stage leaves it: rows in the order of their names' hashes.
+    """Write a folder in the format of the prepare stage: rows in the order of their names' hashes.
 
     Args:
         images: {name: (picture's name, labels)}.
@@ -38,7 +38,7 @@ def prepare(folder, images, encoding="jpeg", shard_rows=10, **settings):
     table["fold"], table["group"] = 0, range(len(table))
     write_index(folder, table.assign(**{f"is_{label}": table["labels"].eq(label) for label in LABELS}), LABELS)
     manifest = {"image_size": SIDE, "encoding": encoding, "quality": 95, "shard_mb": 0.02, "labels": LABELS} | settings
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 
 
