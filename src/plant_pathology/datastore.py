@@ -1,4 +1,4 @@
-"""The datastore as the config describes it: what training opens, and the command line around it.
+"""Push, list, show, pull, verify and remove versions of prepared data in the store.
 
 `push` is a stage: its output, the pointer file, names the version that the rest of the pipeline uses.
 """
@@ -41,7 +41,7 @@ def show(cfg: DictConfig) -> None:
             ["note", version.note],
             ["size", bytes_of(version)],
             ["sha256", version.sha256],
-            *described(version),
+            *describe(version),
         ]
     )
     print()
@@ -49,9 +49,9 @@ def show(cfg: DictConfig) -> None:
     print_columns([["file", "bytes", "sha256"], *rows])
 
 
-def described(version: Version) -> list[list[str]]:
-    """Where a version comes from: the one before, the code, the competition and how it was prepared."""
-    # Imported here, for the same reason as in `Store.push`.
+def describe(version: Version) -> list[list[str]]:
+    """Return rows that say where a version comes from: parent, commit, competition and settings of prepare."""
+    # Imported here, so that commands that only read start without pandas.
     from plant_pathology.store.incremental import MANIFEST, SETTINGS
 
     lineage = version.lineage
@@ -101,7 +101,7 @@ def bytes_of(version: Version) -> str:
 
 
 def print_columns(rows: list[list[str]]) -> None:
-    """Aligned, and a line a row however wide, so that grep and awk can read it."""
+    """Print rows as aligned columns, one line per row however wide, so that grep and awk can read them."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(map(str.ljust, row, widths)).rstrip())

@@ -200,7 +200,7 @@ def test_what_is_not_what_was_pushed_is_never_opened(place, store, prepared):
         version.open("index.csv")
 
 
-def test_pushing_again_mends_a_truncated_object(place, store, prepared):
+def test_pushing_again_repairs_a_truncated_object(place, store, prepared):
     version, _ = store.push("leaves", prepared)
     place.replace(key_of(version, "index.csv"), b"short")
     assert store.push("leaves", prepared) == (version, False)

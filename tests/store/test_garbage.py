@@ -168,7 +168,7 @@ def test_the_claims_of_the_dead_end_with_their_life(store, three, tmp_path, monk
     assert store.backend.keys("claims") == []
 
 
-def test_gc_stops_in_time_and_tells_what_is_left(store, three, monkeypatch):
+def test_gc_stops_before_its_claim_expires_and_reports_what_is_left(store, three, monkeypatch):
     rm(store, "leaves:2")
     monkeypatch.setattr(claims.Claim, "is_fresh", lambda claim: False)
     freed = gc(store)

@@ -7,7 +7,7 @@ import pytest
 from plant_pathology.core.errors import DamagedError, UserError
 from plant_pathology.data.index import ARRAY, open_array, read_table
 from plant_pathology.data.shards import Shards, encode, shard_name
-from plant_pathology.datastore import described
+from plant_pathology.datastore import describe
 from plant_pathology.store.folder import FolderBackend
 from plant_pathology.store.incremental import find_places
 from plant_pathology.store.store import Store
@@ -68,11 +68,11 @@ def test_changed_labels_move_the_index_alone(store, tmp_path):
     assert (second.lineage["added"], second.lineage["removed"], second.lineage["changed"]) == (0, 0, 1)
 
 
-def test_show_tells_where_a_version_comes_from(store, tmp_path):
+def test_show_reports_where_a_version_comes_from(store, tmp_path):
     store.push("leaves", prepare(tmp_path / "a", leaves(0, 40), competition="apples"))
     folder = prepare(tmp_path / "b", leaves(1, 43), competition="apples")
     version, _ = store.push("leaves", folder, commit={"commit": "c0ffee", "uncommitted": ["conf/params.yaml"]})
-    shown = dict(described(version))
+    shown = dict(describe(version))
     assert shown["parent"] == "leaves:1: 3 added, 1 removed, 0 changed"
     assert shown["commit"] == "c0ffee and 1 uncommitted files"
     assert (shown["competition"], shown["encoding"], shown["quality"], shown["image_size"]) == (
@@ -113,7 +113,7 @@ def test_ten_pushes_in_a_row_keep_all_that_stands(store, tmp_path):
     assert version.lineage["parent"] == 9
 
 
-def test_shards_without_rows_are_left_out_and_mostly_dead_ones_packed_afresh(store, tmp_path):
+def test_shards_without_rows_are_left_out_and_mostly_dead_ones_packed_again(store, tmp_path):
     first, _ = store.push("leaves", prepare(tmp_path / "a", leaves(0, 60)))
     table = read_table(first.open("index.csv"))
     names = table.loc[table["shard"] != 2, "image"]
@@ -140,7 +140,7 @@ def test_a_shard_that_the_store_lost_is_not_referred_to(store, tmp_path):
     assert_holds(second, leaves(0, 45))
 
 
-def test_pushing_again_mends_a_version_however_it_was_arranged(store, tmp_path):
+def test_pushing_again_repairs_a_version_however_it_is_packed(store, tmp_path):
     store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
     second, _ = store.push("leaves", prepare(tmp_path / "b", leaves(0, 55)))
     for file in ("images-000001.zip", max(shards_of(second)), ARRAY):
@@ -150,7 +150,7 @@ def test_pushing_again_mends_a_version_however_it_was_arranged(store, tmp_path):
     assert_holds(second, leaves(0, 55))
 
 
-def test_what_this_folder_cannot_mend_is_an_error_that_tells_the_way_out(store, tmp_path):
+def test_damage_this_folder_cannot_repair_is_an_error_with_the_remedy(store, tmp_path):
     store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
     second, _ = store.push("leaves", prepare(tmp_path / "b", leaves(5, 40)))
     store.backend.delete(f"objects/{second.files['images-000000.zip']['sha256']}")
