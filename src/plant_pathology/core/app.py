@@ -59,6 +59,8 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
                 print_help(main)
             else:
                 app()
+        except UserError as error:  # of a launcher or sweeper
+            sys.exit(f"error: {error}")
         except (HydraException, OmegaConfBaseException) as error:
             if composed:
                 raise

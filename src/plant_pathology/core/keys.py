@@ -96,6 +96,8 @@ def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
     """Yield all keys of a dataclass and of the sections that it holds, in the order in which they are declared."""
     hints = get_type_hints(schema)
     for each in dataclasses.fields(schema):
+        if each.name.startswith("_"):  # Hydra's own, such as _target_
+            continue
         hint, name = hints[each.name], f"{prefix}{each.name}"
         if dataclasses.is_dataclass(hint):
             yield from keys_of(hint, f"{name}.")  # type: ignore[arg-type]  # a class: fields are annotated with classes
@@ -117,20 +119,30 @@ def check_keys(cfg: DictConfig, schema: type, open_sections: Mapping[str, str]) 
     Raises:
         UserError: a key that is not in the schema, or a value of another type or out of range.
     """
-    known = {each.name: each for each in keys_of(schema)}
-    content = OmegaConf.to_container(
-        OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"]), resolve=True
-    )
-    values = dict(leaves(content))
-    for name in values.keys() - known.keys():
+    known = {each.name for each in keys_of(schema)}
+    own = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
+    values = dict(leaves(OmegaConf.to_container(own, resolve=True)))
+    for name in values.keys() - known:
         if name.split(".")[0] not in open_sections:
             near = difflib.get_close_matches(name, known, n=1)
             raise UserError(f"{name}: there is no such key" + (f"; did you mean {near[0]}?" if near else ""))
-    for name, each in known.items():
-        value = values.get(name, each.default)
+    check_values(values, schema)
+
+
+def check_values(values: Mapping[str, Any], schema: type, prefix: str = "") -> None:
+    """Check values by key against a schema.
+
+    Args:
+        prefix: where the schema's keys are in the config, such as `hydra.launcher.`.
+
+    Raises:
+        UserError: a value of another type or out of range.
+    """
+    for each in keys_of(schema, prefix):
+        value = values.get(each.name, each.default)
         # Not given yet, as the address of a bucket: whoever needs it says so.
         if value not in (MISSING_VALUE, ...) and not each.allows(value):
-            raise UserError(f"{name}={'null' if value is None else value}: choose {each.range}")
+            raise UserError(f"{each.name}={'null' if value is None else value}: choose {each.range}")
 
 
 def leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
