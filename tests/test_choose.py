@@ -57,8 +57,11 @@ def test_the_comments_of_the_config_stay_in_their_column(checkout):
 @pytest.mark.parametrize(
     "arguments, expected",
     [
-        (["nowhere"], "RAW=nowhere: there is no such folder"),
-        (["elsewhere"], f"conf/competition/elsewhere.yaml does not exist, only {NAME}, sample"),
+        (["nowhere"], "RAW=nowhere: this folder does not exist"),
+        (
+            ["elsewhere"],
+            f"conf/competition/elsewhere.yaml does not exist: add it, or choose COMPETITION=<name> from {NAME}",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_one_error(checkout, arguments, expected):
@@ -71,7 +74,7 @@ def test_files_in_the_link_s_place_are_not_touched(checkout):
     (checkout / "data/raw" / NAME).mkdir(parents=True)
     (checkout / "data/raw" / NAME / "train.csv").write_text("mine")
     done = run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
-    assert done.returncode == 1 and "holds files already" in done.stderr
+    assert done.returncode == 1 and "already holds files" in done.stderr
     assert (checkout / "data/raw" / NAME / "train.csv").read_text() == "mine"
 
 

@@ -1,4 +1,4 @@
-"""`hydra/launcher=local`, the default: the runs of a sweep side by side on this machine."""
+"""`hydra/launcher=local`, the default: train the runs of a sweep in parallel on this machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext
+from omegaconf import DictConfig
 
 
 @dataclass
 class LocalLauncherConf:
-    """workers: runs at once; null: one a GPU, or one a core where there is none."""
+    """Options of `hydra.launcher`.
+
+    Args:
+        workers: number of runs at once; null: one per GPU, or one per core without GPUs.
+    """
 
     _target_: str = "hydra_plugins.local_launcher.LocalLauncher"
     workers: int | None = None
@@ -20,7 +26,10 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLau
 
 
 class LocalLauncher(BasicLauncher):
-    """Hands training runs to worker processes; other stages run one after the other, as Hydra does it."""
+    """Train runs in worker processes; run any other command as Hydra does, one job after the other."""
+
+    config: DictConfig  # BasicLauncher.setup sets both
+    hydra_context: HydraContext
 
     def __init__(self, workers: int | None = None):
         super().__init__()

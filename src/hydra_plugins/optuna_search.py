@@ -1,48 +1,64 @@
-"""`hydra/sweeper=optuna`: search by Optuna's ask and tell. (hydra-optuna-sweeper 1.3 needs an Optuna older than 3.)"""
+"""`hydra/sweeper=optuna`: search with Optuna instead of a grid. (hydra-optuna-sweeper 1.3 needs an Optuna before 3.)"""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Transformer
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+if TYPE_CHECKING:  # Optuna is imported where it is used: Hydra imports this plug-in at every start.
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+
 
 class OptunaSearch(Sweeper):
-    """Asks the sampler for runs, a batch at a time, and tells it what they reached.
+    """Ask Optuna for a batch of trials, train them, and report their scores, until n_trials are done.
 
-    A search is restartable as its runs are: started again, it launches all trials of the study once more, and finished
-    runs answer at once; then it asks for new ones. A run that failed leaves its trial open until it succeeds.
+    Started again, the search launches all trials of its study once more: finished runs return their result at once,
+    interrupted ones continue, and a trial with a failed run stays open until that run succeeds. Only then does it ask
+    for new trials.
 
-    Folds are not searched: where data.fold is swept, as by train.folds, a trial is a run of each, told their mean.
+    Folds are not part of the search space: if data.fold is swept (as by train.folds), a trial trains one run per fold,
+    and its score is their mean.
 
     Args:
-        n_trials: in all.
-        n_jobs: the size of a batch.
-        params: key to what is searched; arguments of the command line win.
+        sampler: an Optuna sampler.
+        direction: what to do with the score.
+        n_trials: number of trials in the study, including those of earlier starts.
+        n_jobs: number of trials per batch.
+        storage: URL of the database that holds the study.
+        study_name: None for `search-` and a hash of the runs' identity and the search space.
+        params: overrides, from key to value or sweep, which the command line's overrides replace.
     """
+
+    config: DictConfig  # these three are set by `setup`
+    hydra_context: HydraContext
+    launcher: Launcher
 
     def __init__(
         self,
-        sampler: Any,
-        direction: str,
+        sampler: "BaseSampler",
+        direction: Literal["minimize", "maximize"],
         n_trials: int,
         n_jobs: int,
         storage: str | None,
         study_name: str | None,
-        params: DictConfig | None,
+        params: Mapping[str, Any] | None,
     ):
         self.sampler, self.direction = sampler, direction
         self.n_trials, self.n_jobs = n_trials, n_jobs
         self.storage, self.study_name = storage, study_name
-        self.params = params or {}
+        self.params: Mapping[str, Any] = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context = config, hydra_context
@@ -51,19 +67,9 @@ class OptunaSearch(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        given = [f"{key}={value}" for key, value in self.params.items()] + arguments
-        overrides = {override.get_key_element(): override for override in parser.parse_overrides(given)}
-        folds = [()]
-        if "data.fold" in overrides and overrides["data.fold"].is_sweep_override():
-            folds = [(f"data.fold={fold}",) for fold in overrides.pop("data.fold").sweep_string_iterator()]
-        space = {key: distribution(each) for key, each in overrides.items() if each.is_sweep_override()}
-        fixed = [
-            f"{key}={each.get_value_element_as_str()}"
-            for key, each in overrides.items()
-            if not each.is_sweep_override()
-        ]
-        study = self.study(space, folds)
+        """Run the search, print the best trial, and return the jobs of each batch."""
+        fixed, space, folds = self._parse(arguments)
+        study = self._study(space, folds)
         returns = []
         for start in range(0, self.n_trials, self.n_jobs):
             end = min(start + self.n_jobs, self.n_trials)
@@ -71,23 +77,36 @@ class OptunaSearch(Sweeper):
                 study.ask(space)
             trials = study.trials[start:end]
             configs = [(*fixed, *(f"{key}={value}" for key, value in trial.params.items())) for trial in trials]
-            # A run once, though the sampler may ask for it twice.
-            batch = [[*config, *fold] for config in dict.fromkeys(configs) for fold in folds]
+            # Launch each run once, even if the sampler asked for the same values twice.
+            batch = [(*config, *fold) for config in dict.fromkeys(configs) for fold in folds]
             self.validate_batch_is_legal(batch)
-            returns.append(self.launcher.launch(batch, initial_job_idx=start))
-            reached = dict(zip(map(tuple, batch), map(value, returns[-1]), strict=True))
+            jobs = self.launcher.launch(batch, initial_job_idx=start)
+            returns.append(jobs)
+            scores = dict(zip(batch, map(score, jobs), strict=True))
             for trial, config in zip(trials, configs, strict=True):
-                scores = [reached[(*config, *fold)] for fold in folds]
-                if not trial.state.is_finished() and None not in scores:
-                    study.tell(trial.number, sum(scores) / len(scores))
-        done = [trial for trial in study.trials if trial.state.is_finished()]
-        if done:
+                known = [value for fold in folds if (value := scores[(*config, *fold)]) is not None]
+                if not trial.state.is_finished() and len(known) == len(folds):
+                    study.tell(trial.number, sum(known) / len(known))
+        finished = [trial for trial in study.trials if trial.state.is_finished()]
+        if finished:
             best = ", ".join(f"{key}={value}" for key, value in study.best_params.items())
-            print(f"{study.study_name}: best of {len(done)}: {study.best_value:.4f} by {best}", flush=True)
+            print(f"{study.study_name}: best of {len(finished)}: {study.best_value:.4f} with {best}", flush=True)
         return returns
 
-    def study(self, space: dict[str, Any], folds: list[tuple[str, ...]]) -> Any:
-        # Imported here: Hydra imports its plugins on every command.
+    def _parse(self, arguments: list[str]) -> tuple[list[str], dict[str, "BaseDistribution"], list[tuple[str, ...]]]:
+        """Split the overrides into fixed ones, the search space, and the overrides of each fold."""
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        given = [f"{key}={value}" for key, value in self.params.items()] + arguments
+        overrides = {override.get_key_element(): override for override in parser.parse_overrides(given)}
+        folds: list[tuple[str, ...]] = [()]
+        if "data.fold" in overrides and overrides["data.fold"].is_sweep_override():
+            folds = [(f"data.fold={fold}",) for fold in overrides.pop("data.fold").sweep_string_iterator()]
+        space = {key: distribution(each) for key, each in overrides.items() if each.is_sweep_override()}
+        fixed = [f"{key}={each.get_value_element_as_str()}" for key, each in overrides.items() if key not in space]
+        return fixed, space, folds
+
+    def _study(self, space: "dict[str, BaseDistribution]", folds: list[tuple[str, ...]]) -> "Study":
+        """Create the study, or load it if the same search was started before."""
         import optuna
 
         from plant_pathology.runs.run import run_of
@@ -104,26 +123,36 @@ class OptunaSearch(Sweeper):
             load_if_exists=True,
         )
         if study.trials:
-            # What it drew from its seed was tried before.
+            # With its first seed the sampler would repeat the trials of the previous start.
             self.sampler.reseed_rng()
         return study
 
 
-def distribution(override: Override) -> Any:
-    """What Optuna draws from for `a,b`, `choice()`, `range()` or `interval()`, the last also as `tag(log, …)`."""
+def distribution(override: Override) -> "BaseDistribution":
+    """Convert a sweep, `a,b`, `choice()`, `range()` or `interval()`, to an Optuna distribution.
+
+    `tag(log, interval(…))` is sampled on a logarithmic scale. A range or interval of integers yields integers.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     sweep = override.value()
-    if override.is_interval_sweep():
-        whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
-        return (IntDistribution if whole else FloatDistribution)(sweep.start, sweep.end, log="log" in sweep.tags)
-    if override.is_range_sweep():
-        values = list(override.sweep_iterator())
-        whole = all(isinstance(each, int) for each in values)
-        low, high = min(values), max(values)
-        return (IntDistribution if whole else FloatDistribution)(low, high, step=abs(sweep.step))
-    return CategoricalDistribution(list(override.sweep_iterator(Transformer.encode)))
+    if isinstance(sweep, IntervalSweep):
+        low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+        assert low is not None and high is not None  # Hydra's grammar demands both
+        if isinstance(low, int) and isinstance(high, int):
+            return IntDistribution(low, high, log=log)
+        return FloatDistribution(low, high, log=log)
+    if isinstance(sweep, RangeSweep):
+        values, step = sweep.range(), abs(sweep.step)
+        if isinstance(values, range) and isinstance(step, int):
+            return IntDistribution(min(values), max(values), step=step)
+        floats = list(values)
+        return FloatDistribution(min(floats), max(floats), step=step)
+    # `encode` keeps strings and numbers, and turns anything else into a string.
+    choices: list[Any] = list(override.sweep_iterator(Transformer.encode))
+    return CategoricalDistribution(choices)
 
 
-def value(job: JobReturn) -> float | None:
+def score(job: JobReturn) -> float | None:
+    """Return a run's score; None if it failed."""
     return job.return_value if job.status == JobStatus.COMPLETED else None

@@ -1,4 +1,4 @@
-"""hydra/launcher=sky: the runs of a sweep as managed jobs of SkyPilot; see plant_pathology.spot."""
+"""`hydra/launcher=sky`: train the runs of a sweep as managed jobs of SkyPilot; see sweeps/sky/launch.py."""
 
 import sys
 from collections.abc import Sequence
@@ -16,6 +16,8 @@ from plant_pathology.sweeps.sky.options import SkyOptions
 
 @dataclass
 class SkyConf(SkyOptions):
+    """Options of `hydra.launcher`, and the class that takes them."""
+
     _target_: str = "hydra_plugins.sky_launcher.SkyLauncher"
 
 
@@ -23,6 +25,8 @@ ConfigStore.instance().store(group="hydra/launcher", name="sky", node=SkyConf, p
 
 
 class SkyLauncher(Launcher):
+    """Submit one managed job per run, and return their scores when all have ended; None for a failed run."""
+
     def __init__(self, **options: Any):
         self.options = SkyOptions(**options)
 
@@ -36,7 +40,7 @@ class SkyLauncher(Launcher):
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        configs = [self._config(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        configs = [self._load_config(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         try:
             results = train_on_sky(configs, self.options)
         except UserError as error:
@@ -46,7 +50,7 @@ class SkyLauncher(Launcher):
             for overrides, cfg, result in zip(job_overrides, configs, results, strict=True)
         ]
 
-    def _config(self, overrides: Sequence[str], number: int) -> DictConfig:
+    def _load_config(self, overrides: Sequence[str], number: int) -> DictConfig:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number

@@ -1,6 +1,6 @@
-"""Download: fetch the competition's files with the kaggle client and unpack them into data/raw.
+"""Download: fetch the competition's files from Kaggle and unpack them into data/raw.
 
-Started again after an interruption, it continues.
+After an interruption, start it again: it continues where it was.
 """
 
 from omegaconf import DictConfig

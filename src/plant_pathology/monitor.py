@@ -18,35 +18,45 @@ from plant_pathology.sweeps.index import named_folders, sweep_folders
 
 
 def status(cfg: DictConfig) -> None:
-    table = table_of([status_of(folder) for folder in sweep_folders(cfg)])
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+    """Show the status of all runs once."""
+    show(table_of([status_of(folder) for folder in sweep_folders(cfg)]))
 
 
 def watch(cfg: DictConfig) -> None:
-    """Until no run of the sweep is under way."""
-    with Watch(sweep_folders(cfg)) as shown:
-        while any(run.state in (RUNNING, WAITING) for run in shown.show()):
+    """Show the status of all runs, and update it until none is running or waiting."""
+    with Watch(sweep_folders(cfg)) as display:
+        while any(run.state in (RUNNING, WAITING) for run in display.show()):
             time.sleep(cfg.watch.seconds)
-            shown.folders = sweep_folders(cfg)
+            display.folders = sweep_folders(cfg)
 
 
 def stop(cfg: DictConfig) -> None:
+    """Stop runs after their current epoch.
+
+    Raises:
+        UserError: no run's name begins with `run`, or a run has finished.
+    """
     sync = sync_of(cfg)
     for folder in named_folders(cfg):
         if (folder / RESULT).exists():
-            raise UserError(f"{folder.name} is over already")
+            raise UserError(f"run={folder.name}: this run has finished, so it cannot be stopped")
         (folder / STOP).touch()
         if sync:
             sync.replace(folder.name, STOP, b"stop\n")
-        print(f"{folder.name}: stops after the epoch under way; `continue run={folder.name}` undoes that")
+        print(f"{folder.name}: stops after the epoch in progress; `continue run={folder.name}` cancels this")
 
 
 def continue_(cfg: DictConfig) -> None:
+    """Let stopped runs train to their last epoch at the next start of the sweep, with stopping rules off.
+
+    Raises:
+        UserError: no run's name begins with `run`, or a run has trained all its epochs.
+    """
     sync = sync_of(cfg)
     for folder in named_folders(cfg):
         result = folder / RESULT
         if result.exists() and not read_json(result, f"delete {folder}")["stopped"]:
-            raise UserError(f"{folder.name} finished all its epochs")
+            raise UserError(f"run={folder.name}: this run has trained all its epochs; nothing is left to continue")
         (folder / CONTINUE).touch()
         for file in (STOP, RESULT):
             (folder / file).unlink(missing_ok=True)
@@ -54,32 +64,43 @@ def continue_(cfg: DictConfig) -> None:
                 sync.delete(folder.name, file)
         if sync:
             sync.replace(folder.name, CONTINUE, b"continue\n")
-        print(f"{folder.name}: no rule stops it any more; start the sweep again to continue it")
+        print(f"{folder.name}: stopping rules are off; start the sweep again to continue it")
 
 
 def cost(cfg: DictConfig) -> None:
-    table = Table(show_footer=True)
-    for column in ("run", "machine", "hours", "$/hour", "dollars", "on demand"):
-        table.add_column(column, justify="left" if column in ("run", "machine") else "right")
+    """Show the hours, machine and cost of all runs, and their sum."""
     runs = [status_of(folder) for folder in sweep_folders(cfg)]
+    paid, hours = sum(run.dollars for run in runs), sum(run.hours for run in runs)
+    footers = {
+        "run": "all",
+        "machine": "",
+        "hours": duration(3600 * hours),
+        "$/hour": "",
+        "dollars": f"{paid:.4f}",
+        "on demand": f"{sum(map(on_demand_dollars, runs)):.4f}",
+    }
+    table = Table(show_footer=True)
+    for column, footer in footers.items():
+        table.add_column(column, footer, justify="left" if column in ("run", "machine") else "right")
     for run in runs:
         machine = run.machine
         name = machine.name + (" (spot)" if machine.spot else "") if machine else ""
         price = f"{machine.usd_per_hour:.4f}" if machine else ""
         spent = duration(3600 * run.hours)
-        table.add_row(run.run, name, spent, price, f"{run.dollars:.4f}", f"{on_demand(run):.4f}")
-    paid, spent = sum(run.dollars for run in runs), duration(3600 * sum(run.hours for run in runs))
-    footers = ("all", "", spent, "", f"{paid:.4f}", f"{sum(map(on_demand, runs)):.4f}")
-    for column, footer in zip(table.columns, footers, strict=True):
-        column.footer = footer
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+        table.add_row(run.run, name, spent, price, f"{run.dollars:.4f}", f"{on_demand_dollars(run):.4f}")
+    show(table)
     if cfg.cost.budget_usd is not None:
         print(f"${paid:.4f} of cost.budget_usd={cfg.cost.budget_usd:g} is spent")
 
 
-def on_demand(run: Status) -> float:
-    """Dollars for the same hours on a machine that can't be taken away."""
+def on_demand_dollars(run: Status) -> float:
+    """Return what the run's hours would cost on an on-demand machine, which the provider does not take away."""
     return run.hours * run.machine.full_usd_per_hour if run.machine else 0.0
+
+
+def show(table: Table) -> None:
+    """Print a table as wide as the terminal, or 140 columns wide where the output is piped."""
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
 
 
 VERBS: dict[str, Callable[[DictConfig], None]] = {
@@ -92,13 +113,13 @@ VERBS: dict[str, Callable[[DictConfig], None]] = {
 USAGE = """\
 usage: python -m plant_pathology.monitor <verb> [key=value ...]
 
-  status    all runs of the sweep, once                    status paths.runs=runs
-  watch     the same, live, until all are over             watch watch.seconds=5
-  stop      end a run after the epoch under way            stop run=resnet18-lr0.0001
-  continue  let a stopped run go on at the next start      continue run=resnet18-lr0.0001
-  cost      seconds, machines and dollars                  cost cost.budget_usd=5
+  status    show all runs of the sweep once                       status paths.runs=runs
+  watch     show them live until all have ended                   watch watch.seconds=5
+  stop      stop a run after the epoch in progress                stop run=resnet18-lr0.0001
+  continue  continue a stopped run when the sweep starts again    continue run=resnet18-lr0.0001
+  cost      show hours, machines and dollars of all runs          cost cost.budget_usd=5
 
-Runs on other machines are seen through the datastore (store.runs=true). `<verb> --help` shows all keys."""
+Runs on other machines are included if store.runs=true. `<verb> --help` shows all keys."""
 
 
 if __name__ == "__main__":

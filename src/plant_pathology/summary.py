@@ -1,6 +1,6 @@
-"""Summarize the pipeline's result: leaderboard, chosen run, rehearsal, and what to type next.
+"""Summarize the pipeline's result: leaderboard, best run, bundle, rehearsal, and the next commands.
 
-With --verdict, print the rehearsal's verdict alone and exit with an error unless it passed.
+With --verdict, print only the rehearsal's verdict, and exit with an error unless it passed.
 """
 
 import argparse
@@ -8,16 +8,18 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 REPORTS, KERNELS = Path("reports"), Path("kernels")
+INDENT = "\n" + " " * 11  # a second line of text begins below the first
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m plant_pathology.summary", description=__doc__.splitlines()[0])
-    parser.add_argument("--verdict", action="store_true", help="the rehearsal's verdict alone, as the exit status too")
+    parser.add_argument("--verdict", action="store_true", help="print only the rehearsal's verdict; fail if it failed")
     try:
         if parser.parse_args().verdict:
             print_verdict(read_report("rehearsal"))
@@ -27,13 +29,17 @@ def main() -> None:
         sys.exit(f"error: {error.filename} does not exist: run `make repro`")
 
 
-def read_report(name: str) -> dict:
+def read_report(name: str) -> dict[str, Any]:
     """Read reports/<name>.json."""
     return json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def print_verdict(rehearsal: dict) -> None:
-    """Print the verdict. Exits with an error that names the failed checks when the rehearsal did not pass."""
+def print_verdict(rehearsal: dict[str, Any]) -> None:
+    """Print the verdict.
+
+    Raises:
+        SystemExit: the rehearsal failed; the message lists the failed checks.
+    """
     if rehearsal["verdict"] != "passed":
         failed = [f"{name}: {detail}" for name, detail in rehearsal["checks"].items() if detail != "passed"]
         sys.exit("error: the rehearsal failed; Kaggle would fail the same way\n  " + "\n  ".join(failed))
@@ -41,7 +47,11 @@ def print_verdict(rehearsal: dict) -> None:
 
 
 def summarize() -> None:
-    """Print the leaderboard, the best run, the bundle, the rehearsal and the next steps."""
+    """Print the leaderboard, the best run, the bundle, the rehearsal and the next commands.
+
+    Raises:
+        FileNotFoundError: a stage of the pipeline has not written its file yet.
+    """
     with (REPORTS / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
         board = list(csv.DictReader(file))
     metrics, rehearsal = read_report("metrics"), read_report("rehearsal")
@@ -55,7 +65,7 @@ def summarize() -> None:
     console.print(next_steps(metrics, kernel), soft_wrap=True)
 
 
-def leaderboard_table(board: list[dict[str, str]], metrics: dict) -> Table:
+def leaderboard_table(board: list[dict[str, str]], metrics: dict[str, Any]) -> Table:
     origin = "embedded sample, not real images" if metrics["synthetic"] else metrics["competition"]
     table = Table(title=f"Leaderboard ({origin})", title_justify="left")
     for column in ("run", "sample-F1", "95 %", "best epoch", "seconds"):
@@ -68,37 +78,37 @@ def leaderboard_table(board: list[dict[str, str]], metrics: dict) -> Table:
     return table
 
 
-def describe_bundle(metrics: dict) -> str:
-    """What select made of the leaderboard, and whether that was worth it."""
+def describe_bundle(metrics: dict[str, Any]) -> str:
+    """Describe the bundle: its size, its cross-fitted score, and the ensemble's gain over the best configuration."""
     gain, used = metrics["ensemble"], metrics["ensemble"]["used"]
     size = f"an ensemble of {gain['configurations']}" if used else "the best alone"
     noise = ", noise" if gain["noise"] else ""
-    against = f"ensemble against best {gain['gain']:+.4f} ({gain['low']:.4f} to {gain['high']:.4f}){noise}"
-    said = f"{size}, sample-F1 {metrics['sample_f1']:.4f} on images that it was not tuned on"
-    return f"{said};\n           {against}" if gain["rule"] else said
+    difference = f"ensemble against best {gain['gain']:+.4f} ({gain['low']:.4f} to {gain['high']:.4f}){noise}"
+    lines = [f"{size}, sample-F1 {metrics['sample_f1']:.4f} on images that it was not tuned on"]
+    return f";{INDENT}".join([*lines, difference] if gain["rule"] else lines)
 
 
-def describe_rehearsal(rehearsal: dict) -> str:
-    """How the kernel did on each test set, and the estimated time on Kaggle."""
-    said = [f"{rehearsal['verdict']}, network off by {rehearsal['isolation']}"]
-    said += [
+def describe_rehearsal(rehearsal: dict[str, Any]) -> str:
+    """Describe the rehearsal: verdict, time and memory for each test set, and the estimated time on Kaggle."""
+    lines = [f"{rehearsal['verdict']}, network off by {rehearsal['isolation']}"]
+    lines += [
         f"{trial['images']} {name} test images in {trial['seconds']:.0f} s and {trial['peak_memory_mb']} MB"
         for name, trial in rehearsal["test_sets"].items()
     ]
     estimate, hour = rehearsal["estimate"], 3600
     if estimate["seconds"] is not None:
-        took, limit = estimate["seconds"] / hour, estimate["limit"] / hour
-        said.append(f"{estimate['images']} would take {took:.2f} of {limit:g} hours on Kaggle")
-    return "\n           ".join(said)
+        hours, limit = estimate["seconds"] / hour, estimate["limit"] / hour
+        lines.append(f"{estimate['images']} would take {hours:.2f} of {limit:g} hours on Kaggle")
+    return INDENT.join(lines)
 
 
-def next_steps(metrics: dict, kernel: dict) -> str:
+def next_steps(metrics: dict[str, Any], kernel: dict[str, Any]) -> str:
     steps = ["python -m plant_pathology.submit"]
     if kernel["id"].startswith("KAGGLE_USERNAME/"):
         steps.insert(0, "set package.owner in conf/params.yaml to your Kaggle user name, then make repro")
     if metrics["synthetic"]:
         steps.insert(0, "make download, or make repro RAW=<competition folder>: the same on real images, worth pushing")
-    return "next       " + "\n           ".join(steps)
+    return "next       " + INDENT.join(steps)
 
 
 if __name__ == "__main__":

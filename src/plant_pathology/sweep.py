@@ -1,4 +1,4 @@
-"""The former name of `python -m plant_pathology.monitor`, kept for one release."""
+"""Run `python -m plant_pathology.monitor` under its former name, which is kept for one release."""
 
 import sys
 

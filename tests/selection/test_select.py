@@ -318,7 +318,7 @@ def test_failed_runs_are_left_out_and_listed(project, tmp_path):
         (tmp_path / "runs/.sweep" / name).touch()
     done = run_module("select", "competition=sample", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"failed or are not over: {entered[3]}" in done.stdout
+    assert f"failed or have not finished: {entered[3]}" in done.stdout
     assert sum(pd.read_csv(tmp_path / "reports/leaderboard.csv")["folds"]) == 3
     # The other candidate has finished one fold of two.
     assert "no ensemble: no other candidate predicted the same images" in done.stdout

@@ -162,7 +162,7 @@ def trial(project: Path, undisturbed: Path, environment: dict[str, str]) -> None
     following.send_signal(signal.SIGKILL)
     following.wait()
     following = sweep.start()
-    sweep.until(lambda: "goes on as job" in sweep.said(), "the follower was killed, and another has taken over")
+    sweep.until(lambda: "continues as job" in sweep.said(), "the follower was killed, and another has taken over")
     following.wait()
     said = sweep.said()
     assert following.returncode == 0, said

@@ -19,7 +19,6 @@ from plant_pathology.store.store import Store
 from plant_pathology.sweeps.index import latest_sweep
 from plant_pathology.sweeps.sky.client import Job
 from plant_pathology.sweeps.sky.follow import JobFollower
-from plant_pathology.sweeps.sky.launch import task_yaml
 from plant_pathology.sweeps.sky.options import SkyOptions
 from plant_pathology.sweeps.sky.task import (
     RUN,
@@ -31,6 +30,7 @@ from plant_pathology.sweeps.sky.task import (
     job_name,
     overrides_of,
     task_of,
+    task_yaml,
 )
 from support.commands import PROJECT, config, git, run_module
 from support.prepared import leaves, prepare
@@ -138,7 +138,7 @@ def test_who_follows_may_die_and_another_finds_the_jobs(sync, capsys):
         sweep(sync, client, "a")
     assert "sky jobs cancel 1" in capsys.readouterr().err
     sweep(sync, client, "a")
-    assert "a: goes on as job 1" in capsys.readouterr().out and len(client.made) == 1
+    assert "a: continues as job 1" in capsys.readouterr().out and len(client.made) == 1
 
 
 def test_a_launch_that_made_no_job_yet_is_not_repeated(sync, capsys):
@@ -188,13 +188,13 @@ def test_nothing_is_launched_past_the_budget(sync):
     client = Jobs(sync)
     sweep(sync, client, "a", "b", "c", budget_usd=0.5)
     assert len(client.made) == 2
-    assert "could pass cost.budget_usd=0.5; raise it and start again" in failure(sync, "c")
+    assert "could exceed cost.budget_usd=0.5; raise it and start again" in failure(sync, "c")
 
 
 @pytest.mark.parametrize("answer, cancelled", [("y", [1, 2]), ("", []), (KeyboardInterrupt, [])])
 def test_ctrl_c_asks_what_becomes_of_the_jobs(sync, monkeypatch, answer, cancelled):
     def reply(question):
-        assert "Cancel 2 jobs" in question
+        assert "Cancel 2 running jobs" in question
         if answer is KeyboardInterrupt:
             raise KeyboardInterrupt
         return answer
@@ -242,7 +242,7 @@ def test_only_what_is_committed_travels(checkout, tmp_path, capsys):
     with pytest.raises(UserError, match=r"secret.txt, train.py.*commit first.*allow_uncommitted=true"):
         check_committed(checkout, allow_uncommitted=False)
     assert check_committed(checkout, allow_uncommitted=True) == head
-    assert "is what runs, without" in capsys.readouterr().out
+    assert "without the uncommitted changes" in capsys.readouterr().out
     folder = export_commit(checkout, head, tmp_path / "runs")
     assert sorted(path.name for path in folder.iterdir()) == [".gitignore", ".skyignore", "train.py"]
     assert (folder / "train.py").read_text() == "committed\n"

@@ -66,7 +66,7 @@ def test_until_the_next_sweep_begins_what_the_last_one_reached_is_known_failed_r
         SweepIndex().on_multirun_start(cfg)
         SweepIndex().on_multirun_end(cfg)
         assert [result["run"] for result in sweep_results(tmp_path)] == ["over"]
-        assert "left out of 2 runs, since they failed or are not over: failed\n" in capsys.readouterr().out
+        assert "left out, 1 of 2 runs that failed or have not finished: failed\n" in capsys.readouterr().out
         assert [folder.name for folder in sweep_folders(cfg)] == ["failed", "over"]
     enter_sweep(SimpleNamespace(folder=tmp_path / "new", name="new"))
     assert [folder.name for folder in sweep_folders(cfg)] == ["new"]
@@ -125,7 +125,7 @@ def test_a_run_that_raises_or_is_killed_does_not_touch_the_others(survivor):
     assert survivor.failed_code == 1
     failures = survivor.failed.partition("error: 3 of 4 runs failed")[2]
     assert failures.count("data.fold=9: plant-pathology:1 has the folds") == 2
-    assert f"{survivor.victim}: ended by SIGKILL, perhaps for lack of memory" in failures
+    assert f"{survivor.victim}: ended by SIGKILL, perhaps because memory ran out" in failures
     assert survivor.finished.count("finished before") == 1
     assert "continues after" in survivor.said[-1][survivor.victim]
 
@@ -210,7 +210,7 @@ def seconds(metrics):
 
 def test_the_budget_ends_a_sweep_before_it_is_passed(bought):
     assert bought.first.returncode == 1 and "2 of 3 runs failed" in bought.first.stderr
-    assert bought.first.stderr.count("not launched: it could pass cost.budget_usd=0.001") == 2
+    assert bought.first.stderr.count("not launched: it could exceed cost.budget_usd=0.001") == 2
     assert f"{bought.spent:.4f}" in bought.costs
     assert bought.second.returncode == 0 and bought.second.stdout.count("finished before") == 1
 

@@ -1,7 +1,8 @@
-"""Runs seen together, here or on other machines: status, watch, stop, continue, cost.
+"""Keep the list of runs in a sweep, and read their folders and results.
 
-The runs of a sweep under way are named in runs/.sweep, and stay there when some of them fail; starting the same sweep
-again does only what is missing. runs/sweep.json names the runs of the last sweep besides.
+runs/.sweep lists the runs of the current sweep, one empty file per run, and stays there when some of them fail:
+starting the same sweep again does only what is missing. runs/sweep.json lists the runs of the last
+sweep that ended.
 """
 
 import shutil
@@ -22,11 +23,11 @@ INDEX = "sweep.json"
 
 
 class SweepIndex(Callback):
-    """Hydra's callback around a multirun: adds the folds to what is swept, and keeps the index of what was."""
+    """Hydra's callback around a multirun: add the folds to the sweep, and write the list of its runs when it ends."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         add_folds(config)
-        # This one may be refused, or a dry run: until a run of it begins, the last sweep is the one to be asked about.
+        # The new sweep may be refused, or be a dry run: until its first run starts, keep the previous sweep's list.
         close_current_sweep(Path(config.paths.runs))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -42,70 +43,84 @@ class SweepIndex(Callback):
 
 
 def close_current_sweep(runs: Path) -> None:
-    """Make the runs that were entered the last sweep's; of a sweep without any nothing is to be known."""
+    """Move the list of the current sweep to runs/sweep.json; do nothing if no run has started since the last call."""
     if (runs / SWEEP).exists():
         write_json(runs / INDEX, {"runs": current_sweep(runs)})
         shutil.rmtree(runs / SWEEP)
 
 
 def current_sweep(runs: Path) -> list[str]:
-    """The runs of the sweep under way; none where none has begun."""
+    """Return the names of the runs in the current sweep; an empty list before the first run starts."""
     return sorted(entry.name for entry in (runs / SWEEP).glob("*"))
 
 
 def latest_sweep(runs: Path) -> list[str]:
-    """The runs of the sweep under way, or else of the last one; none where there was none."""
+    """Return the names of the runs in the current sweep, or else in the last one; an empty list without either."""
     if names := current_sweep(runs):
         return names
     return read_json(runs / INDEX, "start the sweep again")["runs"] if (runs / INDEX).exists() else []
 
 
 def add_folds(config: DictConfig) -> None:
-    """With train.folds above 1 the sweep has an axis more, unless the command line gives data.fold."""
+    """Sweep over data.fold too if train.folds is above 1; data.fold on the command line wins."""
     folds, prepared = config.train.folds, config.prepare.folds
     if not isinstance(folds, int) or not 1 <= folds <= prepared:
-        # Hydra makes a warning of a callback's exception.
+        # Exit, because Hydra turns a callback's exception into a warning.
         sys.exit(f"error: train.folds={folds}: choose a whole number from 1 to prepare.folds={prepared}")
     if folds > 1:
         OmegaConf.update(config, "hydra.sweeper.params", {"data.fold": f"range(0,{folds})"}, force_add=True)
 
 
 def sweep_results(runs: Path) -> list[dict[str, Any]]:
-    """The results of the last sweep's runs, best sample-F1 first, equals by name.
+    """Return the results of the latest sweep's finished runs, best sample-F1 first, equal ones by name.
 
-    Of a sweep that is not done, or in which runs failed, those that are over; the others are named.
+    Print the names of runs that failed or have not finished.
 
     Raises:
-        UserError: no run of a sweep is over.
+        UserError: no run has finished.
     """
     remedy = "run `python -m plant_pathology.train -m`; it does only what is missing"
     names = latest_sweep(runs)
-    over = [name for name in names if (runs / name / RESULT).exists()]
-    if missing := sorted({*names} - {*over}):
-        print(f"left out of {len(names)} runs, since they failed or are not over: {', '.join(missing)}")
-    results = [read_json(runs / name / RESULT, remedy) for name in over]
+    finished = [name for name in names if (runs / name / RESULT).exists()]
+    if missing := sorted({*names} - {*finished}):
+        print(f"left out, {len(missing)} of {len(names)} runs that failed or have not finished: {', '.join(missing)}")
+    results = [read_json(runs / name / RESULT, remedy) for name in finished]
     if not results:
-        raise UserError(f"{runs} holds no run of a sweep that is over: {remedy}")
+        raise UserError(f"{runs} holds no finished run of a sweep: {remedy}")
     return sorted(results, key=lambda result: (-result["f1"], result["run"]))
 
 
 def sweep_folders(cfg: DictConfig) -> list[Path]:
-    """The runs of the sweep under way, or else of the last one; all there are where neither is known."""
+    """Return the folders of the latest sweep's runs, or of all runs if there was no sweep.
+
+    With store.runs=true, first download what other machines have written, except weights.
+
+    Raises:
+        UserError: there are no runs.
+    """
     runs = Path(cfg.paths.runs)
     if sync := sync_of(cfg):
         sync.pull_all(is_record)
     if names := latest_sweep(runs):
         return [runs / name for name in names]
-    if found := sorted(path.parent for path in runs.glob(f"*/{RUN}")):
+    if found := _all_folders(runs):
         return found
     raise UserError(f"{runs} holds no runs: start some with `python -m plant_pathology.train -m`")
 
 
 def named_folders(cfg: DictConfig) -> list[Path]:
-    """The folders of the runs whose names begin with `run`."""
+    """Return the folders of all runs, of this sweep or not, whose names begin with `run`.
+
+    Raises:
+        UserError: `run` is not set, or no run's name begins with it.
+    """
     if not cfg.run:
-        raise UserError("run is not set: name the run, or how its name begins, run=<name>")
-    runs = sweep_folders(cfg) + sorted(path.parent for path in Path(cfg.paths.runs).glob(f"*/{RUN}"))
-    if found := list(dict.fromkeys(folder for folder in runs if folder.name.startswith(cfg.run) and folder.exists())):
+        raise UserError("run is not set: add run=<a run's name, or its beginning>")
+    folders = sweep_folders(cfg) + _all_folders(Path(cfg.paths.runs))
+    if found := [path for path in dict.fromkeys(folders) if path.name.startswith(cfg.run) and path.exists()]:
         return found
-    raise UserError(f"run={cfg.run}: there is none; there are {', '.join(sorted({run.name for run in runs}))}")
+    raise UserError(f"run={cfg.run}: no run has this name; the runs are {', '.join(sorted({f.name for f in folders}))}")
+
+
+def _all_folders(runs: Path) -> list[Path]:
+    return sorted(path.parent for path in runs.glob(f"*/{RUN}"))

@@ -1,7 +1,13 @@
-"""Runs side by side on one machine, each in a process of its own, so that none can harm another.
+"""Train the runs of a sweep in parallel on this machine, one process per run, so that a crash ends only its own run.
 
-Processes are forked from one that has imported torch, Lightning and timm, and has done nothing else: a run starts in a
-fraction of a second, on its share of the cores, or on a GPU of its own.
+On Linux, processes are forked from a fork server that has imported torch, Lightning and timm and done nothing else: a
+run starts in a fraction of a second. Elsewhere each process imports them itself: on macOS the GPU hangs or crashes in a
+forked process (pytorch/pytorch#178037), and Windows cannot fork.
+
+Ends of processes:
+    SIGTERM or Ctrl-C to the sweep: every run saves a checkpoint, then all end; a second Ctrl-C kills them.
+    The sweep dies without notice (SIGKILL): every run notices and sends SIGTERM to itself, so none is left behind.
+    A run dies: its failure.txt names the signal, and the others continue.
 """
 
 import os
@@ -9,7 +15,7 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, get_context, parent_process
@@ -19,31 +25,41 @@ from types import FrameType
 
 from omegaconf import DictConfig, open_dict
 
+from plant_pathology.core.processes import cpu_count
 from plant_pathology.runs.cost import Machine, may_launch, write_machine
 from plant_pathology.runs.run import FAILURE, Run, enter_sweep, record_failure, run_of
 from plant_pathology.runs.status import Watch
 from plant_pathology.training.run import existing_result, train_sweep_member
 
-POLL = 0.5  # seconds between two looks at what runs report
+if sys.platform == "linux":
+    PROCESSES = get_context("forkserver")
+else:
+    PROCESSES = get_context("spawn")
+POLL = 0.5  # seconds between two updates of the progress display
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one run at a time: so many threads, and a GPU where there are any."""
+    """A place for one run at a time.
+
+    Args:
+        threads: number of threads for the run.
+        gpu: the run's CUDA_VISIBLE_DEVICES; None without GPUs.
+    """
 
     threads: int
     gpu: str | None
 
 
 def train_all(configs: Iterable[DictConfig], workers: int | None) -> list[float | None]:
-    """Train what is not finished.
+    """Train all runs that have no result yet.
 
     Args:
-        configs: composed as they are asked for; meanwhile the process imports that the runs are forked from.
-        workers: runs at once; None: as many as there are GPUs or cores.
+        configs: one per run. A generator that composes them is best: the fork server imports torch meanwhile.
+        workers: number of runs at once; None: one per GPU, or one per core without GPUs.
 
     Returns:
-        Sample-F1 of each; None of those that failed, which left failure.txt in their folder.
+        Sample-F1 of each run; None for a failed one, which has a failure.txt in its folder.
     """
     runs = []
     for run in map(run_of, configs):
@@ -52,7 +68,7 @@ def train_all(configs: Iterable[DictConfig], workers: int | None) -> list[float 
             start_fork_server(run.cfg.logger.name)
     for run in runs:
         enter_sweep(run)
-    # A grid may name one run twice.
+    # A grid may contain the same run twice.
     missing = list({run.name: run for run in runs if not existing_result(run)}.values())
     if missing:
         with Watch([run.folder for run in runs]) as watch:
@@ -61,24 +77,29 @@ def train_all(configs: Iterable[DictConfig], workers: int | None) -> list[float 
 
 
 def start_fork_server(logger: str) -> None:
-    """Start the process that runs are forked from, once. MLflow and W&B start threads, which no fork survives."""
-    forkserver.set_forkserver_preload(
-        ["plant_pathology.training.preload", *(["torch.utils.tensorboard"] if logger == "tensorboard" else [])]
-    )
-    forkserver.ensure_running()
+    """Start the process that runs are forked from; do nothing if it is running, or if the system does not fork.
+
+    Args:
+        logger: its name. TensorBoard is imported before the fork; MLflow and W&B start threads, which a fork would
+            lose, so each run imports them itself.
+    """
+    if sys.platform == "linux":
+        tensorboard = ["torch.utils.tensorboard"] if logger == "tensorboard" else []
+        forkserver.set_forkserver_preload(["plant_pathology.training.preload", *tensorboard])
+        forkserver.ensure_running()
 
 
 def make_slots(cfg: DictConfig, runs: int, workers: int | None) -> list[Slot]:
-    """Places for `runs` runs on this machine's GPUs, or else on its cores."""
+    """Divide this machine's GPUs, or else its cores, among at most `runs` runs at once."""
     gpus = visible_gpus() if cfg.trainer.accelerator not in ("cpu", "mps") else []
-    cores = len(os.sched_getaffinity(0))
+    cores = cpu_count()
     count = min(runs, workers or len(gpus) or cores)
     threads = cfg.threads or max(1, cores // count)
     return [Slot(threads, gpus[number % len(gpus)] if gpus else None) for number in range(count)]
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES may be set to, one GPU each."""
+    """Return one value of CUDA_VISIBLE_DEVICES per GPU that this process may use."""
     import torch
 
     if "CUDA_VISIBLE_DEVICES" in os.environ:
@@ -87,16 +108,24 @@ def visible_gpus() -> list[str]:
 
 
 class WorkerPool:
-    """A process a run, as many at once as there are slots."""
+    """Train each run in its own process, at most one per slot at a time.
+
+    Not a ProcessPoolExecutor, which fails as a whole (BrokenProcessPool) when one of its processes is killed.
+    """
 
     def __init__(self, slots: list[Slot], watch: Watch):
         self.slots, self.watch = slots, watch
-        self._context = get_context("forkserver")
         self._running: dict[BaseProcess, tuple[Run, Slot]] = {}
 
     def train(self, runs: list[Run]) -> None:
-        """Until all are over. SIGTERM or Ctrl-C lets each save a checkpoint first; a second Ctrl-C does not."""
-        waiting, free, launched = list(runs), list(self.slots), []
+        """Train all runs and show their progress until the last one ends.
+
+        Raises:
+            SystemExit: on SIGTERM, after the runs saved checkpoints.
+            KeyboardInterrupt: on Ctrl-C, the same; a second Ctrl-C does not wait for them.
+        """
+        waiting, free = list(runs), list(self.slots)
+        launched: list[Path] = []
         with self._checkpoints_on_signal():
             while waiting or self._running:
                 while waiting and free:
@@ -106,12 +135,13 @@ class WorkerPool:
                         launched.append(run.folder)
                         self._start(run, free.pop())
                     else:
-                        record_failure(run, f"not launched: it could pass cost.budget_usd={run.cfg.cost.budget_usd:g}")
+                        budget = run.cfg.cost.budget_usd
+                        record_failure(run, f"not launched: it could exceed cost.budget_usd={budget:g}")
                 connection.wait([process.sentinel for process in self._running], POLL)
                 self.watch.show()
                 for process in [process for process in self._running if not process.is_alive()]:
                     run, slot = self._running.pop(process)
-                    self._note_end(run, process.exitcode)
+                    self._record_end(run, process.exitcode)
                     free.append(slot)
 
     def _start(self, run: Run, slot: Slot) -> None:
@@ -123,20 +153,23 @@ class WorkerPool:
         with open_dict(cfg):
             del cfg["hydra"]
             cfg.threads = slot.threads
-        process = self._context.Process(target=train_in_child, args=(cfg, run.folder, slot.gpu), name=run.name)
+        process = PROCESSES.Process(target=train_in_child, args=(cfg, run.folder, slot.gpu), name=run.name)
         process.start()
         self._running[process] = (run, slot)
 
-    def _note_end(self, run: Run, code: int) -> None:
+    def _record_end(self, run: Run, code: int | None) -> None:
+        """Write failure.txt for a process that could not write it itself, because a signal ended it."""
         if code and not (run.folder / FAILURE).exists() and not run.result():
             number = -code if code < 0 else code - 128
             name = signal.Signals(number).name if number in set(signal.Signals) else f"exit code {code}"
-            memory = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
-            record_failure(run, f"ended by {name}{memory}; the rest of its output is in {run.folder / 'log.txt'}")
+            memory = ", perhaps because memory ran out" if name == "SIGKILL" else ""
+            record_failure(run, f"ended by {name}{memory}; its output is in {run.folder / 'log.txt'}")
         self.watch.show()
 
     @contextmanager
     def _checkpoints_on_signal(self) -> Iterator[None]:
+        """On SIGTERM or Ctrl-C, send SIGTERM to the runs, which then save checkpoints, and wait; on any error, kill."""
+
         def terminate(number: int, frame: FrameType | None) -> None:
             raise SystemExit(128 + number)
 
@@ -144,26 +177,26 @@ class WorkerPool:
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
-            print("runs save their checkpoints; Ctrl-C again ends them at once", file=sys.stderr, flush=True)
-            self._end(BaseProcess.terminate)
+            print("runs save their checkpoints; press Ctrl-C again to kill them", file=sys.stderr, flush=True)
+            self._end_all(BaseProcess.terminate)
             raise
         finally:
-            self._end(BaseProcess.kill)
+            self._end_all(BaseProcess.kill)
             signal.signal(signal.SIGTERM, before)
 
-    def _end(self, by) -> None:
+    def _end_all(self, end: Callable[[BaseProcess], None]) -> None:
         for process in self._running:
-            by(process)
+            end(process)
         with suppress(KeyboardInterrupt):
             for process in self._running:
                 process.join()
 
 
 def train_in_child(cfg: DictConfig, folder: Path, gpu: str | None) -> None:
-    """In a process of its own: one run, whose words go to log.txt."""
+    """Train one run in this process, with all output in log.txt; exit with code 1 if it fails."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    with (folder / "log.txt").open("a") as log:
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
@@ -173,6 +206,7 @@ def train_in_child(cfg: DictConfig, folder: Path, gpu: str | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """A run that nobody waits for would stand in the way of the next start."""
-    connection.wait([parent_process().sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
+    """Wait until the sweep's process ends, then send SIGTERM to this one: left behind, it would keep the run's lock."""
+    if parent := parent_process():
+        connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""SkyPilot's managed jobs, in the few calls that a sweep needs; nothing else here talks to SkyPilot's server.
+"""Call SkyPilot: submit managed jobs, query and cancel them. Only this file and task.py know SkyPilot's API.
 
 SkyPilot is imported when it is first needed: Hydra imports every launcher at every start.
 """
@@ -19,14 +19,17 @@ FIELDS = (
     *("cloud", "region", "zone", "cluster_resources_full", "accelerators"),
 )
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
-
-OWN = re.compile(r"^\(.*?, pid=\d+\) ")  # what SkyPilot puts before each line that a job prints
+LOG_PREFIX = re.compile(r"^\(.*?, pid=\d+\) ")  # SkyPilot's prefix of each line that a job prints
 CAUSE = re.compile(r"error: |[\w.]*(Error|Exception)\b")
 
 
 def skypilot() -> ModuleType:
-    """Raises: UserError where SkyPilot is not installed."""
-    # SkyPilot's database layer greets whoever has set logging up, as Hydra has.
+    """Import SkyPilot.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    # SkyPilot's database migrations log to whoever has set up logging, as Hydra has.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         import sky
@@ -38,12 +41,13 @@ def skypilot() -> ModuleType:
 
 @dataclass(frozen=True)
 class Job:
-    """A managed job, as the queue tells.
+    """A managed job, as SkyPilot's queue reports it.
 
     Args:
-        state: SkyPilot's word: PENDING, STARTING, RUNNING, RECOVERING, SUCCEEDED, FAILED, ...
-        recoveries: how often its machine was lost.
-        machine: what it runs on; None while that is not known.
+        state: SkyPilot's status: PENDING, STARTING, RUNNING, RECOVERING, SUCCEEDED, FAILED, ...
+        reason: why it failed.
+        recoveries: how often SkyPilot replaced its machine.
+        machine: the machine that it runs on; None until one is known.
     """
 
     id: int
@@ -59,31 +63,31 @@ class Job:
 
 
 class SkyClient:
-    """The API server that `sky` is configured for; a local one is started by the first call."""
+    """A client of the SkyPilot API server that `sky` is configured for; the first call starts a local one."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.sky = skypilot()
 
     def submit(self, task: Any) -> str:
-        """Hand over a task. Returns in seconds, with the number of a request: no machine is waited for."""
+        """Submit a task, and return the id of the request after seconds, without waiting for a machine."""
         return str(self.sky.jobs.launch(task))
 
     def job_of_request(self, request: str) -> int | None:
-        """The id of the job that a request made; None while it is being made.
+        """Return the id of the job that a request created; None while the request is being processed.
 
         Raises:
-            UserError: SkyPilot refused it, or does not know it any more.
+            UserError: SkyPilot refused the request, or no longer knows it.
         """
-        told = self.sky.api_status([request], fields=["status"])
-        if told and str(told[0].status) not in ("SUCCEEDED", "FAILED", "CANCELLED"):
+        found = self.sky.api_status([request], fields=["status"])
+        if found and str(found[0].status) not in ("SUCCEEDED", "FAILED", "CANCELLED"):
             return None
         try:
             return self.sky.get(self.sky.server.common.RequestId(request))[0][0]
         except Exception as error:
-            raise UserError(f"SkyPilot made no job: {one_line(error)}") from None
+            raise UserError(f"SkyPilot created no job: {first_line(error)}") from None
 
     def jobs(self, ids: list[int] | None = None) -> list[Job]:
-        """The jobs of these ids, for which a controller that sleeps is woken; None: all of this user that go on."""
+        """Return the user's active jobs, or the jobs with these ids, for which a sleeping controller is woken up."""
         try:
             request = self.sky.jobs.queue_v2(
                 refresh=ids is not None, skip_finished=ids is None, job_ids=ids, fields=FIELDS
@@ -94,16 +98,17 @@ class SkyClient:
         return [self._job(record) for record in records]
 
     def last_error(self, job: int) -> str:
-        """What a failed job printed last; empty where that is gone."""
-        said = io.StringIO()
+        """Return the last line of a failed job's log that looks like an error; empty if there is none."""
+        log = io.StringIO()
         try:
-            self.sky.jobs.tail_logs(job_id=job, follow=False, tail=50, output_stream=said)
+            self.sky.jobs.tail_logs(job_id=job, follow=False, tail=50, output_stream=log)
         except Exception:
             return ""
-        lines = [OWN.sub("", COLOR.sub("", line)) for line in said.getvalue().splitlines()]
+        lines = [LOG_PREFIX.sub("", COLOR.sub("", line)) for line in log.getvalue().splitlines()]
         return next((line for line in reversed(lines) if CAUSE.match(line)), "")
 
     def cancel(self, ids: list[int]) -> None:
+        """Cancel jobs, and wait until SkyPilot confirms."""
         self.sky.get(self.sky.jobs.cancel(job_ids=ids))
 
     def _job(self, record: Any) -> Job:
@@ -111,35 +116,35 @@ class SkyClient:
             record.job_id,
             record.job_name,
             record.status.value,
-            one_line(record.failure_reason or ""),
+            first_line(record.failure_reason or ""),
             record.recovery_count or 0,
             self._machine(record),
         )
 
     def _machine(self, record: Any) -> Machine | None:
-        """Priced by SkyPilot's catalogue."""
-        made = record.cluster_resources_full or "-"
-        if made == "-":
+        """Return a job's machine with the prices of SkyPilot's catalog; None while it has none."""
+        launched = record.cluster_resources_full or "-"
+        if launched == "-":
             return None
-        spot = "[spot]" in made
-        where = "/".join(part for part in (record.cloud, record.region, record.zone) if part and part != "-")
-        # The queue tells what was launched in words only: (gpus=T4:1, cpus=4, mem=16, g4dn.xlarge, disk=256).
-        kind = re.search(r"([\w.-]+)(?:, image_id=[^,]+)?, disk=", made)
+        spot = "[spot]" in launched
+        place = "/".join(part for part in (record.cloud, record.region, record.zone) if part and part != "-")
+        # The queue has the machine's type only within a text: (gpus=T4:1, cpus=4, mem=16, g4dn.xlarge, disk=256).
+        kind = re.search(r"([\w.-]+)(?:, image_id=[^,]+)?, disk=", launched)
         if not kind or record.cloud == "Slurm":
             return Machine(f"{record.cloud} {record.region}", spot, 0.0)
         name = f"{kind[1]} in {record.zone or record.region}"
         try:
             price, on_demand = (
                 self.sky.Resources(
-                    infra=where.lower(), instance_type=kind[1], accelerators=record.accelerators, use_spot=each
+                    infra=place.lower(), instance_type=kind[1], accelerators=record.accelerators, use_spot=each
                 ).get_cost(3600)
                 for each in (spot, False)
             )
         except Exception:
-            return Machine(f"{name}, at a price that SkyPilot does not tell", spot, 0.0)
+            return Machine(f"{name}, price unknown to SkyPilot", spot, 0.0)
         return Machine(name, spot, price, on_demand)
 
 
-def one_line(error: object) -> str:
-    """The first line of what SkyPilot says, without its colors."""
+def first_line(error: object) -> str:
+    """Return the first line of SkyPilot's message, without color codes."""
     return (COLOR.sub("", str(error)).strip().splitlines() or [""])[0]

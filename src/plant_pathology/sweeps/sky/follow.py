@@ -1,7 +1,7 @@
-"""A sweep on rented machines: a managed job a run, followed until all are over.
+"""Submit a sweep's managed jobs and follow them until all have ended: print their state and download their results.
 
-Who follows may die and come back: jobs are known by their runs' names, what they reach lies in the datastore, and a run
-that is over is not launched again.
+This does not recover a run; SkyPilot does (see launch.py). It recovers itself: if this process dies, the jobs continue,
+and the same command finds them again by the names of their runs. A finished run is not launched again.
 """
 
 import sys
@@ -23,29 +23,31 @@ from plant_pathology.training.run import existing_result
 
 @dataclass
 class FollowedJob:
-    """A run and what is known of its job.
+    """A run and its job, as they were last seen.
 
     Args:
-        request: SkyPilot's number for the launch, until there is a job.
+        job: the job's id; None until SkyPilot has created it.
+        request: id of the request that creates the job; empty if the job was found by its name.
     """
 
     run: Run
     job: int | None = None
-    request: str | None = None
+    request: str = ""
     state: str = "LAUNCHING"
     recoveries: int = 0
 
 
 class JobFollower:
-    """Launches what is missing and follows it.
+    """Launch all runs that are neither finished nor launched, and follow them.
 
     Args:
         runs: by name.
-        task: makes the task that trains a run.
-        machine: what is asked for, in words.
-        parallel: jobs at once; None: all.
+        task: makes SkyPilot's task for a run.
+        sync: where the jobs' machines write run folders.
+        machine: the requested machine, to show until the real one is known.
+        parallel: number of jobs at once; None: all.
         budget_usd: as in `cost.may_launch`.
-        poll_s: seconds between two looks at the queue.
+        poll_s: seconds between two queries of the job queue.
     """
 
     def __init__(
@@ -63,25 +65,24 @@ class JobFollower:
         self.parallel, self.budget_usd, self.poll_s = parallel or len(runs), budget_usd, poll_s
         self.waiting = list(runs.values())
         self.followed: dict[str, FollowedJob] = {}
-        # What the budget has paid for: also what a sweeper that chooses as it goes has launched before.
+        # Runs that the budget covers, including those that a search launched in earlier batches.
         before = (sync.runs / entry.name for entry in (sync.runs / SWEEP).glob("*"))
         self.launched: set[Path] = {folder for folder in before if (folder / JOB).exists()}
 
     def run(self) -> None:
-        """Every run has a result or a failure.txt afterwards. Tells as it goes what becomes of them.
+        """Launch and follow until every run has a result.json or a failure.txt, and print what happens meanwhile.
 
         Raises:
-            SystemExit: on Ctrl-C, with the jobs cancelled or left, as the user says.
+            SystemExit: on Ctrl-C, with the jobs canceled or left running, as the user answers.
         """
         try:
             self.find_existing()
-            with Watch(
-                [run.folder for run in self.waiting] + [each.run.folder for each in self.followed.values()]
-            ) as watch:
+            folders = [run.folder for run in self.waiting] + [each.run.folder for each in self.followed.values()]
+            with Watch(folders) as watch:
                 self.launch()
                 while self.followed:
                     time.sleep(self.poll_s)
-                    self.look()
+                    self.poll()
                     watch.show()
                     self.launch()
                 watch.show()
@@ -89,7 +90,7 @@ class JobFollower:
             self.leave()
 
     def find_existing(self) -> None:
-        """Sort out what is over, and what an earlier start left under way."""
+        """Find the results and jobs of an earlier start, so that only the other runs stay in `waiting`."""
         for run in self.waiting:
             enter_sweep(run)
             if not run.result():
@@ -97,18 +98,20 @@ class JobFollower:
             if existing_result(run):
                 self.launched.add(run.folder)
         self.waiting = [run for run in self.waiting if not run.result()]
-        # Asked in this order: what is a request now may be a job by the next question, and never the other way round.
-        requests = {run.name: request for run in self.waiting if (request := self.pending(run))}
+        # Requests first: between the two queries a request may become a job, but never the other way round.
+        requests = {run.name: request for run in self.waiting if (request := self.pending_request(run))}
         jobs = {job.name: job for job in self.client.jobs()} if self.waiting else {}
         for run in self.waiting:
-            job = jobs.get(job_name(run))
-            if job or run.name in requests:
-                self.follow(FollowedJob(run, job and job.id, requests.get(run.name)))
-                print(f"{run.name}: goes on as job {job.id}" if job else f"{run.name}: launched before", flush=True)
+            if job := jobs.get(job_name(run)):
+                self.follow(FollowedJob(run, job.id, requests.get(run.name, "")))
+                print(f"{run.name}: continues as job {job.id}", flush=True)
+            elif run.name in requests:
+                self.follow(FollowedJob(run, request=requests[run.name]))
+                print(f"{run.name}: launched before", flush=True)
         self.waiting = [run for run in self.waiting if run.name not in self.followed]
 
-    def pending(self, run: Run) -> str | None:
-        """The launch of which nobody saw a job yet: whoever asked for it died between the two."""
+    def pending_request(self, run: Run) -> str | None:
+        """Return the request of an earlier start that has not created its job yet; None if there is none."""
         request = job_of(run.folder).get("request")
         try:
             return request if request and self.client.job_of_request(request) is None else None
@@ -116,8 +119,8 @@ class JobFollower:
             return None
 
     def launch(self) -> None:
-        """Hand over as many of the waiting as may run at once and as the budget allows."""
-        while self.waiting and len(self.followed) < self.parallel and not self.waits_for_first_price():
+        """Submit as many waiting runs as `parallel` and the budget allow; record a failure for those it excludes."""
+        while self.waiting and len(self.followed) < self.parallel and not self.waits_for_first_cost():
             if not may_launch(self.budget_usd, list(self.launched)):
                 break
             run = self.waiting.pop(0)
@@ -127,49 +130,49 @@ class JobFollower:
             except UserError:
                 raise
             except Exception as error:
-                record_failure(run, f"SkyPilot made no job: {error}")
+                record_failure(run, f"SkyPilot created no job: {error}")
                 continue
             write_machine(run.folder, self.machine, launcher="sky", request=request, job=None, state=WAITING)
             self.follow(FollowedJob(run, request=request))
             print(f"{run.name}: launched", flush=True)
         if not self.followed:
             for run in self.waiting:
-                record_failure(
-                    run, f"not launched: it could pass cost.budget_usd={self.budget_usd:g}; raise it and start again"
-                )
+                budget = f"cost.budget_usd={self.budget_usd:g}"
+                record_failure(run, f"not launched: it could exceed {budget}; raise it and start again")
             self.waiting = []
 
-    def waits_for_first_price(self) -> bool:
-        """With a budget, one run goes ahead: what it took tells what the others will."""
-        return self.budget_usd is not None and bool(self.followed) and not any(map(self.paid, self.launched))
+    def waits_for_first_cost(self) -> bool:
+        """Return whether to launch nothing yet: with a budget, the first run's cost is the estimate for the others."""
+        return self.budget_usd is not None and bool(self.followed) and not any(map(self.has_cost, self.launched))
 
     @staticmethod
-    def paid(folder: Path) -> bool:
+    def has_cost(folder: Path) -> bool:
         return (folder / RESULT).exists() and machine_of(folder) is not None
 
     def follow(self, followed: FollowedJob) -> None:
         self.followed[followed.run.name] = followed
         self.launched.add(followed.run.folder)
 
-    def look(self) -> None:
-        """See what became of the jobs since the last look."""
+    def poll(self) -> None:
+        """Query SkyPilot for the state of all jobs, and update each run."""
         try:
             for each in list(self.followed.values()):
                 if each.job is None:
-                    self.accept(each)
+                    self.find_job(each)
             ids = [each.job for each in self.followed.values() if each.job is not None]
             jobs = {job.id: job for job in self.client.jobs(ids)} if ids else {}
         except UserError:
             raise
         except Exception as error:
-            # A laptop that slept, a controller that moves: the jobs go on meanwhile.
+            # A laptop slept, or the controller moves: the jobs continue meanwhile.
             print(f"SkyPilot does not answer ({error}); asking again", file=sys.stderr, flush=True)
             return
         for each in list(self.followed.values()):
             if each.job in jobs:
                 self.update(each, jobs[each.job])
 
-    def accept(self, each: FollowedJob) -> None:
+    def find_job(self, each: FollowedJob) -> None:
+        """Look for the job that a request has created; record a failure if SkyPilot refused the request."""
         try:
             each.job = self.client.job_of_request(each.request)
         except UserError as error:
@@ -177,6 +180,7 @@ class JobFollower:
             del self.followed[each.run.name]
 
     def update(self, each: FollowedJob, job: Job) -> None:
+        """Write the job's machine and state to job.json, print a change, and download what the run has written."""
         run = each.run
         state = RUNNING if job.state == "RUNNING" else WAITING
         machine = job.machine or machine_of(run.folder) or self.machine
@@ -189,39 +193,47 @@ class JobFollower:
         self.sync.pull(run.name, is_output if job.ended else is_record)
         if job.ended:
             del self.followed[run.name]
-            self.end(run, job)
+            self.finish(run, job)
 
-    def end(self, run: Run, job: Job) -> None:
+    def finish(self, run: Run, job: Job) -> None:
+        """Upload job.json of a finished run; record the cause of a failed one."""
         if run.result():
-            # Last, and by nobody else: the machine that trained knows nothing of its price.
+            # Only this process knows the price, and the training machine no longer writes to the folder.
             self.sync.replace(run.name, JOB, (run.folder / JOB).read_bytes())
         else:
-            words = self.client.last_error(job.id) if job.state.startswith("FAILED") else ""
-            reason = words or job.reason or ("it left no result" if job.state == SUCCEEDED else "")
-            record_failure(
-                run, f"job {job.id} {job.state}{f': {reason}' if reason else ''}; see `sky jobs logs {job.id}`"
-            )
+            error = self.client.last_error(job.id) if job.state.startswith("FAILED") else ""
+            reason = error or job.reason or ("it left no result" if job.state == SUCCEEDED else "")
+            details = f": {reason}" if reason else ""
+            record_failure(run, f"job {job.id} {job.state}{details}; see `sky jobs logs {job.id}`")
 
     def leave(self) -> None:
-        """After Ctrl-C: who sits there says what becomes of the jobs; nobody there, or Ctrl-C again, leaves them."""
+        """After Ctrl-C, ask whether to cancel the jobs, and exit; without a terminal or an answer, leave them running.
+
+        Raises:
+            SystemExit: always, with code 130.
+        """
         names = ", ".join(f"{each.job or '?'} ({name})" for name, each in self.followed.items())
         if sys.stdin.isatty() and self.followed:
             try:
-                if input(f"\nCancel {len(self.followed)} jobs under way? [y/N] ").strip().lower() in ("y", "yes"):
+                if input(f"\nCancel {len(self.followed)} running jobs? [y/N] ").strip().lower() in ("y", "yes"):
                     self.cancel()
                     sys.exit(130)
             except (KeyboardInterrupt, EOFError):
                 pass
         ids = " ".join(str(each.job) for each in self.followed.values() if each.job is not None)
-        print(f"\njobs go on: {names or 'none'}", file=sys.stderr)
+        print(f"\njobs that continue: {names or 'none'}", file=sys.stderr)
         if self.followed:
             print(f"the same command follows them again; `sky jobs cancel {ids}` ends them", file=sys.stderr)
         sys.exit(130)
 
     def cancel(self) -> None:
+        """Cancel all followed jobs, also those that SkyPilot is still creating, and record that as their failure."""
+        jobs = {each.run.name: self.wait_for_job(each) for each in self.followed.values()}
+        self.client.cancel(list(jobs.values()))
         for each in self.followed.values():
-            while each.job is None:
-                each.job = self.client.job_of_request(each.request)
-        self.client.cancel([each.job for each in self.followed.values()])
-        for each in self.followed.values():
-            record_failure(each.run, f"job {each.job} CANCELLED: start the sweep again to go on")
+            record_failure(each.run, f"job {jobs[each.run.name]} CANCELLED: start the sweep again to continue")
+
+    def wait_for_job(self, each: FollowedJob) -> int:
+        while (job := each.job or self.client.job_of_request(each.request)) is None:
+            pass
+        return job

@@ -1,4 +1,17 @@
-"""What hydra/launcher=sky does: refuse what could not work, then a job of SkyPilot for every run."""
+"""Train the runs of a sweep on rented machines: hydra/launcher=sky submits one managed job of SkyPilot per run.
+
+What recovers a preempted run: SkyPilot's managed jobs start another machine and restart the job; its command, the same
+`train` as before, continues from the checkpoint in the store. Nothing here restarts anything.
+
+    options.py: the keys of hydra.launcher.
+    launch.py: check what can be checked here, before machines cost money.
+    task.py: describe a job: code, setup, command, and the exit codes after which SkyPilot restarts it.
+    follow.py: submit the jobs, follow them, fetch results; started again, find the jobs of an earlier start.
+    client.py: calls of SkyPilot's API.
+
+Checkpoints are saved on SIGTERM and after each epoch by training/checkpoints.py, copied by runs/sync.py, and continued
+from by training/run.py.
+"""
 
 import sys
 from pathlib import Path
@@ -16,31 +29,41 @@ from plant_pathology.store.connect import open_store
 from plant_pathology.sweeps.sky.client import SkyClient, skypilot
 from plant_pathology.sweeps.sky.follow import JobFollower
 from plant_pathology.sweeps.sky.options import SkyOptions
-from plant_pathology.sweeps.sky.task import check_committed, check_store, export_commit, overrides_of, task_of
+from plant_pathology.sweeps.sky.task import (
+    check_committed,
+    check_store,
+    export_commit,
+    overrides_of,
+    task_of,
+    task_yaml,
+)
 from plant_pathology.training.run import check
 
 
 def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[dict[str, Any] | None]:
-    """Train on machines of SkyPilot; a run that fails leaves its failure.txt, and does not stop the others.
+    """Train runs as managed jobs, and wait until all have ended.
+
+    A run that fails leaves a failure.txt and does not stop the others.
 
     Args:
-        configs: with Hydra's own part, which knows the overrides.
+        configs: one per run, with Hydra's own section, which holds the overrides.
 
     Returns:
-        Each config's result; None where the run failed.
+        Content of result.json of each run; None for a failed one.
 
     Raises:
-        UserError: a config describes no run; the code is not committed; the machines could not read the datastore;
-            there is no SkyPilot.
+        UserError: a config has no data to train on; the code is not committed; the machines could not read the store;
+            SkyPilot is not installed.
+        SystemExit: after a dry run.
     """
     cfg = configs[0]
     if cfg.hydra.job.name != "train":
-        raise UserError(f"hydra/launcher=sky trains, and this is {cfg.hydra.job.name}: leave it out")
+        raise UserError(f"hydra/launcher=sky: only `train` can use it, not `{cfg.hydra.job.name}`: leave it out")
     skypilot()
     check_store(cfg, options)
     head = check_committed(checkout(), options.allow_uncommitted)
     runs = [_run(config) for config in configs]
-    sound = {run.name: run for run in runs if _checked(run, options.dry_run)}
+    valid = {run.name: run for run in runs if _is_valid(run, options.dry_run)}
     folder = Path(cfg.paths.runs)
     code = export_commit(checkout(), head, folder)
 
@@ -50,18 +73,21 @@ def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[dict[st
         return task_of(run, overrides, options, code)
 
     if options.accelerators and cfg.trainer.accelerator == "cpu":
-        print(f"hydra.launcher.accelerators={options.accelerators} will idle: machine=gpu trains on it", flush=True)
+        print(
+            f"hydra.launcher.accelerators={options.accelerators}: the GPU will be idle; machine=gpu trains on it",
+            flush=True,
+        )
     if options.dry_run:
-        for run in sound.values():
+        for run in valid.values():
             print(f"# {run.name}\n{task_yaml(task(run))}", flush=True)
-        # Hydra must not take it for a sweep that is over.
+        # Exit, so that Hydra does not call the end of a sweep.
         sys.exit(0)
     JobFollower(
-        sound,
+        valid,
         task,
         SkyClient(),
-        RunSync(open_store(cfg).backend, folder),
-        Machine(f"{options.described}, asked for", options.use_spot and not options.slurm, 0.0),
+        RunSync(open_store(cfg).objects, folder),
+        Machine(f"{options.description}, requested", options.spot, 0.0),
         options.parallel,
         cfg.cost.budget_usd,
         options.poll_s,
@@ -74,8 +100,8 @@ def _run(config: DictConfig) -> Run:
     return run_of(config)
 
 
-def _checked(run: Run, dry_run: bool) -> bool:
-    """Whether its values can be: found out here, not on a machine that is paid for. A dry run notes nothing."""
+def _is_valid(run: Run, dry_run: bool) -> bool:
+    """Return whether the run's config is valid; record a failure if not, except in a dry run."""
     try:
         check(run.cfg)
     except UserError as error:
@@ -85,8 +111,3 @@ def _checked(run: Run, dry_run: bool) -> bool:
         print(f"{run.name}: failed: {error}", flush=True)
         return False
     return True
-
-
-def task_yaml(task: Any) -> str:
-    """A task as SkyPilot writes it down, secrets redacted."""
-    return skypilot().utils.yaml_utils.dump_yaml_str(task.to_yaml_config(use_user_specified_yaml=True))

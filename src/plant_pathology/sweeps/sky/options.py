@@ -1,4 +1,4 @@
-"""What a user may ask of SkyPilot: the keys of hydra.launcher. Light, because every command of Hydra's reads them."""
+"""The options of hydra/launcher=sky, the keys of hydra.launcher. No heavy imports: Hydra reads them at every start."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,19 +6,25 @@ from typing import Any
 
 @dataclass
 class SkyOptions:
-    """What hydra.launcher.* may ask for; names and values are SkyPilot's where SkyPilot has them.
+    """Options of `hydra.launcher`; names and values are SkyPilot's where it has the same option.
 
     Args:
+        accelerators: GPUs, such as T4:1; null: none.
+        cpus: number of cores; "4+" for at least 4.
+        memory: in GB; "16+" for at least 16.
+        disk_size: in GB.
         infra: such as aws, gcp/us-central1, slurm/<cluster>; null: the cheapest of all that `sky check` found.
-        on_demand: also take a machine that costs more and stays, where no spot machine is to be had.
-        max_restarts_on_errors: of a run that fails; what ends with its machine is always started again.
-        extras: of pyproject.toml, to install beside the core: wandb, mlflow.
-        setup: a shell script in place of the one that installs pyproject.toml's needs as requirements.lock pins them.
-        secrets: names of environment variables to hand over, through SkyPilot's secrets.
-        parallel: jobs at once; null: all.
-        poll_s: seconds between two looks at the queue.
-        allow_uncommitted: go ahead with HEAD although files differ from it.
-        dry_run: show the tasks, launch nothing.
+        use_spot: use spot machines, which are cheaper and may be taken away.
+        on_demand: also use an on-demand machine if no spot machine is available.
+        image_id: the machine's image.
+        max_restarts_on_errors: restarts of a run that fails; a run that loses its machine is always restarted.
+        extras: extras of pyproject.toml to install, such as wandb, mlflow.
+        setup: a shell script to run instead of ours, which installs pyproject.toml as requirements.lock pins it.
+        secrets: names of environment variables to pass on as SkyPilot's secrets.
+        parallel: number of jobs at once; null: all.
+        poll_s: seconds between two queries of the job queue.
+        allow_uncommitted: use HEAD even if files differ from it.
+        dry_run: print the tasks and launch nothing.
     """
 
     accelerators: str | None = "T4:1"
@@ -39,9 +45,14 @@ class SkyOptions:
     dry_run: bool = False
 
     @property
-    def slurm(self) -> bool:
+    def on_slurm(self) -> bool:
         return (self.infra or "").split("/")[0].lower() == "slurm"
 
     @property
-    def described(self) -> str:
+    def spot(self) -> bool:
+        """Whether to ask for spot machines. Slurm has none; a job that it preempts is recovered all the same."""
+        return self.use_spot and not self.on_slurm
+
+    @property
+    def description(self) -> str:
         return self.accelerators or f"{self.cpus or 'some'} cpus"

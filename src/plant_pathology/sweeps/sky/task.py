@@ -1,7 +1,10 @@
-"""What travels to a machine that trains a run: the committed code, the run's overrides, and where the datastore is.
+"""Describe a run as SkyPilot's task: the committed code, the run's overrides, and the address of the store.
 
-Not the working tree, so no data and no secrets that lie about in it; the machine fetches data from the store, and
-leaves there what the run reached.
+The working tree is not sent, so neither are data or secret files in it. The machine reads data from the store, and
+writes the run's folder there after every epoch.
+
+Recovery: SkyPilot restarts the job on another machine when its machine is lost, and also when the command exits with
+143 (TERMINATED below). The command is the same each time; it finds its checkpoint in the store and continues.
 """
 
 import os
@@ -23,16 +26,17 @@ from plant_pathology.store.folder import FolderBackend
 from plant_pathology.sweeps.sky.client import skypilot
 from plant_pathology.sweeps.sky.options import SkyOptions
 
-CODE = ".code"  # below paths.runs; SkyPilot reads it again whenever it recovers a job
+CODE = ".code"  # folder below paths.runs; SkyPilot reads it again whenever it recovers a job
 
-# The user's home by name: SkyPilot gives every job on a Slurm cluster a HOME of its own.
+# Not $HOME: on a Slurm cluster, SkyPilot gives every job its own.
 VENV = """\
 extras="{extras}"
 home=$(getent passwd "$(id -un)" | cut -d: -f6)
 venv=$home/.plant_pathology/$(echo "$extras" | cat requirements.lock pyproject.toml - | sha256sum | cut -c1-16)
 """
 
-# The lock is what makes another machine compute the same digits. Jobs that share a home share what is installed.
+# With versions from requirements.lock every machine computes the same digits. Jobs with the same home share the virtual
+# environment.
 SETUP = """\
 set -e
 mkdir -p "${venv%/*}"
@@ -49,8 +53,8 @@ if [ ! -e "$venv/ready" ]; then
 fi
 """
 
-# Where SkyPilot brings no credentials along, those of the user's home serve.
-# The last line is for runs that uncommitted files describe, and HEAD does not.
+# Line 2: where SkyPilot sends no credentials, use those in the user's home.
+# Last line: with allow_uncommitted, HEAD may describe another run than the one that was asked for.
 RUN = """\
 export PYTHONPATH=src
 [ -e ~/.aws/credentials ] || export AWS_SHARED_CREDENTIALS_FILE="$home/.aws/credentials"
@@ -58,42 +62,46 @@ export PYTHONPATH=src
 [ -e {result} ] || {{ echo "error: HEAD describes another run than the uncommitted files: commit them"; exit 1; }}
 """
 
-# By exit code: a run that was told to end saved a checkpoint first, and goes on elsewhere.
+# Exit code of a run that saved a checkpoint after SIGTERM (128 + 15), the notice that its machine will be taken away.
 TERMINATED = 143
 
 
 def check_store(cfg: DictConfig, options: SkyOptions) -> None:
-    """Raises: UserError where the machine could not read the datastore."""
-    if isinstance(open_store(cfg).backend, FolderBackend) and not options.slurm:
+    """Check that other machines can read the store: a bucket, or any folder if they are nodes of a Slurm cluster.
+
+    Raises:
+        UserError: the store is a folder of this machine.
+    """
+    if isinstance(open_store(cfg).objects, FolderObjects) and not options.on_slurm:
         raise UserError(
-            f"store.uri={cfg.store.uri} is a folder of this machine, and jobs run on others:"
-            " use store=s3 store.uri=s3://<bucket>/<prefix>; a folder on a disk that a Slurm cluster shares does, too,"
-            " with hydra.launcher.infra=slurm/<cluster>"
+            f"store.uri={cfg.store.uri} is a folder of this machine, which the jobs' machines cannot read:"
+            " use store=s3 store.uri=s3://<bucket>/<prefix>, or, for a folder that a Slurm cluster shares,"
+            " hydra.launcher.infra=slurm/<cluster>"
         )
 
 
 def check_committed(root: Path, allow_uncommitted: bool) -> str:
-    """The commit that travels.
+    """Return the commit that the jobs will run.
 
     Raises:
-        UserError: there is none, or files differ from it.
+        UserError: there is no commit, or files differ from it and `allow_uncommitted` is false.
     """
     state = commit(root)
     if state["commit"] is None:
-        raise UserError(f"{root} is no git checkout: jobs run what is committed, so `git init`, add and commit")
+        raise UserError(f"{root} has no git commit, and jobs run committed code: git init, git add, git commit")
     if files := state["uncommitted"]:
         named = ", ".join(files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
         if not allow_uncommitted:
             raise UserError(
-                f"uncommitted changes ({named}): jobs run what is committed, so commit first,"
-                " or say hydra.launcher.allow_uncommitted=true to run without them"
+                f"uncommitted changes ({named}): jobs run committed code, so commit first,"
+                " or set hydra.launcher.allow_uncommitted=true to run without them"
             )
-        print(f"HEAD ({state['commit'][:12]}) is what runs, without the uncommitted changes in {named}", flush=True)
+        print(f"jobs run HEAD ({state['commit'][:12]}) without the uncommitted changes in {named}", flush=True)
     return state["commit"]
 
 
 def export_commit(root: Path, head: str, runs: Path) -> Path:
-    """A folder that holds what is committed and nothing else."""
+    """Write the files of a commit, and nothing else, to a folder below `runs`, and return it."""
     folder = runs.resolve() / CODE / head
     if not folder.exists():
         with atomic_folder(folder) as work:
@@ -101,8 +109,10 @@ def export_commit(root: Path, head: str, runs: Path) -> Path:
             try:
                 subprocess.run(["git", "archive", f"--output={archive}", head], cwd=root, check=True)
                 with tarfile.open(archive) as tar:
-                    tar.extractall(work, filter="data")
-                # Without it SkyPilot asks git what not to send, and git ignores all of runs/.
+                    # Python before 3.11.4 has no filters; git wrote the archive, so its paths are safe.
+                    tar.extraction_filter = getattr(tarfile, "data_filter", None)
+                    tar.extractall(work)
+                # Without .skyignore SkyPilot leaves out what git ignores, which is all of runs/.
                 (work / ".skyignore").touch()
             finally:
                 archive.unlink(missing_ok=True)
@@ -110,11 +120,11 @@ def export_commit(root: Path, head: str, runs: Path) -> Path:
 
 
 def overrides_of(run: Run, given: list[str], store: str) -> list[str]:
-    """The command line that describes the same run on a machine without datastore.json.
+    """Return overrides that describe the same run on a machine without datastore.json.
 
     Args:
-        given: the run's overrides here.
-        store: the choice of conf/store/.
+        given: the run's overrides on this machine.
+        store: the file of conf/store/ in use.
     """
     uri = run.cfg.store.uri
     if uri.startswith("file://"):
@@ -125,26 +135,30 @@ def overrides_of(run: Run, given: list[str], store: str) -> list[str]:
 
 
 def quote(value: str) -> str:
-    """As a value in Hydra's grammar."""
+    """Quote a value for Hydra's override grammar."""
     return value if re.fullmatch(r"[\w./:@-]+", value) else "'" + value.replace("'", r"\'") + "'"
 
 
 def job_name(run: Run) -> str:
-    """The run's name as SkyPilot takes it: its hash comes last, so no two runs share one."""
+    """Return the run's name in characters that SkyPilot allows; the hash at its end keeps it unique."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", run.name)
     return name if name[0].isalpha() else f"run-{name}"
 
 
 def task_of(run: Run, overrides: list[str], options: SkyOptions, code: Path) -> Any:
-    """SkyPilot's task for a run.
+    """Return SkyPilot's task for a run (sky.Task).
+
+    Args:
+        overrides: from `overrides_of`.
+        code: from `export_commit`.
 
     Raises:
-        UserError: a secret is not in the environment, or would not stay one, or SkyPilot takes no such resources.
+        UserError: a secret is not set, or others could read it, or SkyPilot refuses the resources.
     """
-    if options.secrets and options.slurm:
+    if options.secrets and options.on_slurm:
         raise UserError(
             "hydra.launcher.secrets: on Slurm, SkyPilot writes them on command lines that all users of a node can read:"
-            " keep them in files of your home there; ~/.aws/credentials is found"
+            " keep them in files in your home there, such as ~/.aws/credentials, and leave them out"
         )
     if missing := [name for name in options.secrets if name not in os.environ]:
         raise UserError(f"hydra.launcher.secrets: {', '.join(missing)} is not set: export it, or leave it out")
@@ -163,10 +177,8 @@ def task_of(run: Run, overrides: list[str], options: SkyOptions, code: Path) -> 
 
 
 def resources(options: SkyOptions) -> Any:
-    """What SkyPilot may take, each of them as good."""
+    """Return the alternatives that SkyPilot may choose from (a set of sky.Resources)."""
     sky = skypilot()
-    # Slurm has no spot machines; a job that it preempts is recovered all the same.
-    spot = options.use_spot and not options.slurm
     return {
         sky.Resources(
             infra=options.infra,
@@ -181,5 +193,10 @@ def resources(options: SkyOptions) -> Any:
                 "recover_on_exit_codes": [TERMINATED],
             },
         )
-        for each in ([True, False] if spot and options.on_demand else [spot])
+        for each in ([True, False] if options.spot and options.on_demand else [options.spot])
     }
+
+
+def task_yaml(task: Any) -> str:
+    """Return a task in SkyPilot's YAML, with secrets redacted."""
+    return skypilot().utils.yaml_utils.dump_yaml_str(task.to_yaml_config(use_user_specified_yaml=True))
