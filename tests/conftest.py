@@ -1,3 +1,5 @@
+"""Fixtures for all tests: raw images, pushed data, a finished pipeline, stores, and an S3 server."""
+
 import gc
 import os
 import shutil
@@ -11,24 +13,25 @@ from filelock import FileLock
 from plant_pathology.choose import with_choice
 from plant_pathology.competition.sample import draw
 from plant_pathology.competition.spec import Competition
+from plant_pathology.core.processes import cpu_count
 from support.commands import ABSENT, PROJECT, TINY, config, git, replace, run_in, run_module
 from support.stores import BucketPlace, FolderPlace, S3Server, credentials
 
-# More processes test than there are cores: threads in each would only wait for one another.
+# There are more test processes than cores; several threads in each would only wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 REAL = PROJECT.parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, since tests also wait: for Kaggle, for what is killed, for a run's next epoch."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Return one more than there are cores, because tests also wait: for a killed process, for a run's next epoch."""
+    return cpu_count() + 1
 
 
-# Before xdist's own hook, which reads the marks.
+# tryfirst: xdist's own hook, which reads the marks, must come later.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a pipeline's output run in one process, and begin; the others fill what time is left."""
+    """Run tests that share a pipeline's output in one process, and start them first, because they take longest."""
     shared = [item for item in items if {"project", "root"} & set(item.fixturenames)]
     for item in shared:
         item.add_marker(pytest.mark.xdist_group("project" if "project" in item.fixturenames else item.path.stem))
@@ -36,15 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # What tests import stays; torch alone makes each look for garbage among it take half a second.
+    # Exempt imported modules from garbage collection: with torch loaded each collection takes half a second.
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def without_loggers() -> Iterator[None]:
-    """Processes find no MLflow and no W&B, as where no extra is installed, and not what comes with them.
+    """Hide MLflow, W&B and their dependencies from child processes, as if no extra were installed.
 
-    timm imports W&B wherever it is, pandas PyArrow, in which it then keeps its strings.
+    Otherwise timm imports W&B, and pandas imports PyArrow and stores its strings there.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ABSENT), prepend=os.pathsep)
@@ -53,13 +56,13 @@ def without_loggers() -> Iterator[None]:
 
 @pytest.fixture
 def with_loggers(monkeypatch) -> None:
-    """Processes find what is installed."""
+    """Undo `without_loggers`."""
     monkeypatch.setenv("PYTHONPATH", os.environ["PYTHONPATH"].removeprefix(str(ABSENT)).removeprefix(os.pathsep))
 
 
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory) -> Path:
-    """A small drawn competition in Kaggle's layout; read-only by agreement."""
+    """Return the folder of a small synthetic competition in Kaggle's layout; tests must not change it."""
     folder = tmp_path_factory.mktemp("raw") / "sample"
     draw(folder, Competition.from_config(config()), seed=0, train=60, test=8)
     return folder
@@ -67,7 +70,7 @@ def raw(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def pushed(raw, tmp_path_factory, worker_id) -> Path:
-    """A folder whose data is prepared and pushed; read-only by agreement, and the same for all processes that test."""
+    """Return a folder with prepared and pushed data, shared by all test processes; tests must not change it."""
     session = tmp_path_factory.getbasetemp()
     folder = (session if worker_id == "master" else session.parent) / "pushed"
     with FileLock(f"{folder}.lock"):
@@ -82,7 +85,7 @@ def pushed(raw, tmp_path_factory, worker_id) -> Path:
 
 @pytest.fixture(scope="module")
 def root(pushed, tmp_path_factory) -> Path:
-    """A copy of it for one module's runs."""
+    """Return a copy of `pushed` for one module's runs."""
     return Path(shutil.copytree(pushed, tmp_path_factory.mktemp("root"), dirs_exist_ok=True))
 
 
@@ -97,7 +100,7 @@ SMALL = {
 
 @pytest.fixture(scope="session")
 def project(raw, tmp_path_factory) -> Path:
-    """A copy of this checkout with a small sweep on a small network, committed, after a real `dvc repro`."""
+    """Return a copy of this checkout, committed, after `dvc repro` with a small sweep on a small network."""
     folder = tmp_path_factory.mktemp("project") / "checkout"
     listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, text=True)
     for name in listed.splitlines():
@@ -124,7 +127,7 @@ def project(raw, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def real_images() -> Path:
-    """4,000 images of the real competition, where they are at hand."""
+    """Return the folder with 4,000 images of the real competition; skip the test without it."""
     if not REAL.is_dir():
         pytest.skip(f"needs the real competition images in {REAL}")
     return REAL
@@ -132,7 +135,7 @@ def real_images() -> Path:
 
 @pytest.fixture(scope="session")
 def s3():
-    """A server with one bucket; credentials for it are in the environment."""
+    """Start an S3 server with one bucket, and set its credentials in the environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in credentials().items():
             patch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""`make repro RAW=<folder>` links the folder and names the competition in the config."""
+"""Choose a competition folder with `make repro RAW=<folder>`: it is linked, and the config names it."""
 
 import shutil
 
@@ -46,7 +46,7 @@ def test_choosing_again_changes_nothing(checkout):
     assert (checkout / "conf" / "choices.yaml").read_text() == before
 
 
-def test_the_comments_of_the_config_stay_in_their_column(checkout):
+def test_comments_in_choices_yaml_stay_in_their_column(checkout):
     lines = (checkout / "conf/choices.yaml").read_text().splitlines()
     column = [line.find("#") for line in lines if line.startswith("machine")]
     run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
@@ -64,13 +64,13 @@ def test_the_comments_of_the_config_stay_in_their_column(checkout):
         ),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_one_error(checkout, arguments, expected):
+def test_a_folder_that_cannot_be_used_is_one_error_line(checkout, arguments, expected):
     done = run_module("choose", *arguments, cwd=checkout)
     assert done.returncode == 1 and expected in done.stderr
     assert not (checkout / "data").exists()
 
 
-def test_files_in_the_link_s_place_are_not_touched(checkout):
+def test_files_that_are_already_there_are_not_replaced(checkout):
     (checkout / "data/raw" / NAME).mkdir(parents=True)
     (checkout / "data/raw" / NAME / "train.csv").write_text("mine")
     done = run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
@@ -81,7 +81,7 @@ def test_files_in_the_link_s_place_are_not_touched(checkout):
 @pytest.mark.parametrize(
     "path", sorted(path for group in ("machine", "recipe") for path in CONF.glob(f"{group}/*.yaml"))
 )
-def test_what_a_machine_or_recipe_sets_stands_in_params(path):
+def test_every_key_that_a_machine_or_recipe_sets_is_in_params_yaml(path):
     known = OmegaConf.load(CONF / "params.yaml")
     flat = {key for key, _ in leaves(OmegaConf.load(path)) if key.partition(".")[0] not in ("defaults", "recipe")}
     missing = {key for key in flat if OmegaConf.select(known, key, default=...) is ...}

@@ -1,4 +1,4 @@
-"""Run the project's real command lines, and compose its config."""
+"""Run the project's command lines in processes of their own, and compose its config."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ ABSENT = Path(__file__).with_name("absent")
 
 
 def run_module(module: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    """The real command line: `python -m plant_pathology.<module>` in `cwd`."""
+    """Run `python -m plant_pathology.<module>` in `cwd`."""
     return subprocess.run(
         [sys.executable, "-m", f"plant_pathology.{module}", *arguments],
         cwd=cwd,
@@ -28,7 +28,10 @@ def run_module(module: str, *arguments: str, cwd: Path, **environment: str) -> s
 def on_a_small_disk(
     module: str, *arguments: str, cwd: Path, kilobytes: int, afterwards: str
 ) -> subprocess.CompletedProcess:
-    """As `run_module`, with `cwd`/small on a real disk of that size, which only a namespace sees; then a command."""
+    """Run a module as `run_module` does, with `cwd`/small on a disk of that size, then the command `afterwards`.
+
+    The disk is mounted in a Linux namespace of its own; without namespaces the test is skipped.
+    """
     command = shlex.join([sys.executable, "-m", f"plant_pathology.{module}", *arguments])
     program = f"mkdir small && mount -t tmpfs -o size={kilobytes}k none small && {command}; code=$?"
     done = subprocess.run(
@@ -43,7 +46,7 @@ def on_a_small_disk(
 
 
 def config(*overrides: str) -> DictConfig:
-    """conf/ composed as the command line would; on the sample unless told otherwise."""
+    """Compose conf/ as the command line does, by default for the embedded sample."""
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         return compose("config", ["competition=sample", "machine=cpu", "recipe=ours", *overrides])
 
@@ -66,7 +69,7 @@ def replace(path: Path, old: str, new: str) -> None:
 
 
 def run_in(project: Path, *command: str, expect: int = 0) -> str:
-    """Run a command as a user of that checkout would; its output."""
+    """Run a command as a user of that checkout would, check its exit code, and return its output."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": f"src:{ABSENT}"}
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)

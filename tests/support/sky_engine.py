@@ -1,7 +1,7 @@
-"""A sweep through the real SkyPilot on this machine alone: `make test-sky`, in some minutes; needs root.
+"""Run a sweep through the real SkyPilot on this machine: `make test-sky`, which takes some minutes and needs root.
 
-Two runs as managed jobs on a one-node Slurm cluster. One loses its machine midway, and whoever follows them is killed.
-Both finish with the digits of undisturbed runs here, and starting the sweep again launches nothing.
+Two runs are managed jobs on a one-node Slurm cluster. One loses its machine midway, and the command that follows them
+is killed. Both must finish with the digits of uninterrupted runs, and starting the sweep again must launch nothing.
 """
 
 import csv
@@ -26,15 +26,15 @@ SKY = [
     *("hydra/launcher=sky", "hydra.launcher.infra=slurm/loop", "hydra.launcher.accelerators=null"),
     *("hydra.launcher.cpus=1", "hydra.launcher.poll_s=3"),
 ]
-# HOME, and with it SkyPilot's state, is the trial's own: nothing an aborted one left is met again, and its user's stays
-# untouched. What is in these folders of the user's HOME it needs all the same.
+# The trial has its own HOME, and so its own SkyPilot state: it neither sees what an aborted trial left, nor changes the
+# user's. It still needs these folders of the user's HOME.
 ELSEWHERE = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "PYENV_ROOT": ".pyenv"}
 COLUMNS = ["epoch", "train_loss", "val_loss", "val_f1"]
 start = time.monotonic()
 
 
-def say(words: str) -> None:
-    print(f"{time.monotonic() - start:4.0f} s  {words}", flush=True)
+def say(event: str) -> None:
+    print(f"{time.monotonic() - start:4.0f} s  {event}", flush=True)
 
 
 def output(*command: str, **settings) -> str:
@@ -42,21 +42,21 @@ def output(*command: str, **settings) -> str:
 
 
 def up(home: Path) -> dict[str, str]:
-    """The cluster and the engine; what its users have in their environment."""
+    """Start the cluster and SkyPilot, and return the environment for their users."""
     home.mkdir()
     kept = {name: str(Path.home() / folder) for name, folder in ELSEWHERE.items()}
     environment = kept | os.environ | {"HOME": str(home)}
     for stale in HOME.rglob("*.pid"):  # ids of processes that ended with an aborted trial
         stale.unlink()
     line = output(str(LOOPBACK / "up"), env=environment)
-    output("scancel", "--user", "root")  # what Slurm remembers of it
+    output("scancel", "--user", "root")  # jobs of an aborted trial
     path = f"{HOME}/venv/bin:{os.environ['PATH']}"
     say("the cluster and SkyPilot are up")
     return environment | dict(re.findall(r"(SKYPILOT\w+)=(\S+)", line)) | {"PATH": path, "PYTHONPATH": "src"}
 
 
-def installed() -> str:
-    """A Python with this project and SkyPilot, at the pins that the jobs install."""
+def install() -> str:
+    """Install this project and SkyPilot in the versions that the jobs install, and return the path of their Python."""
     python = HOME / "project" / "bin" / "python"
     uv, wanted = (
         str(HOME / "venv" / "bin" / "uv"),
@@ -71,7 +71,7 @@ def installed() -> str:
 
 
 def checkout(folder: Path) -> Path:
-    """This working tree, committed."""
+    """Copy this working tree to `folder`, and commit it there."""
     listed = output("git", "ls-files", "-co", "--exclude-standard", cwd=PROJECT).splitlines()
     for name in filter(lambda name: (PROJECT / name).is_file(), listed):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -82,14 +82,14 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def measured(run: Path) -> list[list[str]]:
-    """Every digit of a run's epochs."""
+def read_metrics(run: Path) -> list[list[str]]:
+    """Return all digits of a run's epochs: one row per epoch, in the order of COLUMNS."""
     with (run / "metrics.csv").open() as file:
         return [[row[column] for column in COLUMNS] for row in csv.DictReader(file)]
 
 
 class Sweep:
-    """The sweep's command, started as often as wanted; what it says is kept in one log."""
+    """Start the sweep's command any number of times, with all output in one log."""
 
     def __init__(self, python: str, project: Path, environment: dict[str, str]):
         self.command = [python, "-m", "plant_pathology.train", "-m", *SKY, *RUNS]
@@ -103,23 +103,23 @@ class Sweep:
             )
         return self.process
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text()
 
-    def until(self, seen: Callable[[], bool], what: str, limit: float = 400) -> None:
+    def wait_until(self, seen: Callable[[], bool], event: str, limit: float = 400) -> None:
         deadline = time.monotonic() + limit
         while not seen():
             if time.monotonic() > deadline or self.process.poll():
-                sys.exit(f"no sign that {what}\n{self.said()}")
+                sys.exit(f"error: waited in vain until {event}\n{self.output()}")
             time.sleep(0.5)
-        say(what)
+        say(event)
 
 
 def main() -> None:
     if not LOOPBACK.is_dir() or os.geteuid():
         sys.exit(f"error: make test-sky needs root, and {LOOPBACK}")
     if "contained" not in sys.argv:
-        # However the trial ends, none of the processes that it, SkyPilot and Slurm leave behind outlives it.
+        # A process namespace: all processes of SkyPilot and Slurm end with the trial, however it ends.
         contained = f"{shlex.join([sys.executable, __file__, 'contained'])}; exit $?"
         os.execvp("unshare", ["unshare", "--pid", "--mount-proc", "--fork", "--kill-child", "bash", "-c", contained])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))
@@ -128,11 +128,11 @@ def main() -> None:
             trial(checkout(Path(folder) / "checkout"), Path(folder) / "undisturbed", up(Path(folder) / "home"))
         finally:
             subprocess.run([str(LOOPBACK / "down")], stdout=subprocess.DEVNULL)
-            say("all is taken down")
+            say("cluster and SkyPilot have been stopped")
 
 
 def trial(project: Path, undisturbed: Path, environment: dict[str, str]) -> None:
-    python = installed()
+    python = install()
 
     def stage(module: str, *arguments: str) -> None:
         output(python, "-m", f"plant_pathology.{module}", *arguments, cwd=project, env=environment)
@@ -141,50 +141,52 @@ def trial(project: Path, undisturbed: Path, environment: dict[str, str]) -> None
     stage("prepare", *SAMPLE)
     stage("datastore", "push", *SAMPLE)
     stage("train", "-m", *RUNS, f"paths.runs={undisturbed}")
-    say("undisturbed, both runs have finished here")
+    say("both runs have finished here without interruption")
 
     sweep, store = Sweep(python, project, environment), project / "store" / "runs"
     following, began = sweep.start(), time.monotonic()
     names = sorted(path.name for path in undisturbed.glob("test_resnet*"))
-    sweep.until(lambda: sweep.said().count(": launched") == 2, "both jobs are handed over")
+    sweep.wait_until(lambda: sweep.output().count(": launched") == 2, "both jobs are submitted")
     submitted = time.monotonic() - began
-    sweep.until(lambda: all((store / name / "metrics.csv").exists() for name in names), "both runs train")
+    sweep.wait_until(lambda: all((store / name / "metrics.csv").exists() for name in names), "both runs train")
 
     lost = names[0]
-    job = int(re.search(rf"{re.escape(lost)}: job (\d+)", sweep.said())[1])
+    job = int(re.search(rf"{re.escape(lost)}: job (\d+)", sweep.output())[1])
     slurm = next(
         line.split()[0] for line in output("squeue", "-ho", "%i %j").splitlines() if re.search(rf"-{job}-\w+$", line)
     )
-    epochs = len(measured(store / lost))
+    epochs = len(read_metrics(store / lost))
     output("scancel", slurm)
     say(f"{lost} lost its machine after epoch {epochs}")
-    sweep.until(lambda: f"job {job} recovering" in sweep.said(), "SkyPilot has seen it", 120)
+    sweep.wait_until(lambda: f"job {job} recovering" in sweep.output(), "SkyPilot has noticed", 120)
     following.send_signal(signal.SIGKILL)
     following.wait()
     following = sweep.start()
-    sweep.until(lambda: "continues as job" in sweep.said(), "the follower was killed, and another has taken over")
+    sweep.wait_until(
+        lambda: "continues as job" in sweep.output(), "the command was killed and started again, and has found the jobs"
+    )
     following.wait()
-    said = sweep.said()
-    assert following.returncode == 0, said
-    say("the sweep is over")
+    printed = sweep.output()
+    assert following.returncode == 0, printed
+    say("the sweep has finished")
 
     log = output("sky", "jobs", "logs", "--no-follow", str(job), env=environment)
     continued = re.search(r"continues after \S+", log)
     assert continued, log
-    assert said.count(": launched") == 2 and "recoveries: 1" in said, said
+    assert printed.count(": launched") == 2 and "recoveries: 1" in printed, printed
     for name in names:
         here, there = undisturbed / name, project / "runs" / name
-        assert measured(here) == measured(there), name
+        assert read_metrics(here) == read_metrics(there), name
         assert (here / "validation.csv").read_bytes() == (there / "validation.csv").read_bytes()
-    say(f"{lost} {continued[0]}; both runs have the digits of undisturbed ones, in all {len(measured(here))} epochs")
+    say(f"{lost} {continued[0]}; all {len(read_metrics(here))} epochs of both runs have the uninterrupted runs' digits")
 
     began = time.monotonic()
     again = sweep.start()
     assert again.wait() == 0
     seconds = time.monotonic() - began
-    news = sweep.said()[len(said) :]
+    news = sweep.output()[len(printed) :]
     assert news.count("finished before") == 2 and "launched" not in news, news
-    say(f"started again: nothing launched, {seconds:.1f} s; at first both jobs were handed over in {submitted:.1f} s")
+    say(f"started again: nothing launched, {seconds:.1f} s; the first start submitted both jobs in {submitted:.1f} s")
 
 
 if __name__ == "__main__":

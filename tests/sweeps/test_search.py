@@ -1,4 +1,4 @@
-"""Search beyond the grid through the real command line, and what it keeps when it is started again."""
+"""Search with Optuna through the real command line, and continue it after a kill or a failed run."""
 
 import json
 import subprocess
@@ -44,17 +44,17 @@ def f1(folder):
         ("model.lr=tag(log, interval(1e-4, 1e-2))", FloatDistribution(1e-4, 1e-2, log=True)),
     ],
 )
-def test_every_way_to_write_a_sweep_is_a_search_space(override, expected):
+def test_every_hydra_sweep_syntax_becomes_a_search_space(override, expected):
     assert distribution(OverridesParser.create().parse_override(override)) == expected
 
 
-def test_a_search_maximizes_f1_and_after_it_was_killed_goes_on_where_it_was(root):
+def test_a_killed_search_continues_and_reports_the_best_f1(root):
     search = ["name=line_${model.lr}", INTERVAL, "trainer.max_epochs=20"]
     command = [sys.executable, "-m", "plant_pathology.train", *SEARCH, *TINY, *search, "hydra.sweeper.n_trials=2"]
     process = subprocess.Popen(command, cwd=root)
     deadline = time.monotonic() + 300
     try:
-        while not (begun := beyond_the_first(root)):
+        while not (begun := run_after_the_first(root)):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
     finally:
@@ -71,14 +71,14 @@ def test_a_search_maximizes_f1_and_after_it_was_killed_goes_on_where_it_was(root
     assert len(rates) == 3 and all(1e-4 <= rate <= 1e-2 for rate in rates)
 
 
-def beyond_the_first(root):
-    """The run in training, once another one is finished."""
+def run_after_the_first(root):
+    """Return the run that trains, as soon as another one has finished."""
     training = [path.parents[1] for path in (root / "runs").glob("line_*/checkpoints/*.ckpt")]
     finished = list((root / "runs").glob("line_*/result.json"))
     return next((run for run in training if finished and not (run / "result.json").exists()), None)
 
 
-def test_a_run_that_fails_is_named_and_left_open_and_the_search_goes_on(root):
+def test_a_failed_run_is_listed_its_trial_stays_open_and_the_search_continues(root):
     search = [*SEARCH, "name=part_${model.lr}", "hydra/sweeper/sampler=random", "hydra.sweeper.n_jobs=2"]
     search += ["model.lr=choice(0.001,1000)", "hydra.sweeper.n_trials=6", "hydra.sweeper.study_name=failing"]
     done = train(root, *search, "trainer.max_epochs=1", expect=1)
@@ -89,7 +89,7 @@ def test_a_run_that_fails_is_named_and_left_open_and_the_search_goes_on(root):
     }
 
 
-def test_a_trial_with_folds_trains_them_all_and_is_told_their_mean(root):
+def test_a_trial_trains_all_folds_and_its_score_is_their_mean(root):
     search = ["name=folds", INTERVAL, "train.folds=2", "trainer.max_epochs=1", "hydra.sweeper.n_trials=1"]
     train(root, *SEARCH, *search, "hydra.sweeper.study_name=folds")
     first, second = sorted(runs(root, "folds"), key=lambda folder: "-fold1-" in folder.name)

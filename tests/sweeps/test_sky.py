@@ -1,4 +1,4 @@
-"""Sweeps on machines of SkyPilot. Only its server is played here, by `Jobs`; `make test-sky` meets the real one."""
+"""Train sweeps with SkyPilot. `FakeSky` replaces its API server here; `make test-sky` uses the real one."""
 
 import json
 import os
@@ -40,11 +40,11 @@ METRICS = b"epoch,train_loss,val_f1,seconds\n0,0.5,0.8,1800\n1,0.4,0.9,1800\n"
 RESULT = {"f1": 0.9, "epoch": 1, "stopped": None, "seconds": 60.0}
 
 
-class Jobs:
-    """What SkyPilot's server does for a sweep, in memory; a task is its name here.
+class FakeSky:
+    """SkyClient in memory: jobs go through given states. A task is just its name.
 
     Args:
-        fates: by name, the states that a job is seen in, one a look; the last one stays.
+        fates: by name, the states of a job, one per query; the last one stays.
     """
 
     def __init__(self, sync: RunSync, **fates: list[str]):
@@ -107,8 +107,8 @@ def failure(sync, name):
     return (sync.runs / name / "failure.txt").read_text()
 
 
-def test_results_come_back_with_what_the_machine_cost(sync, capsys):
-    client = Jobs(sync, a=["STARTING", "RUNNING", "RECOVERING", "RUNNING", "SUCCEEDED"])
+def test_results_are_downloaded_and_the_machine_s_price_is_recorded(sync, capsys):
+    client = FakeSky(sync, a=["STARTING", "RUNNING", "RECOVERING", "RUNNING", "SUCCEEDED"])
     sweep(sync, client, "a", "b")
     said = capsys.readouterr().out
     assert "a: job 1 running on g4dn.xlarge in us-east-1\n" in said
@@ -118,22 +118,22 @@ def test_results_come_back_with_what_the_machine_cost(sync, capsys):
     assert json.loads((sync.runs.parent / "store" / "runs" / "a" / "job.json").read_text())["job"] == 1
 
 
-def test_the_second_start_launches_nothing(sync, capsys):
-    sweep(sync, Jobs(sync), "a", "b")
-    client = Jobs(sync)
+def test_a_finished_sweep_launches_nothing_when_started_again(sync, capsys):
+    sweep(sync, FakeSky(sync), "a", "b")
+    client = FakeSky(sync)
     sweep(sync, client, "a", "b")
     assert client.made == {} and capsys.readouterr().out.count("finished before") == 2
 
 
 def test_a_run_that_finished_on_another_machine_is_not_launched(sync):
     sync.replace("a", "result.json", json.dumps(RESULT).encode())
-    client = Jobs(sync)
+    client = FakeSky(sync)
     sweep(sync, client, "a")
     assert client.made == {}
 
 
-def test_who_follows_may_die_and_another_finds_the_jobs(sync, capsys):
-    client = Jobs(sync, a=["RUNNING", "Ctrl-C", "RUNNING", "SUCCEEDED"])
+def test_after_an_interruption_the_same_command_finds_its_jobs_again(sync, capsys):
+    client = FakeSky(sync, a=["RUNNING", "Ctrl-C", "RUNNING", "SUCCEEDED"])
     with pytest.raises(SystemExit):
         sweep(sync, client, "a")
     assert "sky jobs cancel 1" in capsys.readouterr().err
@@ -141,8 +141,8 @@ def test_who_follows_may_die_and_another_finds_the_jobs(sync, capsys):
     assert "a: continues as job 1" in capsys.readouterr().out and len(client.made) == 1
 
 
-def test_a_launch_that_made_no_job_yet_is_not_repeated(sync, capsys):
-    client = Jobs(sync)
+def test_a_launch_that_is_still_in_progress_is_not_repeated(sync, capsys):
+    client = FakeSky(sync)
     first = JobFollower(runs(sync, "a"), job_name, client, sync, T4, poll_s=0)
     first.launch()
     ids, client.job_of_request = client.job_of_request, lambda request: None  # SkyPilot takes its time
@@ -156,43 +156,43 @@ def test_a_launch_that_made_no_job_yet_is_not_repeated(sync, capsys):
 
 
 def test_a_launch_that_skypilot_forgot_is_repeated(sync):
-    client = Jobs(sync)
+    client = FakeSky(sync)
     JobFollower(runs(sync, "a"), job_name, client, sync, T4, poll_s=0).launch()
     client.made.clear()
     sweep(sync, client, "a")
     assert (sync.runs / "a" / "result.json").exists()
 
 
-def test_a_run_that_fails_says_why_and_the_others_go_on(sync):
-    client = Jobs(sync, a=["FAILED"], b=["FAILED_NO_RESOURCE"], c=["CANCELLED"], d=["REFUSED"])
+def test_a_failed_run_records_why_and_the_others_continue(sync):
+    client = FakeSky(sync, a=["FAILED"], b=["FAILED_NO_RESOURCE"], c=["CANCELLED"], d=["REFUSED"])
     client.last_error = lambda job: "error: data.fold=9" if job == 1 else ""
     sweep(sync, client, "a", "b", "c", "d", "e")
     assert failure(sync, "a") == "job 1 FAILED: error: data.fold=9; see `sky jobs logs 1`\n"
     assert failure(sync, "b") == "job 2 FAILED_NO_RESOURCE; see `sky jobs logs 2`\n"
     assert "CANCELLED" in failure(sync, "c") and "no such accelerator" in failure(sync, "d")
     assert (sync.runs / "e" / "result.json").exists()
-    sweep(sync, Jobs(sync), "a")
+    sweep(sync, FakeSky(sync), "a")
     assert not (sync.runs / "a" / "failure.txt").exists()
 
 
-def test_no_more_jobs_at_once_than_asked_for(sync):
-    client, most = Jobs(sync), []
+def test_no_more_jobs_run_at_once_than_parallel_allows(sync):
+    client, most = FakeSky(sync), []
     original = client.jobs
     client.jobs = lambda ids=None: most.append(len(ids or [])) or original(ids)
     sweep(sync, client, *"abcde", parallel=2)
     assert max(most) == 2 and len(client.made) == 5
 
 
-def test_nothing_is_launched_past_the_budget(sync):
-    """A run takes an hour at 0.20 dollars: the first one tells so, and 0.50 is enough for one more."""
-    client = Jobs(sync)
+def test_no_job_is_launched_that_could_exceed_the_budget(sync):
+    """A run takes an hour at 0.20 dollars, as the first one shows; 0.50 dollars are enough for one more."""
+    client = FakeSky(sync)
     sweep(sync, client, "a", "b", "c", budget_usd=0.5)
     assert len(client.made) == 2
     assert "could exceed cost.budget_usd=0.5; raise it and start again" in failure(sync, "c")
 
 
 @pytest.mark.parametrize("answer, cancelled", [("y", [1, 2]), ("", []), (KeyboardInterrupt, [])])
-def test_ctrl_c_asks_what_becomes_of_the_jobs(sync, monkeypatch, answer, cancelled):
+def test_ctrl_c_asks_whether_to_cancel_the_jobs(sync, monkeypatch, answer, cancelled):
     def reply(question):
         assert "Cancel 2 running jobs" in question
         if answer is KeyboardInterrupt:
@@ -201,15 +201,15 @@ def test_ctrl_c_asks_what_becomes_of_the_jobs(sync, monkeypatch, answer, cancell
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", reply)
-    client = Jobs(sync, b=["Ctrl-C"])
+    client = FakeSky(sync, b=["Ctrl-C"])
     with pytest.raises(SystemExit) as stopped:
         sweep(sync, client, "a", "b")
     assert stopped.value.code == 130 and client.cancelled == cancelled
     assert (sync.runs / "a" / "failure.txt").exists() == bool(cancelled)
 
 
-def test_a_server_that_does_not_answer_is_asked_again(sync, capsys):
-    client = Jobs(sync)
+def test_a_query_that_fails_is_repeated(sync, capsys):
+    client = FakeSky(sync)
     original, client.failures = client.jobs, 2
 
     def jobs(ids=None):
@@ -234,7 +234,7 @@ def checkout(tmp_path):
     return folder
 
 
-def test_only_what_is_committed_travels(checkout, tmp_path, capsys):
+def test_only_committed_files_are_sent(checkout, tmp_path, capsys):
     head = check_committed(checkout, allow_uncommitted=False)
     (checkout / "data").write_text("ignored")
     (checkout / "train.py").write_text("edited\n")
@@ -248,15 +248,15 @@ def test_only_what_is_committed_travels(checkout, tmp_path, capsys):
     assert (folder / "train.py").read_text() == "committed\n"
 
 
-def test_a_folder_of_this_machine_is_refused_as_a_store_for_others():
+def test_a_store_that_other_machines_cannot_read_is_refused():
     with pytest.raises(UserError, match="use store=s3"):
         check_store(config(), SkyOptions(infra="aws"))
     check_store(config(), SkyOptions(infra="slurm/loop"))
     check_store(config("store=s3", "store.uri=s3://leaves/here"), SkyOptions())
 
 
-def test_the_machine_trains_the_very_run_without_a_pointer(tmp_path):
-    store = Store(FolderBackend(tmp_path / "a store"))
+def test_the_overrides_sent_describe_the_same_run_without_datastore_json(tmp_path):
+    store = Store(FolderObjects(tmp_path / "a store"))
     version, _ = store.push("leaves", prepare(tmp_path / "data", leaves(0, 20)))
     pointer = {"ref": version.ref, "uri": "", "sha256": version.sha256}
     (tmp_path / "datastore.json").write_text(json.dumps(pointer))
@@ -270,7 +270,7 @@ def test_the_machine_trains_the_very_run_without_a_pointer(tmp_path):
 
 @pytest.fixture
 def node(tmp_path):
-    """A machine whose uv installs a Python that finishes the run `resnet18-1`; runs a script in the code's folder."""
+    """Return a function that runs a script on a fake machine, whose Python just finishes the run `resnet18-1`."""
     home, code, path = tmp_path / "home", tmp_path / "code", tmp_path / "bin"
     tools = {
         "getent": f"echo root:x:0:0::{home}:/bin/sh",
@@ -295,7 +295,7 @@ def node(tmp_path):
     return run
 
 
-def test_a_machine_installs_once_for_each_lock(node, tmp_path):
+def test_a_machine_installs_once_per_lock_file(node, tmp_path):
     setup = VENV.format(extras="--extra wandb") + SETUP
     assert [node(setup).returncode for _ in range(2)] == [0, 0]
     (tmp_path / "code" / "requirements.lock").write_text("other pins")
@@ -308,14 +308,14 @@ def test_a_machine_installs_once_for_each_lock(node, tmp_path):
 @pytest.mark.parametrize(
     "name, code, says", [("resnet18-1", 0, ""), ("resnet18-2", 1, "error: HEAD describes another run")]
 )
-def test_a_job_whose_code_describes_another_run_fails(node, name, code, says):
+def test_a_job_fails_if_its_code_describes_another_run(node, name, code, says):
     venv = VENV.format(extras="")
     assert node(venv + SETUP).returncode == 0
     done = node(venv + RUN.format(overrides="model=resnet18", result=f"runs/{name}/result.json"))
     assert done.returncode == code and done.stdout.startswith(says)
 
 
-def test_without_skypilot_the_error_says_what_to_install_and_the_last_sweep_is_still_known(tmp_path):
+def test_without_skypilot_the_error_has_the_install_command_and_the_last_sweep_stays_listed(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/sweep.json").write_text('{"runs": ["before"]}')
     (tmp_path / "sky.py").write_text("raise ImportError('there is none')")
@@ -329,7 +329,7 @@ def test_without_skypilot_the_error_says_what_to_install_and_the_last_sweep_is_s
     assert latest_sweep(tmp_path / "runs") == ["before"]
 
 
-def test_the_launcher_is_light_where_it_is_not_used():
+def test_an_unused_launcher_imports_no_heavy_package():
     program = "import sys, hydra_plugins.sky_launcher; sys.exit(bool({'sky', 'boto3', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
@@ -339,7 +339,7 @@ def sky():
     return pytest.importorskip("sky", reason="needs the extra sky")
 
 
-def test_a_task_is_one_run_with_its_name_code_and_pins(sky, sync, tmp_path):
+def test_a_task_holds_the_run_s_name_code_overrides_and_pinned_versions(sky, sync, tmp_path):
     run = runs(sync, "resnet18-lr0.001-01234567")["resnet18-lr0.001-01234567"]
     task = task_of(
         run, ["model.lr=1e-3", "name=it's"], SkyOptions(infra="aws/us-east-1", cpus="4+", extras=["wandb"]), tmp_path
@@ -354,14 +354,14 @@ def test_a_task_is_one_run_with_its_name_code_and_pins(sky, sync, tmp_path):
         assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
 
 
-def test_skypilot_sends_all_of_the_code_from_a_folder_that_git_ignores(sky, checkout):
+def test_skypilot_sends_all_code_although_git_ignores_its_folder(sky, checkout):
     (checkout / ".gitignore").write_text("runs\n")
     git(checkout, "commit", "-qam", "ignore")
     folder = export_commit(checkout, check_committed(checkout, allow_uncommitted=False), checkout / "runs")
     assert sky.data.storage_utils.get_excluded_files(str(folder)) == []
 
 
-def test_on_demand_machines_are_second_choice(sky, sync, tmp_path):
+def test_on_demand_machines_are_an_alternative_to_spot_machines(sky, sync, tmp_path):
     [run] = runs(sync, "a").values()
     task = task_of(run, [], SkyOptions(on_demand=True), tmp_path)
     assert sorted(each.use_spot for each in task.resources) == [False, True]
@@ -369,7 +369,7 @@ def test_on_demand_machines_are_second_choice(sky, sync, tmp_path):
     assert not each.use_spot
 
 
-def test_secrets_travel_by_skypilot_s_means_only(sky, sync, tmp_path, monkeypatch):
+def test_secrets_are_only_in_skypilot_s_secrets(sky, sync, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "hush-hush")
     [run] = runs(sync, "a").values()
     task = task_of(run, [], SkyOptions(secrets=["WANDB_API_KEY"]), tmp_path)
@@ -394,7 +394,7 @@ print(SkyClient()._machine(SimpleNamespace(cluster_resources_full=made, **where)
 """
 
 
-def test_a_machine_has_the_price_of_skypilot_s_catalogue(sky, tmp_path):
+def test_a_machine_has_the_price_of_skypilot_s_catalog(sky, tmp_path):
     path = tmp_path / ".sky" / "catalogs" / sky.skylet.constants.CATALOG_SCHEMA_VERSION / "aws" / "vms.csv"
     path.parent.mkdir(parents=True)
     path.write_text(CATALOGUE)
@@ -403,8 +403,8 @@ def test_a_machine_has_the_price_of_skypilot_s_catalogue(sky, tmp_path):
     assert done.stdout.strip() == str(Machine("g4dn.xlarge in us-east-2c", True, 0.1901, 0.526)), done.stderr
 
 
-def test_a_dry_run_shows_the_tasks_launches_nothing_and_leaves_the_last_sweep_known(sky, checkout, tmp_path):
-    """Through the command line, in a checkout with nothing but its conf/ and the lock."""
+def test_a_dry_run_prints_tasks_launches_nothing_and_keeps_the_last_sweep_listed(sky, checkout, tmp_path):
+    """Use the command line, in a checkout that holds only conf/ and the lock file."""
     (checkout / "runs/.sweep").mkdir(parents=True)
     for name in ("over", "failed"):
         (checkout / "runs/.sweep" / name).touch()

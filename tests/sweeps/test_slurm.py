@@ -1,4 +1,4 @@
-"""Runs as Slurm jobs, by submitit: its local executor does without a cluster what that of Slurm does."""
+"""Train runs as Slurm jobs with submitit, whose local executor behaves like the one for Slurm, without a cluster."""
 
 import json
 import signal
@@ -17,7 +17,7 @@ SWEEP = ["hydra/launcher=submitit_local", "model.lr=1e-3", "name=job_${data.batc
 
 @pytest.fixture(scope="module")
 def started(root):
-    """A sweep of two jobs, of which one was preempted and the other fails: the former's run, and what was said."""
+    """Run a sweep of two jobs, one preempted and one failing; return the preempted run's folder and stderr."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra submitit")
     command = [sys.executable, "-m", "plant_pathology.train", "-m", *TINY, *SWEEP, "data.batch_size=16,0"]
     launcher = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
@@ -34,12 +34,12 @@ def started(root):
     return folder, said
 
 
-def test_a_job_that_slurm_preempts_goes_on_where_it_was(root, started):
+def test_a_preempted_slurm_job_continues_from_its_checkpoint(root, started):
     log = "".join(path.read_text() for path in (root / ".hydra" / ".submitit").glob("*/*.out"))
     assert "continues after" in log and (started[0] / "result.json").exists()
 
 
-def test_a_job_that_fails_is_named_and_the_second_start_does_only_what_is_missing(root, started):
+def test_a_failed_job_is_listed_and_the_next_start_trains_only_missing_runs(root, started):
     done, said = started
     assert "1 of 2 runs failed" in said and "data.batch_size=0: choose" in said
     before = (done / "result.json").stat().st_mtime_ns
@@ -49,7 +49,7 @@ def test_a_job_that_fails_is_named_and_the_second_start_does_only_what_is_missin
     assert index == [done.name, runs(root, "job_8")[0].name]
 
 
-# hydra_plugins is a namespace package: cut down to its folder here, it lacks the plug-ins that pip installed.
+# hydra_plugins is a namespace package; limited to this repository's folder, it lacks plug-ins that pip installed.
 WITHOUT_SUBMITIT = """
 import runpy, sys, hydra_plugins
 hydra_plugins.__path__ = [sys.argv.pop(1)]
@@ -58,7 +58,7 @@ runpy.run_module("plant_pathology.train", run_name="__main__", alter_sys=True)
 
 
 @pytest.mark.parametrize("launcher", ["submitit_slurm", "submitit_local"])
-def test_without_submitit_one_line_says_what_to_install_whatever_its_settings(tmp_path, launcher):
+def test_without_submitit_the_error_is_one_line_with_the_install_command(tmp_path, launcher):
     settings = [f"hydra/launcher={launcher}", "hydra.launcher.partition=gpu", "hydra.launcher.setup=[a,b]"]
     command = [sys.executable, "-c", WITHOUT_SUBMITIT, str(PROJECT / "src/hydra_plugins"), "-m", *settings]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""A sweep that nothing can stop, through the real command line."""
+"""Interrupt, kill, watch, stop and continue sweeps on this machine through the real command line."""
 
 import json
 import subprocess
@@ -33,12 +33,12 @@ def started(root, runs, *overrides, epochs=80):
 def wait_for_epochs(runs, count, patience=300):
     deadline = time.monotonic() + patience
     while sum(len(pd.read_csv(path)) for path in runs.glob("*/metrics.csv")) < count:
-        assert time.monotonic() < deadline, "nothing trains"
+        assert time.monotonic() < deadline, "no run has written enough epochs"
         time.sleep(0.05)
 
 
-def words(runs):
-    """{run: what it said}, since this was last asked."""
+def new_output(runs):
+    """Return {run: its output since the last call}."""
     said = {}
     for log in runs.glob("*/log.txt"):
         said[log.parent.name] = log.read_text()
@@ -46,16 +46,16 @@ def words(runs):
     return said
 
 
-def seen(verb, runs, *overrides, root):
+def monitor(verb, runs, *overrides, root):
     return run_module("monitor", verb, *SMALL, f"paths.runs={runs}", *overrides, cwd=root)
 
 
 def trained(runs):
-    """{run: epochs in its metrics.csv}."""
+    """Return {run: epochs in its metrics.csv}."""
     return {path.parent.name: pd.read_csv(path)["epoch"].tolist() for path in runs.glob("*/metrics.csv")}
 
 
-def test_until_the_next_sweep_begins_what_the_last_one_reached_is_known_failed_runs_or_not(tmp_path, capsys):
+def test_the_last_sweep_stays_listed_until_a_run_of_the_next_one_starts(tmp_path, capsys):
     for name in ("failed", "over"):
         (tmp_path / name).mkdir()
         (tmp_path / ".sweep").mkdir(exist_ok=True)
@@ -74,8 +74,8 @@ def test_until_the_next_sweep_begins_what_the_last_one_reached_is_known_failed_r
 
 @pytest.fixture(scope="module")
 def survivor(root, tmp_path_factory):
-    """A sweep that ended in every way, was started again each time, and finished; what is known of each end."""
-    runs, known = tmp_path_factory.mktemp("runs"), SimpleNamespace(said=[])
+    """Interrupt one sweep in every way, start it again each time until it finishes, and record every interruption."""
+    runs, known = tmp_path_factory.mktemp("runs"), SimpleNamespace(outputs=[])
 
     def begin(*overrides):
         done = sum(map(len, trained(runs).values()))
@@ -83,99 +83,99 @@ def survivor(root, tmp_path_factory):
         wait_for_epochs(runs, done + 4)
         return sweep, psutil.Process(sweep.pid).children(recursive=True)
 
-    def ended(sweep):
-        told, _ = sweep.communicate()
-        known.said.append(words(runs))
-        return told
+    def wait_for_end(sweep):
+        output, _ = sweep.communicate()
+        known.outputs.append(new_output(runs))
+        return output
 
     sweep, children = begin()
     for process in [*children, sweep]:
         process.kill()
-    ended(sweep)
+    wait_for_end(sweep)
     sweep, children = begin()
     sweep.kill()
     sweep.wait()
     _, known.alive = psutil.wait_procs(children, timeout=120)
-    ended(sweep)
+    wait_for_end(sweep)
     sweep, _ = begin()
     sweep.terminate()
-    known.told, known.code = ended(sweep), sweep.returncode
+    known.terminated, known.code = wait_for_end(sweep), sweep.returncode
     sweep, children = begin("data.fold=0,9")
     victim, known.victim = in_training(children, runs)
     victim.kill()
-    known.failed, known.failed_code = ended(sweep), sweep.returncode
+    known.failed, known.failed_code = wait_for_end(sweep), sweep.returncode
     sweep = started(root, runs, "data.fold=0", epochs=30)
-    known.finished = ended(sweep)
+    known.finished = wait_for_end(sweep)
     assert sweep.returncode == 0, known.finished
     known.epochs = trained(runs)
     return known
 
 
 def in_training(processes, runs):
-    """One of the processes, and the run that it trains."""
+    """Return one of the processes that train, and the name of its run."""
     for process in processes:
         with suppress(psutil.Error):
             logs = [Path(file.path) for file in process.open_files() if Path(file.path).name == "log.txt"]
             for folder in [log.parent for log in logs if (log.parent / "metrics.csv").exists()]:
                 return process, folder.name
-    raise AssertionError("nothing trains")
+    raise AssertionError("no process trains a run")
 
 
-def test_a_run_that_raises_or_is_killed_does_not_touch_the_others(survivor):
+def test_a_failed_or_killed_run_does_not_affect_the_others(survivor):
     assert survivor.failed_code == 1
     failures = survivor.failed.partition("error: 3 of 4 runs failed")[2]
     assert failures.count("data.fold=9: plant-pathology:1 has the folds") == 2
     assert f"{survivor.victim}: ended by SIGKILL, perhaps because memory ran out" in failures
     assert survivor.finished.count("finished before") == 1
-    assert "continues after" in survivor.said[-1][survivor.victim]
+    assert "continues after" in survivor.outputs[-1][survivor.victim]
 
 
-def test_killed_and_started_again_each_epoch_is_trained_once(survivor):
+def test_after_kills_and_restarts_every_epoch_was_trained_once(survivor):
     assert len(survivor.epochs) == 2 and all(epochs == list(range(30)) for epochs in survivor.epochs.values())
     for run in survivor.epochs:
-        shown = sum(said.get(run, "").count("  loss ") for said in survivor.said)
-        # What died between an epoch's line and its checkpoint may be told again.
+        shown = sum(said.get(run, "").count("  loss ") for said in survivor.outputs)
+        # A run killed between printing an epoch and saving its checkpoint prints this epoch again.
         assert 30 <= shown <= (32 if run == survivor.victim else 31)
 
 
-def test_no_run_outlives_a_sweep_that_is_killed(survivor):
+def test_no_run_outlives_a_killed_sweep(survivor):
     assert not survivor.alive
-    assert any("SIGTERM: saved" in said for said in survivor.said[1].values())
+    assert any("SIGTERM: saved" in said for said in survivor.outputs[1].values())
 
 
-def test_sigterm_lets_every_run_save_first(survivor):
-    assert survivor.code == 143 and "save their checkpoints" in survivor.told
-    trained = [said for said in survivor.said[2].values() if "  loss " in said]
+def test_on_sigterm_every_run_saves_a_checkpoint_first(survivor):
+    assert survivor.code == 143 and "save their checkpoints" in survivor.terminated
+    trained = [said for said in survivor.outputs[2].values() if "  loss " in said]
     assert trained and all("SIGTERM: saved" in said for said in trained)
 
 
-def test_runs_are_watched_stopped_and_continued(root, tmp_path):
+def test_runs_can_be_watched_stopped_and_continued(root, tmp_path):
     running = started(root, tmp_path)
     wait_for_epochs(tmp_path, 4)
-    assert seen("status", tmp_path, root=root).stdout.count("running") == 2
+    assert monitor("status", tmp_path, root=root).stdout.count("running") == 2
     watching = [sys.executable, "-m", "plant_pathology.sweep", "watch", *SMALL, f"paths.runs={tmp_path}"]
     watcher = subprocess.Popen([*watching, "watch.seconds=0.5"], cwd=root, stdout=subprocess.PIPE, text=True)
     first = watcher.stdout.readline()
-    assert seen("stop", tmp_path, "run=test_resnet", root=root).stdout.count("stops after the epoch") == 2
-    said, _ = running.communicate()
-    assert running.returncode == 0 and said.count("stopped, sample-F1") == 2 and "(user request)" in said
-    told, _ = watcher.communicate(timeout=30)
-    assert " epoch " in first and told.count("stopped") == 2
+    assert monitor("stop", tmp_path, "run=test_resnet", root=root).stdout.count("stops after the epoch") == 2
+    output, _ = running.communicate()
+    assert running.returncode == 0 and output.count("stopped, sample-F1") == 2 and "(user request)" in output
+    watched, _ = watcher.communicate(timeout=30)
+    assert " epoch " in first and watched.count("stopped") == 2
     before = {name: len(epochs) for name, epochs in trained(tmp_path).items()}
     assert all(json.loads(path.read_text())["stopped"] == "user request" for path in tmp_path.glob("*/result.json"))
     assert sum(before.values()) < 160
-    # Started again, what is stopped stays so.
+    # A stopped run stays stopped when the sweep starts again.
     same = started(root, tmp_path)
-    said, _ = same.communicate()
-    assert said.count("stopped: user request") == 2
+    output, _ = same.communicate()
+    assert output.count("stopped: user request") == 2
     chosen = min(before)
-    assert seen("continue", tmp_path, f"run={chosen}", root=root).returncode == 0
-    said, _ = started(root, tmp_path).communicate()
+    assert monitor("continue", tmp_path, f"run={chosen}", root=root).returncode == 0
+    output, _ = started(root, tmp_path).communicate()
     after = {name: len(epochs) for name, epochs in trained(tmp_path).items()}
     assert after[chosen] == 80 and {**after, chosen: before[chosen]} == before
 
 
-def test_a_run_that_diverges_stops_and_says_why_and_the_others_go_on(root, tmp_path):
+def test_a_diverging_run_stops_with_the_reason_and_the_others_continue(root, tmp_path):
     wild = ["trainer.gradient_clip_val=null", "model.weight_decay=100", "name=${model.lr}_${stop.divergence}"]
     done = sweep(root, tmp_path, *wild, "stop.divergence=null,0.01", lr="1e-3,100", epochs=9)
     assert done.returncode == 0, done.stderr
@@ -191,15 +191,14 @@ def test_a_run_that_diverges_stops_and_says_why_and_the_others_go_on(root, tmp_p
 
 @pytest.fixture(scope="module")
 def bought(root, tmp_path_factory):
-    """Three siblings: what was said when the budget allowed for one, and what that cost; then for all, and for a
-    hopeless fourth under the median rule."""
+    """Train three runs, first with a budget for one, then with enough for all and a hopeless fourth run to prune."""
     runs = tmp_path_factory.mktemp("runs")
     money = ["cost.usd_per_hour=3600", "hydra.launcher.workers=1"]
     little = [*money, "cost.budget_usd=0.001"]
     first = sweep(root, runs, *little, lr="1e-3,2e-3,4e-3", epochs=6)
-    costs, spent = seen("cost", runs, *little, root=root).stdout, sum(map(seconds, runs.glob("*/metrics.csv")))
+    costs, spent = monitor("cost", runs, *little, root=root).stdout, sum(map(seconds, runs.glob("*/metrics.csv")))
     much = [*money, "cost.budget_usd=1000", "stop.keep=50", "stop.siblings=3", "stop.after=0.5"]
-    # What is named first is trained last.
+    # The first learning rate in the list is trained last.
     second = sweep(root, runs, *much, lr="1e-9,1e-3,2e-3,4e-3", epochs=6)
     return SimpleNamespace(runs=runs, first=first, costs=costs, spent=spent, second=second)
 
@@ -208,14 +207,14 @@ def seconds(metrics):
     return pd.read_csv(metrics)["seconds"].sum()
 
 
-def test_the_budget_ends_a_sweep_before_it_is_passed(bought):
+def test_no_run_is_launched_that_could_exceed_the_budget(bought):
     assert bought.first.returncode == 1 and "2 of 3 runs failed" in bought.first.stderr
     assert bought.first.stderr.count("not launched: it could exceed cost.budget_usd=0.001") == 2
     assert f"{bought.spent:.4f}" in bought.costs
     assert bought.second.returncode == 0 and bought.second.stdout.count("finished before") == 1
 
 
-def test_the_median_rule_stops_a_run_whose_siblings_do_better(bought):
+def test_the_pruning_rule_stops_a_run_that_is_worse_than_its_siblings(bought):
     (pruned,) = [path for path in bought.runs.glob("*1e-09*/result.json")]
     result = json.loads(pruned.read_text())
     assert result["stopped"] == "pruned: not among the best 50 % of siblings after epoch 3" and result["epochs"] == 3
@@ -231,6 +230,6 @@ def test_the_median_rule_stops_a_run_whose_siblings_do_better(bought):
         ("watch", "nokey=1", "nokey"),
     ],
 )
-def test_a_wrong_command_is_one_error(root, verb, override, expected):
+def test_a_wrong_command_is_one_error_line(root, verb, override, expected):
     done = run_module("monitor", verb, *SMALL, override, cwd=root)
     assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr
