@@ -9,17 +9,17 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from plant_pathology.core.keys import check_values, key
+
 
 @dataclass
 class LocalLauncherConf:
-    """Options of `hydra.launcher`.
-
-    Args:
-        workers: number of runs at once; null: one per GPU, or one per core without GPUs.
-    """
+    """Options of hydra/launcher=local."""
 
     _target_: str = "hydra_plugins.local_launcher.LocalLauncher"
-    workers: int | None = None
+    workers: int | None = key(
+        None, "number of runs at once; null: one per GPU, or one per core without GPUs", low=1, high=1024
+    )
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="plant_pathology")
@@ -36,6 +36,7 @@ class LocalLauncher(BasicLauncher):
         self.workers = workers
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        check_values({"hydra.launcher.workers": self.workers}, LocalLauncherConf, "hydra.launcher.")
         if self.config.hydra.job.name != "train":
             return super().launch(job_overrides, initial_job_idx)
         # Imported here: Hydra imports every launcher at every start.

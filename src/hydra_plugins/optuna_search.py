@@ -15,10 +15,27 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from plant_pathology.core.keys import check_values, key, section
+
 if TYPE_CHECKING:  # Optuna is imported where it is used: Hydra imports this plug-in at every start.
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
+
+
+@section()
+class OptunaOptions:
+    """Options of hydra/sweeper=optuna; conf/hydra/sweeper/ has the samplers and their options."""
+
+    direction: str = key("maximize", "what to do with the score", choices=("maximize", "minimize"))
+    n_trials: int = key(
+        20, "number of trials in the study; started again, a search does what is missing", low=1, high=1_000_000
+    )
+    n_jobs: int = key(
+        1, "number of trials between two looks at the scores; as many as the launcher runs at once", low=1, high=1024
+    )
+    storage: str | None = key("sqlite:///${paths.runs}/search.db", "URL of the database that holds the study")
+    study_name: str | None = key(None, "name of the study; null: search-<hash of all that decides the result>")
 
 
 class OptunaSearch(Sweeper):
@@ -68,6 +85,8 @@ class OptunaSearch(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Run the search, print the best trial, and return the jobs of each batch."""
+        options = {f"hydra.sweeper.{name}": getattr(self, name) for name in ("direction", "n_trials", "n_jobs")}
+        check_values(options, OptunaOptions, "hydra.sweeper.")
         fixed, space, folds = self._parse(arguments)
         study = self._study(space, folds)
         returns = []

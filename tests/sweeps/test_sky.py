@@ -256,7 +256,7 @@ def test_a_store_that_other_machines_cannot_read_is_refused():
 
 
 def test_the_overrides_sent_describe_the_same_run_without_datastore_json(tmp_path):
-    store = Store(FolderObjects(tmp_path / "a store"))
+    store = Store(FolderBackend(tmp_path / "a store"))
     version, _ = store.push("leaves", prepare(tmp_path / "data", leaves(0, 20)))
     pointer = {"ref": version.ref, "uri": "", "sha256": version.sha256}
     (tmp_path / "datastore.json").write_text(json.dumps(pointer))

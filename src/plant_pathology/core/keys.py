@@ -89,6 +89,8 @@ class Key:
         if self.type is str:
             # A name may look like a number; whoever reads it makes it text.
             return isinstance(value, str | int | float)
+        if self.type is list:
+            return isinstance(value, Sequence) and not isinstance(value, str)
         return isinstance(value, self.type)
 
 

@@ -86,7 +86,7 @@ def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[dict[st
         valid,
         task,
         SkyClient(),
-        RunSync(open_store(cfg).objects, folder),
+        RunSync(open_store(cfg).backend, folder),
         Machine(f"{options.description}, requested", options.spot, 0.0),
         options.parallel,
         cfg.cost.budget_usd,

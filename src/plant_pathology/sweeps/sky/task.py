@@ -72,7 +72,7 @@ def check_store(cfg: DictConfig, options: SkyOptions) -> None:
     Raises:
         UserError: the store is a folder of this machine.
     """
-    if isinstance(open_store(cfg).objects, FolderObjects) and not options.on_slurm:
+    if isinstance(open_store(cfg).backend, FolderBackend) and not options.on_slurm:
         raise UserError(
             f"store.uri={cfg.store.uri} is a folder of this machine, which the jobs' machines cannot read:"
             " use store=s3 store.uri=s3://<bucket>/<prefix>, or, for a folder that a Slurm cluster shares,"
