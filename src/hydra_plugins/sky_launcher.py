@@ -16,7 +16,7 @@ from plant_pathology.sweeps.sky.options import SkyOptions
 
 @dataclass
 class SkyConf(SkyOptions):
-    """Options of `hydra.launcher`, and the class that takes them."""
+    """Options of hydra/launcher=sky; names and values are SkyPilot's where it has the same option."""
 
     _target_: str = "hydra_plugins.sky_launcher.SkyLauncher"
 

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import keys_of, leaves
-from plant_pathology.core.reference import config_groups, help_text, markdown
+from plant_pathology.core.reference import config_groups, help_text, markdown, plugin_options
 from plant_pathology.core.schema import OPEN_SECTIONS, Config, check_config
 from support.commands import PROJECT, config, run_module
 
@@ -113,3 +113,22 @@ def test_no_code_reads_a_key_that_is_not_in_the_schema():
         prefixes = {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
         known = prefixes & KEYS.keys() or chain in SECTIONS or parts[-1] in ("items", "keys", "copy", "get")
         assert known or parts[0] in OPEN_SECTIONS, f"{path.name} reads {chain}"
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["hydra.launcher.workers=-1"], "hydra.launcher.workers=-1: choose a whole number from 1 to 1024, or null"),
+        (["hydra/sweeper=optuna", "hydra.sweeper.n_jobs=-1"], "hydra.sweeper.n_jobs=-1: choose a whole number from 1"),
+    ],
+)
+def test_a_wrong_option_of_a_launcher_or_sweeper_ends_the_sweep_before_it_begins(tmp_path, overrides, message):
+    done = run_module("train", "-m", "competition=sample", *overrides, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {message}") and "Traceback" not in done.stderr
+
+
+def test_the_defaults_of_the_search_are_those_of_its_file():
+    stored = OmegaConf.to_container(OmegaConf.load(PROJECT / "conf/hydra/sweeper/optuna.yaml"))
+    options = {title: list(keys_of(owner)) for title, _, owner in plugin_options()}
+    assert {"hydra/launcher=local", "hydra/launcher=sky", "hydra/sweeper=optuna"} == set(options)
+    assert {each.name: each.default for each in options["hydra/sweeper=optuna"]}.items() <= stored.items()

@@ -3,6 +3,10 @@
 `python -m plant_pathology.core.reference` prints docs/config.md; `make docs` writes it.
 """
 
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
 from textwrap import fill
 from typing import Any, get_type_hints
 
@@ -66,9 +70,26 @@ def markdown() -> str:
         files = ", ".join(f"`{name}`" for name in overriding.get(each.name, []))
         meaning = f"{each.meaning}{f' ({each.unit})' if each.unit else ''}"
         blocks.append(f"| `{each.name}` | {each.range} | {default} | {meaning} | {files} |")
+    for title, prefix, owner in plugin_options():
+        blocks.append(f"\n## {title}\n\n{owner.__doc__}\n")
+        blocks.append("| key | value | default | meaning |\n|---|---|---|---|")
+        for each in keys_of(owner, prefix):
+            meaning = f"{each.meaning}{f' ({each.unit})' if each.unit else ''}"
+            blocks.append(f"| `{each.name}` | {each.range} | `{shown(each.default)}` | {meaning} |")
     for name, owner_name in OPEN_SECTIONS.items():
         blocks.append(f"\n`+{name}.<key>=<value>` passes any further argument to {owner_name}.")
     return "\n".join(blocks) + "\n"
+
+
+def plugin_options() -> Iterator[tuple[str, str, type]]:
+    """Yield the options of our Hydra plug-ins: title, such as hydra/launcher=local, prefix of the keys, and class."""
+    import hydra_plugins
+
+    for module in pkgutil.iter_modules(hydra_plugins.__path__):
+        for owner in vars(importlib.import_module(f"hydra_plugins.{module.name}")).values():
+            own = isinstance(owner, type) and owner.__module__ == f"hydra_plugins.{module.name}"
+            if own and (match := re.match(r"Options of (hydra/(launcher|sweeper)=\w+)", owner.__doc__ or "")):
+                yield match[1], f"hydra.{match[2]}.", owner
 
 
 def class_of(section: str) -> Any:
