@@ -1,4 +1,4 @@
-"""Report: write the sweep, its mistakes and likely label errors as one page, reports/index.html."""
+"""Report: write the sweep, its errors and likely label errors as one page, reports/index.html."""
 
 from omegaconf import DictConfig
 

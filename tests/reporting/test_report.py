@@ -1,4 +1,4 @@
-"""The report: one page that says what is in the files, whatever was swept."""
+"""The report: one self-contained page about any sweep, made from the files of its selection and runs."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ import pytest
 from plant_pathology.competition.metrics import label_counts
 from plant_pathology.kernel.package import folder_hashes
 from plant_pathology.reporting.error_analysis import label_errors, set_matrix, set_names
-from plant_pathology.selection.axes import map_axes, settings_of
+from plant_pathology.selection.axes import flatten_configs, map_axes
 from plant_pathology.store.folder import FolderBackend
 from plant_pathology.store.store import Store
 from support.commands import run_module
@@ -50,7 +50,7 @@ def write_run(folder, settings, version, f1, stopped=None, failure=None):
 
 
 def predictions():
-    """Right about all but image 4, sure of itself, and images 5 to 9, ever less."""
+    """All predictions are right but images 4 to 9: 4 is wrong with high confidence, 5 to 9 with falling confidence."""
     true = np.array([[number % 2, 1 - number % 2] for number in range(IMAGES)])
     probabilities = np.where(true == 1, 0.9, 0.1)
     for row, confidence in zip(range(4, 10), (0.99, 0.45, 0.44, 0.43, 0.42, 0.41), strict=True):
@@ -63,7 +63,7 @@ def predictions():
 
 
 def write_selection(reports, runs, version):
-    """What select leaves, for runs given as {name: (config, sample-F1, why it stopped)}."""
+    """Write reports/ as `select` does, for runs given as {name: (config, sample-F1, why it stopped)}."""
     reports.mkdir()
     board = pd.DataFrame(
         {
@@ -89,7 +89,7 @@ def write_selection(reports, runs, version):
 
 
 def write_project(folder, runs, failed=()):
-    """A folder with data, runs and selection, without anything having been trained."""
+    """Write a project folder with data, runs and selection, without training."""
     twice = {"images": ["0.jpg", "1.jpg"], "labels": [["rust"], ["scab"]], "contradictory": True}
     agreeing = {"images": ["2.jpg", "3.jpg"], "labels": [["rust"], ["rust"]], "contradictory": False}
     folder.mkdir(exist_ok=True)
@@ -141,16 +141,16 @@ class Elements(HTMLParser):
 
 
 def section(page, heading):
-    """The text between a heading and the next."""
+    """Return the text between a heading and the next one."""
     return re.split(r"<h[23]", page.partition(f">{heading}</h")[2])[0]
 
 
 def shown(page, heading):
-    """Names of the images in a section, in order."""
+    """Return the names of the images in a section, in order."""
     return re.findall(r"<code>(\S+?\.jpg)</code>", section(page, heading))
 
 
-def test_the_page_fetches_nothing_and_runs_nothing(page):
+def test_the_page_loads_nothing_and_runs_no_script(page):
     elements = Elements(page)
     assert len(elements.links) > 10 and all(link.startswith(("#", "data:")) for link in elements.links)
     assert not {"script", "iframe", "object", "embed"} & set(elements.tags)
@@ -158,31 +158,31 @@ def test_the_page_fetches_nothing_and_runs_nothing(page):
     assert len(elements.ids) == len(set(elements.ids))
 
 
-def test_names_from_the_data_are_text(page, project):
+def test_names_and_messages_from_the_data_are_escaped(page, project):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<script" not in page
     assert "CUDA out of memory &lt;b&gt;" in page and "diverged &amp; gone" in page
 
 
-def test_failed_and_stopped_runs_are_there_with_their_reason(page):
+def test_failed_and_stopped_runs_are_listed_with_their_reason(page):
     board, broken = section(page, "Leaderboard"), section(page, "Runs without a result")
     assert "stopped: diverged &amp; gone" in board and "resnet34-d" not in board
     assert "resnet34-d" in broken and "CUDA out of memory" in broken and "3/3" in broken
     assert "1 stopped" in page and "1 failed" in page
 
 
-def test_a_confident_contradiction_is_the_likeliest_label_error(page):
+def test_a_label_that_the_prediction_contradicts_with_confidence_is_a_likely_label_error(page):
     assert shown(page, "Likely label errors") == ["4.jpg"]
 
 
-def test_the_worst_mistakes_come_first_and_no_right_answer_is_among_them(page):
+def test_worst_mistakes_are_wrong_predictions_ordered_by_loss(page):
     assert shown(page, "Worst mistakes") == ["5.jpg", "6.jpg", "7.jpg", "8.jpg", "9.jpg"]
 
 
-def test_pictures_with_contradictory_labels_are_shown(page):
+def test_duplicates_with_contradictory_labels_are_shown(page):
     assert shown(page, "One picture, different labels") == ["0.jpg", "1.jpg"]
 
 
-def test_the_pixels_are_those_of_the_image(page):
+def test_each_thumbnail_shows_the_image_that_it_is_named_after(page):
     found = re.findall(r'<img src="data:image/jpeg;base64,(\S+?)" alt="(\S+?)"', page)
     assert len(found) == 8
     for jpeg, name in found:
@@ -191,18 +191,18 @@ def test_the_pixels_are_those_of_the_image(page):
         assert f"{min(apart, key=apart.get)}.jpg" == name
 
 
-def test_the_sample_says_that_it_is_one(page):
+def test_a_report_on_the_sample_says_that_it_is_synthetic(page):
     assert "Synthetic sample" in page
 
 
-def test_the_same_files_give_the_same_bytes(page, project):
+def test_the_same_inputs_give_the_same_bytes(page, project):
     figures = {path.name: path.read_bytes() for path in (project / "reports/figures").iterdir()}
     assert set(figures) == {"grid.svg", "curves.svg", "labels.svg", "sets.svg"}
     assert report(project) == page
     assert {path.name: path.read_bytes() for path in (project / "reports/figures").iterdir()} == figures
 
 
-def test_other_axes_have_a_heatmap_and_the_rehearsal_of_this_bundle_is_shown(tmp_path):
+def test_any_two_axes_give_a_heatmap_and_only_a_rehearsal_of_this_bundle_is_shown(tmp_path):
     grid = [(size, crop) for size in (16, 64) for crop in (0.5, 0.9)]
     runs = {
         f"run-{size}-{crop}": (config(batch_size=size, crop=crop), 0.51 + 0.1 * place, "")
@@ -218,24 +218,24 @@ def test_other_axes_have_a_heatmap_and_the_rehearsal_of_this_bundle_is_shown(tmp
     weights.parent.mkdir()
     weights.write_bytes(b"weights")
 
-    def rehearsed(score):
+    def write_rehearsal(score):
         provenance = {"score": {"validation": score}}
         (kernel / "kernel-metadata.json").write_text(json.dumps({"provenance": provenance}))
-        told = json.dumps(verdict | {"sha256": folder_hashes(folder / "kernels")})
-        (folder / "reports/rehearsal.json").write_text(told)
+        rehearsal = verdict | {"sha256": folder_hashes(folder / "kernels")}
+        (folder / "reports/rehearsal.json").write_text(json.dumps(rehearsal))
 
-    rehearsed(0.8125)
+    write_rehearsal(0.8125)
     page = report(folder)
     texts = re.findall(r"<text [^>]*>([^<]+)</text>", section(page, "Sweep"))
     assert {"data.batch_size", "data.augment.crop", "0.510", "0.610", "0.710", "0.810"} <= set(texts)
     assert "runs: no space left" in page and "77 MB" in page and "0.31 hours" in page
     weights.write_bytes(b"others")
     assert "no space left" not in report(folder)
-    rehearsed(0.5)
+    write_rehearsal(0.5)
     assert "no space left" not in report(folder)
 
 
-def test_without_thresholds_it_tells_what_the_expected_f1_decides(project, page, tmp_path):
+def test_a_decision_by_expected_f1_is_explained_and_shows_no_used_threshold(project, page, tmp_path):
     shutil.copytree(project, tmp_path / "copy")
     reports = tmp_path / "copy/reports"
     metrics = json.loads((reports / "metrics.json").read_text())
@@ -244,13 +244,13 @@ def test_without_thresholds_it_tells_what_the_expected_f1_decides(project, page,
     predictions = pd.read_csv(reports / "predictions.csv").assign(**{f"has_{LABELS[0]}": 1})
     predictions.to_csv(reports / "predictions.csv", index=False)
     without = report(tmp_path / "copy")
-    told = "whose F1 is to be expected highest, by its probabilities, 50 % of the way to calibrated ones,"
-    assert told in section(without, "Labels") and told not in page
+    explanation = "the label set with the highest expected F1, by its probabilities, 50 % calibrated,"
+    assert explanation in section(without, "Labels") and explanation not in page
     assert "<b>–</b>" in section(without, "Labels") and "<b>0.400</b>" in section(page, "Labels")
     assert " + " in section(without, "Label sets") and " + " not in section(page, "Label sets")
 
 
-def test_without_a_selection_it_says_what_to_run(project, tmp_path):
+def test_without_a_selection_the_error_names_the_command_to_run(project, tmp_path):
     shutil.copytree(project, tmp_path / "copy")
     (tmp_path / "copy/reports/predictions.csv").unlink()
     done = run_module("report", *COMMAND, cwd=tmp_path / "copy")
@@ -270,11 +270,11 @@ def test_without_a_selection_it_says_what_to_run(project, tmp_path):
         ([config(lr=lr, fold=f, seed=s) for lr in (1, 2) for f in (0, 1) for s in (1, 2)], ["model.lr", "data.seed"]),
     ],
 )
-def test_the_map_is_over_what_varies(configs, expected):
-    assert map_axes(settings_of({str(number): each for number, each in enumerate(configs)})) == expected
+def test_the_map_shows_the_keys_that_vary_independently(configs, expected):
+    assert map_axes(flatten_configs({str(number): each for number, each in enumerate(configs)})) == expected
 
 
-def test_counts_of_a_label_and_of_sets_add_up():
+def test_counts_of_labels_and_label_sets():
     true = np.array([[1, 0], [1, 0], [1, 1], [0, 1]], bool)
     predicted = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], bool)
     first, second = label_counts(["a", "b"], true, predicted).to_dict("records")
@@ -285,14 +285,14 @@ def test_counts_of_a_label_and_of_sets_add_up():
     assert sets.loc["other sets"].to_dict() == {"a": 1, "b": 0}
 
 
-def test_doubt_takes_what_is_usual_for_the_opposite_and_likelier_than_not():
+def test_a_suspect_label_needs_an_opposite_above_one_half_and_above_its_mean():
     true = np.array([[1], [1], [1], [0], [0], [0]], bool)
-    # 0.55 is likelier than not, but rows with the label have 0.573 on average.
+    # 0.55 is above one half, but below the mean of rows with the label, 0.573.
     rows, labels = label_errors(np.array([[0.9], [0.8], [0.02], [0.3], [0.55], [0.64]]), true, ~true)
     assert rows.tolist() == [2, 5] and labels.tolist() == [0, 0]
-    # 0.28 is more than the 0.25 that is usual with the label, but not likelier than not.
+    # 0.28 is above the mean of rows with the label, 0.25, but below one half.
     rows, _ = label_errors(np.array([[0.3], [0.25], [0.2], [0.28], [0.2], [0.2]]), true, ~true)
     assert rows.tolist() == [2]
-    # What the thresholds decide as the row says is not in doubt.
+    # A label that is predicted as given is not suspect.
     rows, _ = label_errors(np.array([[0.3], [0.25], [0.2], [0.28], [0.2], [0.2]]), true, true)
     assert rows.tolist() == []

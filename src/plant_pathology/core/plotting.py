@@ -1,6 +1,6 @@
-"""The style of all figures, and how they are saved.
+"""Set the style of figures, and save equal figures as equal bytes.
 
-Colours differ in lightness, or are those of Okabe and Ito (2008), so that they can be told apart without colour vision.
+Colors differ in lightness or are those of Okabe and Ito (2008), so that color-blind readers can distinguish them.
 """
 
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-INK = "#1f2328"  # of text and lines; a page may put its own in its place
+INK = "#1f2328"  # of text and lines; the report replaces it by the page's text color
 MUTED = "#8a929b"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MAP = "YlGn"
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
@@ -29,14 +29,20 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": "medium",
     "font.size": 10,
     "legend.frameon": False,
-    # Labels and models are names, no formulas.
+    # Names of labels and models are not formulas, even with a $ in them.
     "text.parse_math": False,
 }
 
 
 @contextmanager
 def drawing(path: Path, width: float, height: float, origin: str) -> Iterator[Figure]:
-    """A figure in our style, saved when the block ends; sizes in inches, `origin`: whose images it is about."""
+    """Yield a figure in our style, and save it when the block ends.
+
+    Args:
+        path: the .svg or .png to write.
+        width, height: inches.
+        origin: the competition's title, shown above the figure.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.suptitle(origin, x=0.005, ha="left", fontsize="small", color=MUTED)
@@ -45,7 +51,7 @@ def drawing(path: Path, width: float, height: float, origin: str) -> Iterator[Fi
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as .svg or .png, equal figures as equal bytes."""
-    # Without these, it carries the date, the library's version and random ids.
+    """Save a figure as .svg or .png, without anything that differs between equal figures."""
+    # By default the file holds the date, the library's version and random ids.
     with matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}):
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})

@@ -1,11 +1,7 @@
-"""The sweep as pictures: what people would rather look at than read.
-
-Colours differ in lightness, or are Okabe and Ito's (2008), so that they can be told apart without colour vision.
-"""
+"""Draw the figures of the report: map of the sweep, learning curves, labels, label sets."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,62 +9,57 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from plant_pathology.core.plotting import COLOURS, INK, MAP, MUTED, drawing
+from plant_pathology.core.plotting import COLORS, INK, MAP, MUTED, drawing
 from plant_pathology.reporting.error_analysis import OTHERS
+from plant_pathology.runs.status import Status
 from plant_pathology.selection.axes import axis_title
 
 ENDS = {"stopped": "s", "failed": "X", "interrupted": "D", "running": ">"}
-NAMED = len(COLOURS)  # runs with a colour of their own among the curves
+NAMED = len(COLORS)  # runs with a color of their own among the curves
 
 
-class Curve(NamedTuple):
-    """A run's metrics.csv, and how it ended: finished, stopped, failed, interrupted or running."""
+def draw_map(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> None:
+    """Draw sample-F1 by the axes of the sweep.
 
-    run: str
-    state: str
-    epochs: pd.DataFrame
-
-
-def grid(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> None:
-    """Sample-F1 over the axes of the sweep: a heatmap over two, points along a searched one, else a row a value.
+    A heatmap for two keys with a grid of values; points along a key with more than four numbers; else one row per
+    candidate.
 
     Args:
-        board: run, sample_f1, low, high, and a column for each of `keys`; configurations that share their values
-            count by their best.
-        keys: none, one or two dotted config keys.
-        path: of the .svg.
-        origin: whose images these are.
+        board: run, sample_f1, low, high, and one column per key.
+        keys: at most two dotted config keys.
+        path: the .svg to write.
+        origin: the competition's title, shown on the figure.
     """
     numbers = [key for key in keys if pd.api.types.is_numeric_dtype(board[key]) and board[key].nunique() > 4]
     cells = len(board[list(keys)].drop_duplicates())
     if len(keys) == 2 and 2 * cells >= board[keys[0]].nunique() * board[keys[1]].nunique():
-        heatmap(board, keys[0], keys[1], path, origin)
+        draw_heatmap(board, keys[0], keys[1], path, origin)
     elif numbers:
-        scatter(board, numbers[-1], [key for key in keys if key != numbers[-1]], path, origin)
+        draw_scatter(board, numbers[-1], [key for key in keys if key != numbers[-1]], path, origin)
     else:
-        dots(board, keys, path, origin)
+        draw_rows(board, keys, path, origin)
 
 
-def heatmap(board: pd.DataFrame, down: str, across: str, path: Path, origin: str) -> None:
-    """The best sample-F1 of each pair of values."""
+def draw_heatmap(board: pd.DataFrame, down: str, across: str, path: Path, origin: str) -> None:
+    """Draw the best sample-F1 of each pair of values."""
     table = board.pivot_table(index=down, columns=across, values="sample_f1", aggfunc="max", sort=True)
     with drawing(path, 2.4 + 1.1 * table.shape[1], 1.3 + 0.5 * table.shape[0], origin) as figure:
         axes = figure.subplots()
         scores = table.to_numpy()
-        matrix(axes, scores, [["–" if np.isnan(score) else f"{score:.3f}" for score in row] for row in scores])
+        draw_cells(axes, scores, [["–" if np.isnan(score) else f"{score:.3f}" for score in row] for row in scores])
         axes.set_xticks(range(table.shape[1]), map(value, table.columns))
         axes.set_yticks(range(table.shape[0]), map(value, table.index))
         axes.set(xlabel=axis_title(across), ylabel=axis_title(down), title="sample-F1, out of fold")
 
 
-def scatter(board: pd.DataFrame, along: str, by: Sequence[str], path: Path, origin: str) -> None:
-    """A point a configuration along a number; its colour says the value of the other key."""
+def draw_scatter(board: pd.DataFrame, along: str, by: Sequence[str], path: Path, origin: str) -> None:
+    """Draw one point per candidate along a numeric key, colored by the value of the other key."""
     with drawing(path, 8, 3.6, origin) as figure:
         axes = figure.subplots()
         groups = list(board.groupby(by[0], sort=True)) if by else [("", board)]
         for number, (name, rows) in enumerate(groups):
-            colour = COLOURS[number] if number < len(COLOURS) else MUTED
-            axes.plot(rows[along], rows["sample_f1"], "o", color=colour, alpha=0.8, label=value(name))
+            color = COLORS[number] if number < len(COLORS) else MUTED
+            axes.plot(rows[along], rows["sample_f1"], "o", color=color, alpha=0.8, label=value(name))
         if by:
             figure.legend(loc="outside right upper", title=axis_title(by[0]), fontsize="small")
         if (board[along] > 0).all() and board[along].max() > 20 * board[along].min():
@@ -78,14 +69,14 @@ def scatter(board: pd.DataFrame, along: str, by: Sequence[str], path: Path, orig
         axes.set(xlabel=axis_title(along), ylabel="sample-F1", title="sample-F1, out of fold")
 
 
-def dots(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> None:
-    """A row a configuration, with its interval."""
+def draw_rows(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> None:
+    """Draw one row per candidate, with its interval."""
     names = [", ".join(value(row[key]) for key in keys) or row["run"] for _, row in board.iterrows()]
     with drawing(path, 8, 1.3 + 0.28 * len(board), origin) as figure:
         axes = figure.subplots()
         at = np.arange(len(board))
-        axes.hlines(at, board["low"], board["high"], color=COLOURS[0], alpha=0.5, linewidth=3)
-        axes.plot(board["sample_f1"], at, "o", color=COLOURS[0])
+        axes.hlines(at, board["low"], board["high"], color=COLORS[0], alpha=0.5, linewidth=3)
+        axes.plot(board["sample_f1"], at, "o", color=COLORS[0])
         for y, high, score in zip(at, board["high"], board["sample_f1"], strict=True):
             axes.annotate(f"{score:.3f}", (high, y), (5, 0), textcoords="offset points", va="center", fontsize="small")
         axes.set_yticks(at, names)
@@ -95,23 +86,25 @@ def dots(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> N
         axes.set(xlabel="sample-F1", ylabel=", ".join(map(axis_title, keys)), title="sample-F1 with its 95 % interval")
 
 
-def curves(curves: Sequence[Curve], path: Path, origin: str) -> None:
-    """Sample-F1 and losses by epoch, a line a run: the first ones in colour and by name, the others grey."""
+def draw_curves(runs: Sequence[Status], path: Path, origin: str) -> None:
+    """Draw sample-F1 and losses by epoch, one line per run: the first ones colored and named, the others gray."""
     panels = {"val_f1": "validation sample-F1", "val_loss": "validation loss", "train_loss": "training loss"}
     with drawing(path, 12, 4.6, origin) as figure:
         plots = dict(zip(panels, figure.subplots(1, len(panels)), strict=True))
-        lines, states = [], []
-        for number, history in reversed(list(enumerate(curve for curve in curves if len(curve.epochs)))):
+        lines: list[tuple[Line2D, str]] = []
+        states = []
+        for number, run in reversed(list(enumerate(run for run in runs if run.rows))):
+            epochs = pd.DataFrame(run.rows)
             named = number < NAMED
-            colour = COLOURS[number] if named else MUTED
+            color = COLORS[number] if named else MUTED
             for column, axes in plots.items():
-                rows = history.epochs.dropna(subset=column)
-                (line,) = axes.plot(rows["epoch"] + 1, rows[column], color=colour, lw=1.6 if named else 0.8, alpha=0.9)
-                end = ENDS.get(history.state, ".")
-                axes.plot(rows["epoch"][-1:] + 1, rows[column][-1:], end, color=colour, ms=5 if end == "." else 7)
+                rows = epochs.dropna(subset=column)
+                (line,) = axes.plot(rows["epoch"] + 1, rows[column], color=color, lw=1.6 if named else 0.8, alpha=0.9)
+                end = ENDS.get(run.state, ".")
+                axes.plot(rows["epoch"][-1:] + 1, rows[column][-1:], end, color=color, ms=5 if end == "." else 7)
             if named:
-                lines.insert(0, (line, history.run))
-            states.append(history.state)
+                lines.insert(0, (line, run.run))
+            states.append(run.state)
         for (column, axes), name in zip(plots.items(), panels.values(), strict=True):
             axes.set(xlabel="epoch", title=name)
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -120,8 +113,8 @@ def curves(curves: Sequence[Curve], path: Path, origin: str) -> None:
             if column != "val_f1" and high > 5 * low > 0:
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter("{x:g}")
-        if grey := len(states) - len(lines):
-            lines.append((Line2D([], [], color=MUTED, lw=0.8), f"{grey} more"))
+        if unnamed := len(states) - len(lines):
+            lines.append((Line2D([], [], color=MUTED, lw=0.8), f"{unnamed} more"))
         lines += [
             (Line2D([], [], color=INK, marker=marker, ls="", ms=6), state)
             for state, marker in ENDS.items()
@@ -131,26 +124,26 @@ def curves(curves: Sequence[Curve], path: Path, origin: str) -> None:
             figure.legend(*zip(*lines, strict=True), loc="outside lower left", ncols=3, fontsize="small")
 
 
-def labels(counts: pd.DataFrame, path: Path, origin: str) -> None:
-    """Precision and recall of each label; on how many images it is missed, and wrongly added.
+def draw_labels(counts: pd.DataFrame, path: Path, origin: str) -> None:
+    """Draw each label's precision and recall, and its numbers of missed and wrongly added images.
 
     Args:
-        counts: what `label_counts` returns.
+        counts: what `metrics.label_counts` returns.
     """
     at = np.arange(len(counts))
     with drawing(path, 12, 1.5 + 0.36 * len(counts), origin) as figure:
         rates, wrong = figure.subplots(1, 2, sharey=True)
         ends = counts[["precision", "recall"]]
         rates.hlines(at, ends.min(axis=1), ends.max(axis=1), color=MUTED, linewidth=2)
-        rates.plot(counts["precision"], at, "o", color=COLOURS[0], label="precision")
-        rates.plot(counts["recall"], at, "D", color=COLOURS[1], label="recall")
+        rates.plot(counts["precision"], at, "o", color=COLORS[0], label="precision")
+        rates.plot(counts["recall"], at, "D", color=COLORS[1], label="recall")
         rates.set_yticks(at, [f"{row.label} ({row.images})" for row in counts.itertuples()])
         rates.invert_yaxis()
         rates.set(xlim=(-0.02, 1.02), xlabel="share")
         rates.grid(axis="x", alpha=0.25)
         rates.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
-        wrong.barh(at, -counts["missed"], color=COLOURS[1])
-        wrong.barh(at, counts["added"], color=COLOURS[0])
+        wrong.barh(at, -counts["missed"], color=COLORS[1])
+        wrong.barh(at, counts["added"], color=COLORS[0])
         for side, column in ((-1, "missed"), (1, "added")):
             for y, count in zip(at, counts[column], strict=True):
                 align = "left" if side > 0 else "right"
@@ -165,18 +158,18 @@ def labels(counts: pd.DataFrame, path: Path, origin: str) -> None:
         wrong.spines["left"].set_visible(False)
 
 
-def sets(table: pd.DataFrame, path: Path, origin: str) -> None:
-    """Which label sets are taken for which.
+def draw_sets(table: pd.DataFrame, path: Path, origin: str) -> None:
+    """Draw the confusion matrix of label sets, shaded by share of the row.
 
     Args:
-        table: what `mistakes.set_matrix` returns.
+        table: what `error_analysis.set_matrix` returns.
     """
     counts = table.to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     down, across = counts.shape
     with drawing(path, 3.4 + 0.62 * across, 2.6 + 0.42 * down, origin) as figure:
         axes = figure.subplots()
-        matrix(axes, shares, [[f"{count}" if count else "" for count in row] for row in counts])
+        draw_cells(axes, shares, [[f"{count}" if count else "" for count in row] for row in counts])
         for row, column in np.argwhere(table.index.to_numpy()[:, None] == table.columns.to_numpy()):
             if table.index[row] != OTHERS:
                 axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", lw=1.2))
@@ -185,18 +178,23 @@ def sets(table: pd.DataFrame, path: Path, origin: str) -> None:
         axes.set(xlabel="predicted", ylabel="true", title="images")
 
 
-def matrix(axes: Axes, shades: np.ndarray, texts: list[list[str]]) -> None:
-    """Cells, darker where `shades` are higher, with a text in each that can be read."""
+def draw_cells(axes: Axes, shades: np.ndarray, texts: list[list[str]]) -> None:
+    """Draw a matrix with a readable text in each cell.
+
+    Args:
+        shades: (rows, columns); higher is darker, NaN is blank.
+        texts: one per cell.
+    """
     axes.imshow(shades, cmap=MAP, aspect="auto")
     low, high = np.nanmin(shades), np.nanmax(shades)
     for row, column in np.ndindex(shades.shape):
         shade = (shades[row, column] - low) / max(high - low, 1e-9)
-        colour = INK if np.isnan(shade) else "white" if shade > 0.6 else "black"
-        axes.text(column, row, texts[row][column], ha="center", va="center", color=colour)
+        color = INK if np.isnan(shade) else "white" if shade > 0.6 else "black"
+        axes.text(column, row, texts[row][column], ha="center", va="center", color=color)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
 
 
 def value(setting: object) -> str:
-    """As people write it: 0.0005, resnet18."""
+    """Format a setting: 0.0005, resnet18."""
     return f"{setting:g}" if isinstance(setting, int | float | np.number) else str(setting)
