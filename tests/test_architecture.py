@@ -46,6 +46,12 @@ def reach(*modules: str) -> set[str]:
     return seen
 
 
+def test_imports_point_down_as_pyproject_says():
+    program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 # Reached without an import: a sweep's callback and launchers by conf/ and Hydra, the kernel's wheel as a folder.
 BY_NAME = {

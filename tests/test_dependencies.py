@@ -28,6 +28,7 @@ WITHOUT_IMPORT: dict[str | None, dict[str, str]] = {
     "test": {
         "flask": "moto's server",
         "flask-cors": "moto's server",
+        "import-linter": "tests/test_architecture.py runs it",
         "pytest-xdist": "pytest's option -n in pyproject.toml",
         "ruff": "tests/kernel runs it",
         "vermin": "tests/kernel runs it",

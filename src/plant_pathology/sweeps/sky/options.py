@@ -11,8 +11,8 @@ class SkyOptions:
 
     accelerators: str | None = key("T4:1", "GPUs, such as T4:1; null: none")
     cpus: str | None = key(None, 'number of cores; "4+" for at least 4')
-    memory: str | None = key(None, 'in GB; "16+" for at least 16')
-    disk_size: int | None = key(None, "in GB", low=1, high=1_000_000, unit="GB")
+    memory: str | None = key(None, 'memory in GB; "16+" for at least 16')
+    disk_size: int | None = key(None, "size of the machine's disk", low=1, high=1_000_000, unit="GB")
     infra: str | None = key(
         None, "such as aws, gcp/us-central1, slurm/<cluster>; null: the cheapest of all that `sky check` found"
     )
