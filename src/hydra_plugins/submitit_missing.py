@@ -13,17 +13,17 @@ from omegaconf import DictConfig
 
 
 class MissingSubmitit(Launcher):
-    """Ends the command instead of launching. Takes any setting, since it knows none of submitit's."""
+    """End the command instead of launching. Takes any setting, since it knows none of submitit's."""
 
     def __init__(self, **settings: Any):
         pass
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        chosen = config.hydra.runtime.choices["hydra/launcher"]
-        sys.exit(f'error: hydra/launcher={chosen} needs submitit: pip install -c requirements.lock -e ".[submitit]"')
+        self.chosen = config.hydra.runtime.choices["hydra/launcher"]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        raise NotImplementedError
+        install = 'pip install -c requirements.lock -e ".[submitit]"'
+        sys.exit(f"error: hydra/launcher={self.chosen} needs submitit: {install}")
 
 
 if find_spec("hydra_plugins.hydra_submitit_launcher") is None:
