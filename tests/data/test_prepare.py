@@ -257,7 +257,7 @@ def empty_files(root):
 @pytest.mark.parametrize(
     "damage, expected",
     [
-        (remove_table, ["train.csv does not exist", "as Kaggle ships it"]),
+        (remove_table, ["train.csv does not exist", "as Kaggle ships them"]),
         (misspell_label, ["unknown label 'scabb'", "conf/competition/sample.yaml"]),
         (empty_folder, ["64 problem(s)", "not in train_images/"]),
         (empty_files, ["64 problem(s)", "empty file", "prepare.on_bad=quarantine"]),
