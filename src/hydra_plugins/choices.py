@@ -4,6 +4,9 @@ conf/config.yaml and dvc.yaml read the same small file, so that neither addresse
 imports this module as a plug-in before it composes a config.
 """
 
+import functools
+from pathlib import Path
+
 import yaml
 from omegaconf import OmegaConf
 
@@ -21,9 +24,14 @@ def choice(group: str) -> str:
     """
     path = checkout() / CHOICES
     try:
-        return str(yaml.safe_load(path.read_text(encoding="utf-8"))[group])
+        return str(choices(path)[group])
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UserError(f"{path}: {error!r}: write `{group}: <a file of conf/{group}/>`") from None
+
+
+@functools.cache  # asked once per group: reading the file each time would be felt at every start
+def choices(path: Path) -> dict[str, str]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 OmegaConf.register_new_resolver("choice", choice, replace=True)

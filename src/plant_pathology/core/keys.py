@@ -1,13 +1,12 @@
 """Declare a config key once, with its type, range, unit and meaning, and check values against it."""
 
 import dataclasses
-import difflib
 import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from functools import partial
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -42,8 +41,7 @@ def key(
     return field(default=default, metadata=metadata)
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """One key of the config.
 
     Attributes:
@@ -113,7 +111,7 @@ def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
 
 
 def check_keys(cfg: DictConfig, schema: type, open_sections: Mapping[str, str]) -> None:
-    """Check a composed config against a schema.
+    """Check a composed config, which no longer holds Hydra's own section, against a schema.
 
     Args:
         open_sections: sections whose further keys belong to somebody else, such as Lightning's Trainer.
@@ -122,10 +120,11 @@ def check_keys(cfg: DictConfig, schema: type, open_sections: Mapping[str, str]) 
         UserError: a key that is not in the schema, or a value of another type or out of range.
     """
     known = {each.name for each in keys_of(schema)}
-    own = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
-    values = dict(leaves(OmegaConf.to_container(own, resolve=True)))
+    values = dict(leaves(OmegaConf.to_container(cfg, resolve=True)))
     for name in values.keys() - known:
         if name.split(".")[0] not in open_sections:
+            import difflib  # here, because every command imports this file
+
             near = difflib.get_close_matches(name, known, n=1)
             raise UserError(f"{name}: there is no such key" + (f"; did you mean {near[0]}?" if near else ""))
     check_values(values, schema)
