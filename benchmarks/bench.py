@@ -11,6 +11,7 @@ import json
 import operator
 import os
 import platform
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -46,6 +47,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python benchmarks/bench.py", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="name", help=f"one or more of {', '.join(GOALS)}; default: all")
     names = parser.parse_args().names or list(GOALS)
+    if sys.platform == "win32":
+        sys.exit("error: Windows is not supported: run this in WSL, the Windows Subsystem for Linux")
     if unknown := set(names) - set(GOALS):
         parser.error(f"no benchmark {', '.join(unknown)}: choose from {', '.join(GOALS)}")
     measured = json.loads(REPORT.read_text())["ratios"] if REPORT.exists() else {}

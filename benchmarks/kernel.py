@@ -18,7 +18,6 @@ that of decoding and networks together; a busy machine changes this ratio less.
 import json
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -42,6 +41,9 @@ from plant_pathology.core.files import write_json
 from plant_pathology.inference import predictor as predict
 from plant_pathology.inference.decode import DRAFT
 from plant_pathology.inference.predictor import BATCH_SIZE, Predictor, write_submission
+
+if sys.platform != "win32":
+    import resource
 
 PHOTOGRAPHS, SIDE = 40, 256
 ALL, FEWER, FEW = 5000, 1000, 64

@@ -10,8 +10,8 @@ photographs are drawn leaves, enlarged to 4000 x 2672 px with grain, of about th
 """
 
 import os
-import resource
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +23,9 @@ from plant_pathology.competition.sample import LABEL_SETS, photograph
 from plant_pathology.data.decode_cache import decode_image, open_decode_cache
 from plant_pathology.data.shards import encode
 from plant_pathology.inference.decode import DRAFT, decode
+
+if sys.platform != "win32":
+    import resource
 
 PHOTOGRAPHS, LINKS, REPEATS = 8, 48, 5  # 384 images per start, so that starting a worker hardly counts, as in prepare
 SETTINGS = {"": (256, "jpeg", 95), "_64px": (64, "raw", 95)}  # suffix of the ratios: how the rows are stored

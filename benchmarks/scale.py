@@ -7,7 +7,6 @@ read, in its own process.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,9 @@ from plant_pathology.store.store import Store
 from plant_pathology.store.version import Version
 from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.data import ShuffledBatches, StoredData
+
+if sys.platform != "win32":
+    import resource
 
 ROWS = (1_000, 1_000_000, 10_000_000)
 ROWS_A_SHARD, BYTES_A_SHARD = 130, 4_000_000  # as with JPEGs of 256 px

@@ -89,8 +89,10 @@ def describe_bundle(metrics: dict[str, Any]) -> str:
 
 
 def describe_rehearsal(rehearsal: dict[str, Any]) -> str:
-    """Describe the rehearsal: verdict, time and memory for each test set, and the estimated time on Kaggle."""
+    """Describe the rehearsal: verdict, isolation, time and memory per test set, and the estimated time on Kaggle."""
     lines = [f"{rehearsal['verdict']}, network off by {rehearsal['isolation']}"]
+    if rehearsal["isolation_reason"]:
+        lines.append(f"not by namespace: {rehearsal['isolation_reason']}")
     lines += [
         f"{trial['images']} {name} test images in {trial['seconds']:.0f} s and {trial['peak_memory_mb']} MB"
         for name, trial in rehearsal["test_sets"].items()
