@@ -1,4 +1,4 @@
-"""The cache that all runs on a machine share: bounded, whole, and fetched once."""
+"""Test the cache that all runs on a machine share: its size limit, failed fetches, and simultaneous ones."""
 
 import multiprocessing
 import os
@@ -14,21 +14,21 @@ def content(letter):
 
 
 def no_fetch(target):
-    raise AssertionError("this was here already")
+    raise AssertionError("the object is in the cache already")
 
 
 def held(cache):
     return sorted(path.name for path in (cache.root / "objects").iterdir())
 
 
-def test_what_is_here_is_not_fetched_again(tmp_path):
+def test_a_cached_object_is_not_fetched_again(tmp_path):
     cache = Cache(tmp_path, limit=1e6)
     path = cache.open("objects/aa", 1000, content("a"))
     assert path.read_bytes() == b"a" * 1000 and not os.stat(path).st_mode & 0o222
     assert cache.open("objects/aa", 1000, no_fetch) == path
 
 
-def test_what_was_used_longest_ago_makes_room(tmp_path):
+def test_a_full_cache_deletes_the_object_that_was_used_longest_ago(tmp_path):
     cache = Cache(tmp_path, limit=3000)
     for age, letter in enumerate("abc"):
         path = cache.open(f"objects/{letter}", 1000, content(letter))
@@ -38,14 +38,14 @@ def test_what_was_used_longest_ago_makes_room(tmp_path):
     assert held(cache) == ["a", "c", "d"]
 
 
-def test_an_open_object_stays_readable_when_it_makes_room(tmp_path):
+def test_an_open_object_stays_readable_after_the_cache_deletes_it(tmp_path):
     cache = Cache(tmp_path, limit=1000)
     with cache.open("objects/a", 1000, content("a")).open("rb") as file:
         cache.open("objects/b", 1000, content("b"))
         assert held(cache) == ["b"] and file.read() == b"a" * 1000
 
 
-def test_a_fetch_that_fails_leaves_nothing_that_looks_whole(tmp_path):
+def test_a_failed_fetch_leaves_no_partial_object(tmp_path):
     def broken(target):
         target.write(b"half")
         raise ConnectionError("cut")
@@ -57,7 +57,7 @@ def test_a_fetch_that_fails_leaves_nothing_that_looks_whole(tmp_path):
     assert cache.open("objects/aa", 1000, content("a")).stat().st_size == 1000
 
 
-def test_what_a_killed_process_left_half_written_is_swept_after_a_day(tmp_path):
+def test_partial_files_of_a_killed_process_are_deleted_after_a_day(tmp_path):
     cache = Cache(tmp_path, limit=1e6)
     (tmp_path / "incoming").mkdir()
     for name, age in (("old", 48), ("young", 1)):
@@ -78,7 +78,7 @@ def open_slowly(root, barrier):
     Cache(root, limit=1e6).open("objects/aa", 1000, slow)
 
 
-def test_of_processes_that_open_the_same_object_at_once_one_fetches(tmp_path):
+def test_processes_that_open_the_same_object_at_once_fetch_it_once(tmp_path):
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(4)
     processes = [context.Process(target=open_slowly, args=(tmp_path, barrier)) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""The datastore in a folder and on a real S3 server over HTTP: the same promises for both."""
+"""Test the datastore in a folder and on a real S3 server over HTTP, which keep the same promises."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from support.stores import BUCKET, SECRET, BucketPlace, FolderPlace
 
 @pytest.fixture
 def prepared(tmp_path):
-    """A folder as the prepare stage leaves it."""
+    """Write a folder as prepare does, and return it."""
     return write_folder(tmp_path / "data" / "prepared")
 
 
@@ -81,7 +81,7 @@ def test_by_default_the_store_is_a_folder_beside_the_pointer(prepared, tmp_path)
     assert json.loads((tmp_path / "datastore.json").read_text())["uri"] == "file://./store"
 
 
-def test_a_folder_store_does_not_pay_for_boto3(prepared, tmp_path):
+def test_a_folder_store_does_not_import_boto3(prepared, tmp_path):
     done = datastore(tmp_path, "push", PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0 and "import time" in done.stderr and "boto" not in done.stderr
 
@@ -95,14 +95,14 @@ def test_the_usage_names_the_verbs(arguments, status, tmp_path):
     assert ("psuh" in usage) == ("psuh" in arguments)
 
 
-def test_the_same_content_is_the_same_version_wherever_it_lies(store, prepared, tmp_path):
+def test_the_same_content_in_another_folder_is_the_same_version(store, prepared, tmp_path):
     version, new = store.push("leaves", prepared, "first")
     elsewhere = write_folder(tmp_path / "elsewhere")
     assert new and store.push("leaves", elsewhere, "second") == (version, False)
     assert store.refs() == [("leaves", 1)]
 
 
-def test_an_older_content_pushed_again_is_its_old_version(store, prepared, tmp_path):
+def test_older_content_pushed_again_returns_its_old_version(store, prepared, tmp_path):
     store.push("leaves", prepared)
     store.push("leaves", write_folder(tmp_path / "other", seed=1))
     version, new = store.push("leaves", prepared)
@@ -114,7 +114,7 @@ def test_the_content_hash_is_the_same_on_any_machine():
     assert content_hash(files) == "9ce9b33c9d48d9c9cb65aa228e4af0833a2a92f96fb9d15d913f69572589b916"
 
 
-def test_a_changed_small_file_moves_only_its_own_bytes(place, store, prepared):
+def test_a_push_after_a_small_change_uploads_only_the_changed_file(place, store, prepared):
     store.push("leaves", prepared)
     before = place.writes()
     (prepared / "index.csv").write_text("image,labels\n0.jpg,rust\n")
@@ -133,7 +133,7 @@ def test_training_maps_shards_read_only_into_memory(store, prepared):
         version.open("missing.npy")
 
 
-def test_from_a_folder_no_byte_is_copied(prepared, tmp_path):
+def test_opening_a_file_of_a_folder_store_copies_nothing(prepared, tmp_path):
     place = FolderPlace(tmp_path)
     store = open_store(config(*place.overrides, f"store.cache={tmp_path / 'cache'}"))
     version, _ = store.push("leaves", prepared)
@@ -141,7 +141,7 @@ def test_from_a_folder_no_byte_is_copied(prepared, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_from_s3_a_file_is_fetched_once_for_all_runs_on_a_machine(prepared, tmp_path, s3):
+def test_a_file_in_s3_is_fetched_once_for_all_runs_on_a_machine(prepared, tmp_path, s3):
     place = BucketPlace(tmp_path, s3)
     version, _ = open_store(config(*place.overrides)).push("leaves", prepared)
     path = version.open("index.csv")
@@ -158,7 +158,7 @@ def test_a_cached_file_of_the_wrong_size_is_fetched_again(prepared, tmp_path, s3
     assert version.open("index.csv").read_bytes() == (prepared / "index.csv").read_bytes()
 
 
-def test_in_s3_all_is_encrypted_as_asked(prepared, tmp_path, s3):
+def test_every_object_in_s3_is_encrypted_as_configured(prepared, tmp_path, s3):
     place = BucketPlace(tmp_path, s3)
     open_store(config(*place.overrides, "store.sse=AES256")).push("leaves", prepared)
     stored = s3.client.list_objects_v2(Bucket=BUCKET, Prefix=place.prefix)["Contents"]
@@ -167,7 +167,7 @@ def test_in_s3_all_is_encrypted_as_asked(prepared, tmp_path, s3):
         assert s3.client.head_object(Bucket=BUCKET, Key=entry["Key"])["ServerSideEncryption"] == "AES256"
 
 
-def test_a_store_that_fills_many_listings_is_seen_whole(prepared, tmp_path, s3, monkeypatch):
+def test_a_store_with_more_objects_than_one_listing_holds_is_read_completely(prepared, tmp_path, s3, monkeypatch):
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
     place = BucketPlace(tmp_path, s3)
     version, _ = place.store().push("leaves", prepared)
@@ -180,7 +180,7 @@ def test_a_store_that_fills_many_listings_is_seen_whole(prepared, tmp_path, s3, 
     assert written == [] and len(place.store().refs()) == 4 and version.find_damage() == []
 
 
-def test_a_corrupted_object_is_found_by_verify_and_never_handed_out(place, store, prepared, tmp_path):
+def test_verify_finds_corrupted_objects_and_pull_refuses_them(place, store, prepared, tmp_path):
     version, _ = store.push("leaves", prepared)
     table, shard = (prepared / "index.csv").read_bytes(), (prepared / "shards" / "images-00000.npy").read_bytes()
     place.replace(key_of(version, "index.csv"), b"X" + table[1:])
@@ -193,7 +193,7 @@ def test_a_corrupted_object_is_found_by_verify_and_never_handed_out(place, store
     assert not list(tmp_path.glob("*copy*"))
 
 
-def test_what_is_not_what_was_pushed_is_never_opened(place, store, prepared):
+def test_a_damaged_file_is_never_opened(place, store, prepared):
     version, _ = store.push("leaves", prepared)
     place.replace(key_of(version, "index.csv"), b"short")
     with pytest.raises(DamagedError, match="index.csv"):
@@ -208,7 +208,7 @@ def test_pushing_again_repairs_a_truncated_object(place, store, prepared):
 
 
 class Simultaneous:
-    """Objects whose first `create` of a manifest waits until all pushers are about to create theirs."""
+    """Wrap a backend so that its first `create` of a manifest waits until all pushers are about to create theirs."""
 
     def __init__(self, objects, barrier):
         self._objects, self._barriers = objects, [barrier]
@@ -260,7 +260,7 @@ def test_a_killed_push_leaves_no_version_and_the_next_one_completes(place, store
     assert version.ref == "leaves:1" and version.find_damage() == []
 
 
-def test_a_file_that_changes_while_it_is_pushed_is_not_stored_as_what_it_was(store, tmp_path):
+def test_a_file_that_changes_during_a_push_is_not_stored_under_its_old_hash(store, tmp_path):
     (tmp_path / "file").write_bytes(b"after")
     before = hashlib.sha256(b"before").hexdigest()
     with pytest.raises(UserError, match="changed while it was pushed"):
@@ -269,7 +269,7 @@ def test_a_file_that_changes_while_it_is_pushed_is_not_stored_as_what_it_was(sto
 
 
 @pytest.mark.parametrize("name", ["../up", "/root", "", "..", ".hidden", "a/b", "a\\b", "a\nb", "Leaves", "a:1"])
-def test_a_name_that_tries_to_escape_is_refused(name, store, prepared):
+def test_a_version_name_that_leaves_the_store_is_refused(name, store, prepared):
     with pytest.raises(UserError, match="store.name"):
         store.push(name, prepared)
     with pytest.raises(UserError):
@@ -277,7 +277,7 @@ def test_a_name_that_tries_to_escape_is_refused(name, store, prepared):
     assert store.backend.keys("objects") == []
 
 
-def test_a_file_name_that_other_systems_cannot_hold_is_refused_before_anything_moves(store, prepared):
+def test_a_file_name_that_other_systems_do_not_allow_is_refused_before_any_upload(store, prepared):
     for name in ("line\nbreak", "back\\slash", "C:drive"):
         (prepared / name).touch()
         with pytest.raises(UserError, match="cannot be stored"):
@@ -290,14 +290,14 @@ def test_a_file_name_that_other_systems_cannot_hold_is_refused_before_anything_m
 
 
 @pytest.mark.parametrize("file", ["../up", "/root", "", ".", "a/../../b", "a//b", "a/", "a\nb", "a\\..\\b", "C:a"])
-def test_a_manifest_whose_paths_try_to_escape_is_refused(file, store):
+def test_a_manifest_with_paths_that_leave_the_folder_is_refused(file, store):
     forge(store, {file: {"sha256": "0" * 64, "size": 1}})
     with pytest.raises(UserError, match="1.json is damaged"):
         store.resolve("leaves:1")
 
 
 @pytest.mark.parametrize("sha256", ["../../secret", "0" * 63, "0" * 63 + "\n", None])
-def test_a_manifest_that_names_anything_but_objects_is_refused(sha256, store):
+def test_a_manifest_with_an_invalid_hash_is_refused(sha256, store):
     forge(store, {"a": {"sha256": sha256, "size": 1}})
     with pytest.raises(UserError, match="1.json is damaged"):
         store.resolve("leaves:1")
@@ -310,7 +310,7 @@ def test_a_manifest_that_does_not_match_its_place_or_hash_is_refused(change, sto
         store.resolve("leaves:1")
 
 
-def test_a_manifest_of_which_a_single_byte_changed_is_refused(place, store, prepared):
+def test_a_manifest_with_one_changed_byte_is_refused(place, store, prepared):
     store.push("leaves", prepared, "five folds")
     content = place.raw("versions")[manifest_key("leaves", 1)]
     place.replace(manifest_key("leaves", 1), content.replace(b"five", b"four"))
@@ -325,12 +325,12 @@ def forge(store, files, change=(), number=1):
     assert store.backend.create(manifest_key("leaves", number), content)
 
 
-def test_a_note_that_would_break_the_table_is_refused(store, prepared):
+def test_a_note_of_several_lines_is_refused(store, prepared):
     with pytest.raises(UserError, match="store.note must be one line"):
         store.push("leaves", prepared, "two\nlines")
 
 
-def test_an_unknown_version_is_an_error_that_lists_what_there_is(store, prepared, tmp_path):
+def test_an_unknown_version_is_an_error_that_lists_the_known_ones(store, prepared, tmp_path):
     with pytest.raises(UserError, match="holds no version at all"):
         store.resolve("leaves")
     store.push("leaves", prepared)
@@ -350,7 +350,7 @@ def test_version_ten_comes_after_version_nine(store, prepared):
     assert store.push("leaves", prepared)[0].ref == "leaves:11"
 
 
-def test_training_opens_what_the_pointer_names_or_data_ref(place, store, prepared, tmp_path):
+def test_training_opens_the_version_of_data_ref_or_else_of_the_pointer(place, store, prepared, tmp_path):
     cfg = [*place.overrides, f"paths.root={tmp_path}"]
     with pytest.raises(UserError, match="datastore push"):
         open_version(config(*cfg))
@@ -361,7 +361,7 @@ def test_training_opens_what_the_pointer_names_or_data_ref(place, store, prepare
     assert open_version(config(*cfg, "data.ref=plant-pathology")).ref == "plant-pathology:2"
 
 
-def test_a_pointer_into_another_store_is_an_error_that_names_it(prepared, tmp_path):
+def test_a_pointer_to_another_store_is_an_error_that_names_that_store(prepared, tmp_path):
     def cfg(store):
         return config(f"store.uri=file://{tmp_path / store}", f"paths.root={tmp_path}")
 
@@ -373,14 +373,14 @@ def test_a_pointer_into_another_store_is_an_error_that_names_it(prepared, tmp_pa
         open_version(cfg("second"))
 
 
-def test_a_folder_that_prepare_did_not_finish_is_not_pushed(prepared, tmp_path):
+def test_an_unfinished_folder_of_prepare_is_not_pushed(prepared, tmp_path):
     (prepared / "manifest.json").unlink()
     done = datastore(tmp_path, "push")
     assert done.returncode == 1 and "run `python -m plant_pathology.prepare`" in done.stderr
     assert not (tmp_path / "store").exists()
 
 
-def test_pull_asks_where_to_and_never_replaces_a_folder_that_holds_files(prepared, tmp_path):
+def test_pull_needs_a_target_and_never_overwrites_a_folder_that_holds_files(prepared, tmp_path):
     assert datastore(tmp_path, "push").returncode == 0
     assert "store.into" in datastore(tmp_path, "pull").stderr
     (tmp_path / "mine").mkdir()
@@ -402,7 +402,9 @@ def test_pull_asks_where_to_and_never_replaces_a_folder_that_holds_files(prepare
         (["store.uri=???"], {}, "store.uri is not set"),
     ],
 )
-def test_a_store_out_of_reach_is_one_line_with_the_remedy_and_no_secret(overrides, environment, remedy, s3, tmp_path):
+def test_an_unreachable_store_gives_one_error_line_with_remedy_and_no_secret(
+    overrides, environment, remedy, s3, tmp_path
+):
     place = BucketPlace(tmp_path, s3)
     done = datastore(tmp_path, "ls", *place.overrides, *overrides, **environment)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr

@@ -1,4 +1,4 @@
-"""Taking versions out of a store: numbers are spent for good, and what a version or a push uses is not collected."""
+"""Test rm and gc: a number is never used again, and gc deletes nothing that a version or a running push uses."""
 
 import os
 import threading
@@ -19,7 +19,7 @@ from support.stores import FolderPlace
 
 @pytest.fixture
 def three(store, tmp_path):
-    """Three versions that share most of their shards."""
+    """Push three versions that share most of their shards, and return them."""
     for number in range(3):
         store.push("leaves", prepare(tmp_path / str(number), leaves(0, 40 + 5 * number)))
     return store.versions()
@@ -33,7 +33,7 @@ def used(*versions):
     return {f"objects/{entry['sha256']}" for version in versions for entry in version.files.values()}
 
 
-def test_the_command_line_removes_a_version_and_frees_what_it_alone_used(place, store, three, tmp_path):
+def test_the_command_line_removes_a_version_and_gc_frees_the_objects_that_only_it_used(place, store, three, tmp_path):
     def run(*arguments):
         return run_module("datastore", *arguments, *place.overrides, cwd=tmp_path)
 
@@ -55,7 +55,7 @@ def test_the_command_line_removes_a_version_and_frees_what_it_alone_used(place, 
     "ref, message",
     [("leaves", "name the one to remove, such as data.ref=leaves:3"), ("../up:1", "no version"), ("leaves:9", "holds")],
 )
-def test_only_a_version_that_is_named_in_full_is_removed(ref, message, store, three):
+def test_rm_needs_the_full_reference_of_a_version(ref, message, store, three):
     with pytest.raises(UserError, match=message):
         rm(store, ref)
     assert store.versions() == three
@@ -74,18 +74,18 @@ def test_a_removed_number_is_never_used_again(store, three, tmp_path):
     assert version.ref == "leaves:5" and version.find_damage() == [] and version.lineage["parent"] is None
 
 
-def test_a_pusher_that_wanted_a_number_before_it_was_removed_does_not_get_it(store, three, tmp_path):
+def test_a_late_push_cannot_take_the_number_of_a_removed_version(store, three, tmp_path):
     rm(store, "leaves:3")
     assert not store.backend.create(manifest_key("leaves", 3), b"{}")
 
 
-def test_gc_leaves_alone_what_it_does_not_know(place, store, three):
+def test_gc_does_not_delete_unknown_files(place, store, three):
     store.backend.create("objects/README", b"ours")
     assert gc(store) == GcResult(0, 0, 0)
     assert "objects/README" in objects(store)
 
 
-def test_gc_collects_nothing_while_it_cannot_read_what_a_version_uses(place, store, three):
+def test_gc_deletes_nothing_if_a_manifest_is_damaged(place, store, three):
     rm(store, "leaves:2")
     place.replace(manifest_key("leaves", 1), b"{}")
     with pytest.raises(UserError, match="1.json is damaged"):
@@ -93,14 +93,14 @@ def test_gc_collects_nothing_while_it_cannot_read_what_a_version_uses(place, sto
     assert objects(store) == used(*three) and not store.backend.keys("claims")
 
 
-def test_gc_steps_back_from_a_push(store, three):
+def test_gc_ends_with_an_error_while_a_push_is_running(store, three):
     rm(store, "leaves:2")
     with claim(store.backend, "push", rival="gc"), pytest.raises(BusyError, match="a push that began at"):
         gc(store)
     assert objects(store) == used(*three) and not store.backend.keys("claims")
 
 
-def test_a_push_waits_for_a_gc_to_end(store, three, tmp_path, monkeypatch, capsys):
+def test_a_push_waits_until_gc_ends(store, three, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(claims, "POLL_S", 0.05)
     folder = prepare(tmp_path / "new", leaves(100, 120))
     with claim(store.backend, "gc", rival="push"):
@@ -114,7 +114,7 @@ def test_a_push_waits_for_a_gc_to_end(store, three, tmp_path, monkeypatch, capsy
 
 
 class Sleeping:
-    """Objects of a pusher that sleeps once, after all its objects are in the store."""
+    """Wrap a backend so that a push sleeps once, after it has uploaded all its objects."""
 
     def __init__(self, objects, sleep):
         self._objects, self._sleeps, self._looks = objects, [sleep], 0
@@ -129,8 +129,8 @@ class Sleeping:
         return self._objects.keys(prefix)
 
 
-def test_a_push_whose_claim_was_revoked_looks_again_before_it_is_seen(store, three, tmp_path):
-    """A gc that takes a sleeping pusher for dead collects what it had brought; the pusher then brings it again."""
+def test_a_push_that_lost_its_claim_checks_its_objects_again_before_it_publishes(store, three, tmp_path):
+    """A gc that assumes that a sleeping push was killed deletes its objects; the push then uploads them again."""
     collected = []
 
     def past_its_life():
@@ -144,7 +144,7 @@ def test_a_push_whose_claim_was_revoked_looks_again_before_it_is_seen(store, thr
     assert new and version.ref == "leaves:4" and store.resolve("leaves").find_damage() == []
 
 
-def test_an_old_claim_is_not_relied_on(store, monkeypatch):
+def test_an_expired_claim_is_not_held(store, monkeypatch):
     with claim(store.backend, "push", rival="gc") as mine:
         assert mine.is_held()
         monkeypatch.setitem(claims.LIFETIME_S, "push", 0.01)
@@ -152,7 +152,7 @@ def test_an_old_claim_is_not_relied_on(store, monkeypatch):
         assert not mine.is_held()
 
 
-def test_the_claims_of_the_dead_end_with_their_life(store, three, tmp_path, monkeypatch):
+def test_claims_of_killed_processes_expire(store, three, tmp_path, monkeypatch):
     for kind in ("push", "gc"):
         store.backend.create(f"claims/{kind}/dead", b"dead")
         monkeypatch.setitem(claims.LIFETIME_S, kind, 1.0)
@@ -168,14 +168,14 @@ def test_the_claims_of_the_dead_end_with_their_life(store, three, tmp_path, monk
     assert store.backend.keys("claims") == []
 
 
-def test_gc_stops_before_its_claim_expires_and_reports_what_is_left(store, three, monkeypatch):
+def test_gc_stops_before_its_claim_expires_and_reports_the_rest(store, three, monkeypatch):
     rm(store, "leaves:2")
     monkeypatch.setattr(claims.Claim, "is_fresh", lambda claim: False)
     freed = gc(store)
     assert freed.objects == 0 and freed.left > 0 and objects(store) == used(*three)
 
 
-def test_gc_clears_what_killed_pushes_left_on_the_way(tmp_path):
+def test_gc_deletes_partial_files_of_killed_pushes(tmp_path):
     store = FolderPlace(tmp_path).store()
     store.push("leaves", prepare(tmp_path / "data", leaves(0, 10)))
     incoming = tmp_path / "store" / "incoming"

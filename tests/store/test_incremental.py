@@ -1,4 +1,4 @@
-"""What a push of prepared data moves: as much as changed, wherever it changed, and nothing twice."""
+"""Test incremental pushes: they upload what changed and reuse the shards of the previous version."""
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ def shards_of(version):
 
 
 def assert_holds(version, images, encoding="jpeg"):
-    """Index and shards agree, and give exactly these images with these labels, each in a place of its own."""
+    """Check that index and shards agree and hold exactly these images and labels, each in a row of its own."""
     table, array = read_table(version.open("index.csv")), open_array(version.open(ARRAY))
     assert table["image"].tolist() == [name.decode() for name in array["image"]] == list(images)
     assert table["labels"].tolist() == [labels for _, labels in images.values()]
@@ -39,7 +39,7 @@ def assert_holds(version, images, encoding="jpeg"):
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
-def test_added_images_move_their_own_bytes_and_the_index(encoding, store, tmp_path):
+def test_a_push_after_added_images_uploads_only_these_and_the_index(encoding, store, tmp_path):
     before, after = leaves(0, 95), leaves(0, 50) | leaves(200, 205) | leaves(50, 95)
     first, _ = store.push("leaves", prepare(tmp_path / "a", before, encoding))
     stored = set(store.backend.keys("objects"))
@@ -56,7 +56,7 @@ def test_added_images_move_their_own_bytes_and_the_index(encoding, store, tmp_pa
     }  # fmt: skip
 
 
-def test_changed_labels_move_the_index_alone(store, tmp_path):
+def test_a_push_after_changed_labels_uploads_only_the_index(store, tmp_path):
     before = leaves(0, 40)
     after = before | {"7.jpg": ("7.jpg", "rust scab")}
     first, _ = store.push("leaves", prepare(tmp_path / "a", before))
@@ -80,7 +80,7 @@ def test_show_reports_where_a_version_comes_from(store, tmp_path):
     )  # fmt: skip
 
 
-def test_a_replaced_picture_and_removed_images_are_counted_and_stored_right(store, tmp_path):
+def test_replaced_and_removed_images_are_counted_and_stored_correctly(store, tmp_path):
     before = leaves(0, 60)
     after = leaves(3, 60) | {"9.jpg": ("another", "rust")}
     store.push("leaves", prepare(tmp_path / "a", before))
@@ -89,7 +89,7 @@ def test_a_replaced_picture_and_removed_images_are_counted_and_stored_right(stor
     assert (second.lineage["added"], second.lineage["removed"], second.lineage["changed"]) == (0, 3, 1)
 
 
-def test_the_same_picture_under_many_names_keeps_a_place_each(store, tmp_path):
+def test_the_same_picture_under_several_names_has_one_row_per_name(store, tmp_path):
     before = {f"{n}.jpg": ("one", "rust") for n in range(5)} | leaves(10, 30)
     after = {f"{n}.jpg": ("one", "rust") for n in range(3, 9)} | leaves(10, 30)
     store.push("leaves", prepare(tmp_path / "a", before))
@@ -97,7 +97,7 @@ def test_the_same_picture_under_many_names_keeps_a_place_each(store, tmp_path):
     assert_holds(second, after)
 
 
-def test_a_folder_is_its_own_version_again_whatever_was_pushed_in_between(store, tmp_path):
+def test_a_folder_pushed_again_returns_its_version_whatever_was_pushed_in_between(store, tmp_path):
     folders = [prepare(tmp_path / str(n), leaves(0, 40 + 5 * n)) for n in range(3)]
     versions = [store.push("leaves", folder)[0] for folder in folders]
     assert [store.push("leaves", folder) for folder in folders] == [(version, False) for version in versions]
@@ -105,7 +105,7 @@ def test_a_folder_is_its_own_version_again_whatever_was_pushed_in_between(store,
     assert store.push("leaves", again) == (versions[1], False)
 
 
-def test_ten_pushes_in_a_row_keep_all_that_stands(store, tmp_path):
+def test_ten_pushes_in_a_row_keep_every_image_intact(store, tmp_path):
     for n in range(10):
         images = leaves(n, 40 + 2 * n)
         version, _ = store.push("leaves", prepare(tmp_path / str(n), images))
@@ -113,7 +113,7 @@ def test_ten_pushes_in_a_row_keep_all_that_stands(store, tmp_path):
     assert version.lineage["parent"] == 9
 
 
-def test_shards_without_rows_are_left_out_and_mostly_dead_ones_packed_again(store, tmp_path):
+def test_unused_shards_are_left_out_and_mostly_unused_ones_are_packed_again(store, tmp_path):
     first, _ = store.push("leaves", prepare(tmp_path / "a", leaves(0, 60)))
     table = read_table(first.open("index.csv"))
     names = table.loc[table["shard"] != 2, "image"]
@@ -127,20 +127,20 @@ def test_shards_without_rows_are_left_out_and_mostly_dead_ones_packed_again(stor
 
 
 @pytest.mark.parametrize("setting", [{"quality": 50}, {"shard_mb": 1}])
-def test_rows_prepared_otherwise_are_never_mixed(setting, store, tmp_path):
+def test_rows_prepared_with_other_settings_are_never_mixed(setting, store, tmp_path):
     store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
     second, new = store.push("leaves", prepare(tmp_path / "b", leaves(0, 41), **setting))
     assert new and second.open("index.csv").read_bytes() == (tmp_path / "b" / "index.csv").read_bytes()
 
 
-def test_a_shard_that_the_store_lost_is_not_referred_to(store, tmp_path):
+def test_a_shard_that_the_store_lost_is_not_reused(store, tmp_path):
     first, _ = store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
     store.backend.delete(f"objects/{first.files['images-000001.zip']['sha256']}")
     second, _ = store.push("leaves", prepare(tmp_path / "b", leaves(0, 45)))
     assert_holds(second, leaves(0, 45))
 
 
-def test_pushing_again_repairs_a_version_however_it_is_packed(store, tmp_path):
+def test_pushing_again_repairs_a_version_with_reused_shards(store, tmp_path):
     store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
     second, _ = store.push("leaves", prepare(tmp_path / "b", leaves(0, 55)))
     for file in ("images-000001.zip", max(shards_of(second)), ARRAY):
@@ -150,7 +150,7 @@ def test_pushing_again_repairs_a_version_however_it_is_packed(store, tmp_path):
     assert_holds(second, leaves(0, 55))
 
 
-def test_damage_this_folder_cannot_repair_is_an_error_with_the_remedy(store, tmp_path):
+def test_damage_that_the_folder_cannot_repair_is_an_error_with_the_remedy(store, tmp_path):
     store.push("leaves", prepare(tmp_path / "a", leaves(0, 40)))
     second, _ = store.push("leaves", prepare(tmp_path / "b", leaves(5, 40)))
     store.backend.delete(f"objects/{second.files['images-000000.zip']['sha256']}")
@@ -159,7 +159,7 @@ def test_damage_this_folder_cannot_repair_is_an_error_with_the_remedy(store, tmp
 
 
 @pytest.mark.parametrize("absent", ["images-000001.zip", "shard_mb"])
-def test_a_prepared_folder_that_lacks_something_is_refused(absent, store, tmp_path):
+def test_an_incomplete_prepared_folder_is_refused(absent, store, tmp_path):
     folder = prepare(tmp_path / "a", leaves(0, 40))
     (folder / "images-000001.zip").unlink()
     if absent == "shard_mb":
@@ -169,7 +169,7 @@ def test_a_prepared_folder_that_lacks_something_is_refused(absent, store, tmp_pa
     assert store.refs() == []
 
 
-def test_a_million_rows_find_their_places():
+def test_places_of_a_million_rows_are_found():
     pixels = np.char.add(np.arange(1_000_000).astype(str), "0" * 58)
     theirs = pd.DataFrame({"pixels": pixels, "shard": np.arange(1_000_000) // 100, "row": np.arange(1_000_000) % 100})
     mine = pd.DataFrame({"pixels": np.insert(pixels[::-1], 500_000, "new")})

@@ -1,4 +1,4 @@
-"""The datastore where things go wrong: a few of the trials that `python benchmarks/reliability.py` runs in full."""
+"""Test the datastore under faults: a few of the trials that `python benchmarks/reliability.py` runs in full."""
 
 import io
 import os
@@ -13,12 +13,12 @@ from support.stores import SECRET, BucketPlace
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_failing_network_loses_nothing(kind, s3, tmp_path):
+def test_network_faults_lose_no_data(kind, s3, tmp_path):
     trials.meet_faults(tmp_path, s3, kind, rounds=1, seed=2, images=32, rate=0.12)
 
 
 class First:
-    """A plan: the first request about keys of one kind meets a fault."""
+    """Plan one fault, for the first request with a given method and part of the path."""
 
     def __init__(self, fault, method, part):
         self._fault, self._method, self._part, self.met = fault, method, part, False
@@ -31,14 +31,14 @@ class First:
 
 @pytest.fixture
 def through(s3, tmp_path):
-    """A store through a network whose plan can be set."""
+    """Yield a store that is reached through a proxy, and the proxy, whose plan of faults can be set."""
     proxy = FaultyProxy(s3.url)
     place = BucketPlace(tmp_path, s3, url=proxy.url, timeout_s=5)
     yield place.store(), proxy
     proxy.close()
 
 
-def test_a_push_whose_answer_was_lost_knows_its_own_version(through, tmp_path):
+def test_a_push_whose_response_was_lost_recognizes_its_own_version(through, tmp_path):
     store, proxy = through
     proxy.faults = First("lost answer", "PUT", "/versions/")
     version, new = store.push("leaves", prepare(tmp_path / "data", leaves(0, 10)))
@@ -46,7 +46,7 @@ def test_a_push_whose_answer_was_lost_knows_its_own_version(through, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["objects", "versions", "claims"])
-def test_what_is_damaged_on_the_way_into_the_store_is_sent_again(kind, through, tmp_path):
+def test_a_corrupted_upload_is_sent_again(kind, through, tmp_path):
     store, proxy = through
     proxy.faults = First("corrupted upload", "PUT", f"/{kind}/")
     version, new = store.push("leaves", prepare(tmp_path / "data", leaves(0, 10)))
@@ -54,14 +54,14 @@ def test_what_is_damaged_on_the_way_into_the_store_is_sent_again(kind, through, 
 
 
 @pytest.mark.parametrize("kind", ["objects", "versions"])
-def test_what_is_damaged_on_the_way_out_is_read_again(kind, through, tmp_path):
+def test_a_corrupted_download_is_read_again(kind, through, tmp_path):
     store, proxy = through
     store.push("leaves", prepare(tmp_path / "data", leaves(0, 10)))
     proxy.faults = First("corrupted download", "GET", f"/{kind}/")
     assert store.resolve("leaves").find_damage() == [] and proxy.faults.met
 
 
-def test_a_body_that_was_cut_is_continued_where_it_ended(through, tmp_path):
+def test_a_truncated_download_continues_where_it_ended(through, tmp_path):
     store, proxy = through
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "large").write_bytes(content := os.urandom(5_000_000))
@@ -71,7 +71,7 @@ def test_a_body_that_was_cut_is_continued_where_it_ended(through, tmp_path):
     assert proxy.faults.met and target.getvalue() == content
 
 
-def test_expired_credentials_are_one_line_that_says_so(s3, tmp_path):
+def test_expired_credentials_give_one_error_line_with_the_remedy(s3, tmp_path):
     proxy = FaultyProxy(s3.url)
     proxy.faults = Faults("expired", rate=1, seed=1)
     done = run_module("datastore", "ls", *BucketPlace(tmp_path, s3, url=proxy.url).overrides, cwd=tmp_path)
@@ -80,17 +80,17 @@ def test_expired_credentials_are_one_line_that_says_so(s3, tmp_path):
     assert "ExpiredToken to ListObjectsV2: renew the credentials" in done.stderr and SECRET not in done.stderr
 
 
-def test_a_killed_push_is_not_seen_and_the_next_one_completes_it(place, tmp_path):
+def test_a_killed_push_publishes_nothing_and_the_next_push_succeeds(place, tmp_path):
     trials.kill_pushes(place, tmp_path, count=2, seed=1, images=160)
 
 
-def test_a_killed_pull_leaves_nothing_that_looks_whole(place, tmp_path):
+def test_a_killed_pull_leaves_no_partial_folder(place, tmp_path):
     trials.kill_pulls(place, tmp_path, count=1, seed=1, images=400)
 
 
-def test_processes_that_push_at_once_lose_nothing(place, tmp_path):
+def test_simultaneous_pushes_lose_no_version(place, tmp_path):
     trials.push_at_once(place, tmp_path, pushers=4)
 
 
-def test_pushes_removals_and_gcs_at_once_lose_nothing(place, tmp_path):
+def test_simultaneous_pushes_removals_and_gcs_lose_no_version(place, tmp_path):
     trials.storm(place, tmp_path, seconds=1.5, seed=1)

@@ -1,4 +1,4 @@
-"""A network that fails: a real HTTP proxy between a real client and a real S3 server, which injects faults by plan."""
+"""Inject network faults: a real HTTP proxy between a real client and a real S3 server, which follows a plan."""
 
 import random
 import re
@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-STALL_S = 1.5  # longer than the clients under test wait
+STALL_S = 1.5  # longer than the timeout of the clients under test
 ANSWERS = {
     "500": (500, "InternalError"),
     "503": (503, "SlowDown"),
@@ -21,23 +21,23 @@ FAULTS = [
     "500",
     "503",
     "expired",
-    "reset",  # the connection, before the server saw the request
-    "lost answer",  # after the server did what was asked
-    "stall",  # likewise, and the client waits
-    "truncated",  # half of a body, then the end
-    "stalled body",  # half of a body, then nothing
-    "corrupted download",  # one bit of an object
+    "reset",  # of the connection, before the server receives the request
+    "lost answer",  # reset after the server has done what was asked
+    "stall",  # the same, but the client waits first
+    "truncated",  # half of the body, then the end
+    "stalled body",  # half of the body, then nothing
+    "corrupted download",  # one bit of an object is flipped
     "corrupted upload",
 ]
 
 
 class Faults:
-    """A plan: a share of all requests meets a fault of one kind, which ones only the seed decides.
+    """Plan faults of one kind for a share of all requests; the seed alone decides for which ones.
 
-    Credentials, once expired, stay so: "expired" begins at a request that the seed chooses.
+    Expired credentials stay expired: after its first fault, the kind "expired" applies to every request.
 
     Attributes:
-        met: how many requests did, by kind.
+        met: number of requests that met a fault, by kind.
     """
 
     def __init__(self, kind: str, rate: float, seed: int):
@@ -46,7 +46,8 @@ class Faults:
         self._seen, self._lock, self._expired = Counter(), threading.Lock(), False
 
     def meets(self, method: str, path: str) -> str | None:
-        # The same in any store, so without its prefix; and for all claims, whose names are drawn.
+        """Return the fault that the next request of this kind meets; None for none."""
+        # Without the store's prefix and the random names of claims, so that the plan is the same in every store.
         request = (method, re.sub(r"^/[^/]+/[^/?]+|prefix=[^&]+|(?<=claims/push/)\w+", "", path))
         with self._lock:
             self._seen[request] += 1
@@ -62,7 +63,7 @@ class Faults:
     def _concerns(fault: str | None, method: str, path: str) -> bool:
         if fault == "corrupted upload":
             return method == "PUT"
-        # A listing carries no checksum: there it is TLS that finds a changed byte.
+        # A listing has no checksum: there, TLS would detect a changed byte.
         if fault == "corrupted download":
             return method == "GET" and ("/objects/" in path or "/versions/" in path)
         if fault in ("truncated", "stalled body"):
@@ -71,7 +72,15 @@ class Faults:
 
 
 class FaultyProxy:
-    """Between clients at `url` and the S3 server at `upstream`; `faults` may be set at any time, None for none."""
+    """Forward the requests of clients to an S3 server, and inject the faults of a plan.
+
+    Args:
+        upstream: address of the S3 server.
+
+    Attributes:
+        url: address for the clients.
+        faults: the plan, which may be set at any time; None for no faults.
+    """
 
     def __init__(self, upstream: str):
         self.faults: Faults | None = None
@@ -134,11 +143,11 @@ class FaultyProxy:
             request_queue_size = 64
 
             def shutdown_request(self, request):
-                # Without the orderly end, so that a reset is one.
+                # Close without an orderly shutdown, so that a reset is one.
                 self.close_request(request)
 
             def handle_error(self, request, client_address):
-                """A client that went away is what is wanted here."""
+                """Print nothing: clients that disconnect are part of the trials."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -150,6 +159,6 @@ class FaultyProxy:
 
 
 def _flipped(content: bytes) -> bytes:
-    """With one bit changed, in the middle."""
+    """Return the content with one bit flipped, in the middle."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else content

@@ -1,4 +1,4 @@
-"""Where the tests keep datastores: a folder, and a real S3 server over HTTP, in this process or in one of its own."""
+"""Make datastores for tests: in a folder, and on a real S3 server over HTTP, in this process or in one of its own."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ BUCKET = "team"
 
 
 class KeptAlive(WSGIRequestHandler):
-    """One connection for many requests, as S3 serves them; silent."""
+    """Serve many requests on one connection, as S3 does, and log nothing."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -35,7 +35,13 @@ class KeptAlive(WSGIRequestHandler):
 
 
 class S3Server:
-    """moto behind HTTP, with a bucket and with what it lacks of S3; `requests` counts (method, path)."""
+    """Serve S3 over HTTP with moto, and add what moto lacks: upload checksums and an atomic If-None-Match.
+
+    Attributes:
+        url: address of the server.
+        client: a boto3 client for it.
+        requests: number of requests by (method, path).
+    """
 
     def __init__(self):
         self.requests = Counter()
@@ -55,7 +61,7 @@ class S3Server:
             return [b"<Error><Code>BadDigest</Code></Error>"]
         with self._lock:
             self.requests[environ["REQUEST_METHOD"], environ["PATH_INFO"]] += 1
-        # S3 looks at If-None-Match and writes in one step, moto in two.
+        # S3 checks If-None-Match and writes in one step, moto in two.
         with self._lock if "HTTP_IF_NONE_MATCH" in environ else nullcontext():
             return self._app(environ, start_response)
 
@@ -64,7 +70,7 @@ class S3Server:
 
 
 class S3Process:
-    """As S3Server, in a process of its own, which shares no interpreter with its clients. Needs `credentials`."""
+    """Run an S3Server in its own process, so that it shares no interpreter with its clients; needs `credentials`."""
 
     def __init__(self):
         command = [sys.executable, __file__]
@@ -77,13 +83,13 @@ class S3Process:
 
 
 def credentials() -> dict[str, str]:
-    """What a client needs in its environment."""
+    """Return the environment variables that a client needs."""
     nothing = {name: os.devnull for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")}
     return {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": SECRET} | nothing
 
 
 class FolderPlace:
-    """A store in a folder, and how to look into it and tamper with it from the other side."""
+    """Make a store in a folder, and read and change its files directly, as a test needs."""
 
     def __init__(self, root):
         self.root = root / "store"
@@ -93,7 +99,7 @@ class FolderPlace:
         return Store(FolderBackend(self.root))
 
     def raw(self, prefix):
-        """{key: bytes} of all that lies below a prefix."""
+        """Return {key: bytes} of everything below a prefix."""
         files = [path for path in (self.root / prefix).rglob("*") if path.is_file()]
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
 
@@ -102,16 +108,16 @@ class FolderPlace:
         (self.root / key).write_bytes(content)
 
     def writes(self):
-        """What changes for an object's key whenever it is written."""
+        """Return {key: mark}; the mark of a key changes whenever it is written."""
         return {key: (self.root / key).stat().st_ino for key in self.store().backend.keys("objects")}
 
 
 class BucketPlace:
-    """A store in a bucket, and how to look into it and tamper with it from the other side.
+    """Make a store in a bucket, and read and change its objects directly, as a test needs.
 
     Args:
-        url: where clients find the server, if not at its own address.
-        timeout_s: of those clients.
+        url: address that clients use, such as a proxy's; None for the server's own.
+        timeout_s: how long these clients wait for the server.
     """
 
     def __init__(self, root, s3, prefix=None, url=None, timeout_s=30):
@@ -129,7 +135,7 @@ class BucketPlace:
         return Store(objects, Cache(self.cache, limit=1e9))
 
     def raw(self, prefix):
-        """{key: bytes} of all that lies below a prefix."""
+        """Return {key: bytes} of everything below a prefix."""
         pages = self.s3.client.get_paginator("list_objects_v2").paginate(
             Bucket=BUCKET, Prefix=f"{self.prefix}/{prefix}/"
         )
@@ -141,7 +147,7 @@ class BucketPlace:
         self.s3.client.put_object(Bucket=BUCKET, Key=f"{self.prefix}/{key}", Body=content)
 
     def writes(self):
-        """What changes for an object's key whenever it is written."""
+        """Return {key: mark}; the mark of a key changes whenever it is written."""
         store = f"/{BUCKET}/{self.prefix}/"
         return {path: n for (method, path), n in self.s3.requests.items() if method == "PUT" and path.startswith(store)}
 

@@ -1,6 +1,6 @@
-"""Trials of the datastore's promises: something goes wrong at a moment that a seed chooses, then all is looked at.
+"""Try the datastore's promises: let something fail at a moment that a seed chooses, then check the whole store.
 
-Each trial gives one line for the table of docs/reliability.md, or fails at the first broken promise. The tests run a
+Each trial returns one line for the table of docs/reliability.md, or fails at the first broken promise. The tests run a
 few of each; `python benchmarks/reliability.py` runs them all.
 """
 
@@ -26,17 +26,17 @@ from support.faults import Faults, FaultyProxy
 from support.prepared import leaves, prepare
 from support.stores import BucketPlace
 
-MANY = dict(encoding="raw", shard_rows=8, shard_mb=0.025)  # shards, so that a push takes a while
+MANY = dict(encoding="raw", shard_rows=8, shard_mb=0.025)  # many shards, so that a push takes a while
 
 
 class Ledger:
-    """What was promised of one store, against what it holds."""
+    """Record which versions a store has promised to keep, and compare them with what it holds."""
 
     def __init__(self, place):
         self.place, self.versions = place, {}
 
     def check(self) -> None:
-        """No version is lost, changed or short of a byte; no object is visible that is not whole; seen raw."""
+        """Check the stored bytes: no version is lost or changed, and every visible object is complete."""
         objects = self.place.raw("objects")
         for key, content in objects.items():
             assert key == f"objects/{hashlib.sha256(content).hexdigest()}", f"{key} holds other bytes"
@@ -47,14 +47,14 @@ class Ledger:
             if "removed" not in manifest:
                 visible[f"{manifest['name']}:{manifest['version']}"] = manifest["sha256"]
                 for file, entry in manifest["files"].items():
-                    assert len(objects[f"objects/{entry['sha256']}"]) == entry["size"], f"{file} is not whole"
+                    assert len(objects[f"objects/{entry['sha256']}"]) == entry["size"], f"{file} is incomplete"
             else:
                 self.versions.pop(f"{manifest['name']}:{manifest['version']}", None)
         assert visible.items() >= self.versions.items(), "a version was lost, or its number used twice"
         self.versions = visible
 
     def check_after_gc(self) -> None:
-        """As `check`, and nothing is left of what failed."""
+        """Run gc and `check`, and check that nothing is left of commands that failed."""
         with patch.dict(claims.LIFETIME_S, {"push": -1.0}):
             gc(self.place.store())
         self.check()
@@ -79,7 +79,7 @@ def command_line(place, root: Path, verb: str, *overrides: str) -> subprocess.Po
 
 
 def completed(running: subprocess.Popen, started: Callable[[], bool]) -> float:
-    """Seconds that a command takes which nobody disturbs, from when it has `started`."""
+    """Wait for a command to succeed; return the seconds that it took after `started` became true."""
     wait(running, started)
     start = time.monotonic()
     out, err = running.communicate()
@@ -88,7 +88,7 @@ def completed(running: subprocess.Popen, started: Callable[[], bool]) -> float:
 
 
 def killed(running: subprocess.Popen, started: Callable[[], bool], after: float) -> bool:
-    """Whether a command that has `started` was still at work when it got SIGKILL."""
+    """Send SIGKILL `after` seconds after `started` became true; return whether the command was still running."""
     wait(running, started)
     time.sleep(after)
     running.send_signal(signal.SIGKILL)
@@ -102,7 +102,7 @@ def wait(running: subprocess.Popen, started: Callable[[], bool]) -> None:
 
 
 def kill_pushes(place, root: Path, count: int, seed: int, images: int = 400) -> str:
-    """SIGKILL at a random moment of a push, from its first write on, then the same push again."""
+    """Kill a push at a random moment after its first write, then push again; repeat `count` times."""
     chance, ledger = random.Random(seed), Ledger(place)
     count_claims = lambda: len(place.store().backend.keys("claims/push"))  # noqa: E731
     prepare(root / "data", leaves(0, images), **MANY)
@@ -124,7 +124,7 @@ def kill_pushes(place, root: Path, count: int, seed: int, images: int = 400) -> 
 
 
 def kill_pulls(place, root: Path, count: int, seed: int, images: int = 2000) -> str:
-    """SIGKILL at a random moment of a pull, from its first file on, then the same pull again."""
+    """Kill a pull at a random moment after its first file, then pull again; repeat `count` times."""
     chance, ledger = random.Random(seed), Ledger(place)
     prepare(root / "data", leaves(0, images), **MANY)
     expected = contents(root / "data")
@@ -142,13 +142,13 @@ def kill_pulls(place, root: Path, count: int, seed: int, images: int = 2000) -> 
         midway += any(root.glob(f".{copy.name}-*/*"))
         if not copy.exists():
             version.pull(copy)
-        assert contents(copy) == expected, "a folder stands that is not whole"
+        assert contents(copy) == expected, "a pulled folder is incomplete"
     ledger.check()
     return f"{cut} cut, {midway} of them between two files; no folder stood that was not whole"
 
 
 def meet_faults(root: Path, s3, kind: str, rounds: int, seed: int, images: int = 60, rate: float = 0.25) -> str:
-    """Pushes and pulls through a network that fails in one way."""
+    """Push, pull and verify through a network with faults of one kind."""
     direct, proxy = BucketPlace(root, s3), FaultyProxy(s3.url)
     faulty = BucketPlace(root, s3, direct.prefix, proxy.url, timeout_s=0.5)
     ledger, done, refused, met = Ledger(direct), 0, 0, 0
@@ -184,7 +184,7 @@ def meet_faults(root: Path, s3, kind: str, rounds: int, seed: int, images: int =
 
 
 def push_at_once(place, root: Path, pushers: int) -> str:
-    """Processes that push at the same time, two of them the same content."""
+    """Push from several processes at the same time, two of them with the same content."""
     ledger = Ledger(place)
     for number in range(pushers):
         (root / str(number)).mkdir()
@@ -201,7 +201,7 @@ def push_at_once(place, root: Path, pushers: int) -> str:
 
 
 def storm(place, root: Path, seconds: float, seed: int) -> str:
-    """Pushes of contents that share shards, removals and gcs, all at the same time."""
+    """Push contents that share shards, remove versions and run gc, all at the same time."""
     chance, ledger, end = random.Random(seed), Ledger(place), time.monotonic() + seconds
     folders = [prepare(root / str(number), leaves(0, 40 + 8 * number), **MANY) for number in range(6)]
     counts, lock = Counter(), threading.Lock()
