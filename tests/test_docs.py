@@ -50,6 +50,13 @@ def test_every_file_in_backticks_exists():
     assert not missing
 
 
+def test_the_map_names_every_room():
+    """A file that it names and that does not exist fails above."""
+    page = (PROJECT / "docs" / "map.md").read_text(encoding="utf-8")
+    rooms = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("*/**/*.py")}
+    assert {room for room in rooms if f"`{room}/" not in page} == set()
+
+
 def test_every_link_leads_to_a_page_and_a_heading():
     missing = []
     for page in PAGES:
