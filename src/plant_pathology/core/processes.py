@@ -1,9 +1,10 @@
-"""What differs between operating systems: cores, clocks, and freezing what is imported."""
+"""What processes need to know: their cores, a clock, the end of their parent; and freezing what is imported."""
 
 import gc
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -18,6 +19,25 @@ def monotonic_awake() -> float:
     clock = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))  # Linux; macOS; none on Windows
     gettime = getattr(time, "clock_gettime", None)
     return gettime(clock) if gettime and clock is not None else time.monotonic()
+
+
+def when_parent_ends(action: Callable[[], object]) -> None:
+    """Call `action` in a thread as soon as the process that started this one ends, even by SIGKILL.
+
+    Without this, a worker would outlive its parent: it would wait for work forever, or train on unwatched. Outside a
+    process of `multiprocessing`, do nothing.
+    """
+    from multiprocessing import connection, parent_process  # here, because every command imports this file
+
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        action()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

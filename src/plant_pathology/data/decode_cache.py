@@ -13,14 +13,12 @@ import hashlib
 import inspect
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from functools import partial
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +31,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.processes import cpu_count
+from plant_pathology.core.processes import cpu_count, when_parent_ends
 from plant_pathology.data import shards
 from plant_pathology.data.shards import encode
 from plant_pathology.inference import decode as images
@@ -191,7 +189,8 @@ def map_in_processes(
     """
     if not paths:
         return
-    pool = ProcessPoolExecutor(workers or cpu_count(), initializer=_end_with_parent)
+    # If this process is killed, its workers would wait for work forever.
+    pool = ProcessPoolExecutor(workers or cpu_count(), initializer=when_parent_ends, initargs=(partial(os._exit, 1),))
     try:
         yield from pool.map(job, paths, chunksize=8)
     except BrokenProcessPool:
@@ -200,15 +199,3 @@ def map_in_processes(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed; otherwise it would wait for work forever."""
-    parent = parent_process()
-    assert parent is not None, "runs in a worker"
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -14,18 +14,17 @@ import os
 import platform
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver, get_context, parent_process
+from multiprocessing import connection, forkserver, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
 from omegaconf import DictConfig, open_dict
 
-from plant_pathology.core.processes import cpu_count
+from plant_pathology.core.processes import cpu_count, when_parent_ends
 from plant_pathology.runs.cost import Machine, may_launch, write_machine
 from plant_pathology.runs.run import FAILURE, Run, enter_sweep, record_failure, run_of
 from plant_pathology.runs.status import Watch
@@ -200,13 +199,7 @@ def train_in_child(cfg: DictConfig, folder: Path, gpu: str | None) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Left behind by a killed sweep, it would keep the run's lock; on SIGTERM it saves a checkpoint and ends.
+    when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
     if train_sweep_member(cfg) is None:
         sys.exit(1)
-
-
-def _end_with_parent() -> None:
-    """Wait until the sweep's process ends, then send SIGTERM to this one: left behind, it would keep the run's lock."""
-    if parent := parent_process():
-        connection.wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
