@@ -25,6 +25,10 @@ class Backend(Protocol):
     contains no secrets.
     """
 
+    @property
+    def is_local(self) -> bool:
+        """Return whether the bytes are files of this machine, or of a disk that it mounts."""
+
     def size(self, key: str) -> int | None:
         """Return the number of bytes of `key`; None when it does not exist."""
 

@@ -24,6 +24,10 @@ class FolderBackend:
     def __str__(self) -> str:
         return f"file://{self.root}"
 
+    @property
+    def is_local(self) -> bool:
+        return True
+
     def local_path(self, key: str) -> Path:
         return self.root / key
 

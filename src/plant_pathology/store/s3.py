@@ -51,6 +51,10 @@ class S3Backend:
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
+    @property
+    def is_local(self) -> bool:
+        return False
+
     def local_path(self, key: str) -> None:
         return None
 

@@ -22,7 +22,6 @@ from plant_pathology.core.files import atomic_folder
 from plant_pathology.core.provenance import commit
 from plant_pathology.runs.run import Run
 from plant_pathology.store.connect import open_store
-from plant_pathology.store.folder import FolderBackend
 from plant_pathology.sweeps.sky.client import skypilot
 from plant_pathology.sweeps.sky.options import SkyOptions
 
@@ -72,7 +71,7 @@ def check_store(cfg: DictConfig, options: SkyOptions) -> None:
     Raises:
         UserError: the store is a folder of this machine.
     """
-    if isinstance(open_store(cfg).backend, FolderBackend) and not options.on_slurm:
+    if open_store(cfg).backend.is_local and not options.on_slurm:
         raise UserError(
             f"store.uri={cfg.store.uri} is a folder of this machine, which the jobs' machines cannot read:"
             " use store=s3 store.uri=s3://<bucket>/<prefix>, or, for a folder that a Slurm cluster shares,"
