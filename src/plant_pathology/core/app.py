@@ -54,6 +54,8 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
             sys.exit("error: Windows is not supported: run this in WSL, the Windows Subsystem for Linux")
         # Hydra would print its own errors in several lines and cut the traceback of others.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+        # What is imported stays: exempt it from garbage collection, which would search it while Hydra composes.
+        gc.freeze()
         try:
             if {"-h", "--help"} & set(sys.argv[1:]):
                 print_help(main)
