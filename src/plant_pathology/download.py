@@ -1,4 +1,4 @@
-"""Download: fetch the competition's files from Kaggle and unpack them into data/raw.
+"""Download: fetch the competition's files from Kaggle and unpack them, and the archives among them, into data/raw.
 
 After an interruption, start it again: it continues where it was.
 """

@@ -1,7 +1,7 @@
 """Submit: upload the dataset, push and follow the kernel, submit its output and wait for the score.
 
-Started again after an interruption, it continues and never submits the same bytes twice. It changes things on Kaggle,
-so `dvc repro` does not run it.
+A competition that takes files gets the rehearsal's submission.csv instead. Started again after an interruption, it
+continues and never submits the same bytes twice. It changes things on Kaggle, so `dvc repro` does not run it.
 """
 
 from omegaconf import DictConfig

@@ -11,19 +11,25 @@ import zipfile
 from collections.abc import Iterator
 
 import pytest
+from filelock import FileLock
 
-from support.commands import run_module
+from support.commands import on_a_small_disk, run_module
 from support.local_kaggle import SECRET, LocalKaggle, environment, local_kaggle
 
 NAME = "plant-pathology-2021-fgvc8"
 
 
-def archive(**changed: bytes) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as file:
-        for name, text in {"train.csv": b"image,labels\n", "train_images/a.jpg": b"leaf" * 5000, **changed}.items():
+def zipped(content: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", compression) as file:
+        for name, text in content.items():
             file.writestr(name, text)
-    return content.getvalue()
+    return whole.getvalue()
+
+
+def archive(**changed: bytes) -> bytes:
+    content = {"train.csv": b"image,labels\n", "train_images/a.jpg": b"leaf" * 5000, **changed}
+    return zipped(content, zipfile.ZIP_STORED)
 
 
 @pytest.fixture
@@ -109,3 +115,55 @@ def test_what_was_fetched_before_an_interruption_is_only_unpacked(kaggle, tmp_pa
     kept.mkdir(parents=True)
     (kept / f"{NAME}.zip").write_bytes(archive())
     assert download(tmp_path, kaggle).returncode == 0 and kaggle.requests == []
+
+
+def test_archives_in_the_archive_are_unpacked_and_a_kill_while_they_are_costs_no_second_download(kaggle, tmp_path):
+    rng = random.Random(0)
+    images = {f"{number}.jpg": rng.randbytes(1000) for number in range(4000)}
+    kaggle.archive = archive(**{"train.zip": zipped(images), "test.zip": zipped(images)})
+    command = [sys.executable, "-m", "plant_pathology.download", f"competition={NAME}"]
+    raw = tmp_path / "data/raw" / NAME
+    inner = raw.with_name(f".{NAME}-download") / "unpacked/train"
+    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | environment(tmp_path, kaggle)) as process:
+        while process.poll() is None and not (inner.exists() and len(os.listdir(inner)) > 20):
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL and not raw.exists()
+    asked = len(kaggle.requests)
+    done = download(tmp_path, kaggle)
+    assert done.returncode == 0 and len(kaggle.requests) == asked, done.stderr
+    assert {path.name for path in raw.iterdir()} == {"train.csv", "train_images", "train", "test"}
+    for part in ("train", "test"):
+        assert {path.name: path.read_bytes() for path in (raw / part).iterdir()} == images
+    assert [path.name for path in raw.parent.iterdir()] == [NAME]
+
+
+def test_a_damaged_archive_in_the_archive_is_named_and_the_next_start_downloads_again(kaggle, tmp_path):
+    whole = zipped({"a.jpg": b"leaf" * 5000})
+    kaggle.archive = archive(**{"test.zip": whole[:-10]})
+    done = download(tmp_path, kaggle)
+    assert done.returncode == 1 and "error: " in done.stderr and "test.zip is damaged" in done.stderr
+    assert list((tmp_path / "data/raw").iterdir()) == []
+    kaggle.archive = archive(**{"test.zip": whole})
+    assert download(tmp_path, kaggle).returncode == 0
+    assert (tmp_path / "data/raw" / NAME / "test/a.jpg").read_bytes() == b"leaf" * 5000
+
+
+def test_a_disk_that_is_too_small_is_one_error_before_the_archive_is_unpacked(kaggle, tmp_path, monkeypatch):
+    for name, value in environment(tmp_path, kaggle).items():
+        monkeypatch.setenv(name, value)
+    kaggle.archive = archive(
+        **{"noise": random.Random(0).randbytes(2 * 10**6), "train.zip": zipped({"a": bytes(10**7)})}
+    )
+    settings = (f"competition={NAME}", f"paths.raw=small/raw/{NAME}")
+    done = on_a_small_disk("download", *settings, cwd=tmp_path, kilobytes=10_000, afterwards="find small -type f")
+    assert done.returncode == 1 and "train.zip needs 0.0 GB, the disk has 0.0 GB free: make room" in done.stderr
+    assert "unpacked/train.zip" in done.stdout and "unpacked/train/a" not in done.stdout
+
+
+def test_two_downloads_at_once_are_one_error(kaggle, tmp_path):
+    kept = tmp_path / "data/raw" / f".{NAME}-download"
+    kept.mkdir(parents=True)
+    with FileLock(kept / ".lock"):
+        done = download(tmp_path, kaggle)
+    assert done.returncode == 1 and "another download" in done.stderr and kaggle.requests == []

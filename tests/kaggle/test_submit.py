@@ -1,5 +1,6 @@
 """`python -m plant_pathology.submit` through the real kaggle client, against a fake Kaggle on this machine."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,15 +15,19 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
+from plant_pathology.competition.form import read_form
 from plant_pathology.competition.sample import draw
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import folder_hash
+from plant_pathology.inference.answers import Answers
 from plant_pathology.kernel.package import Package
 from support.commands import config, run_module
 from support.local_kaggle import SECRET, LocalKaggle, environment, in_sandbox, local_kaggle
 
 NAME = "plant-pathology-2021-fgvc8"
+LABELS = ["complex", "healthy", "rust", "scab"]
+BUNDLE = {"kind": "several", "answers": {"as_": "labels", "labels": LABELS, "separator": " ", "positive": None}}
 DATASET, KERNEL = "tester/leaf-bundle", "tester/leaf-submission"
 FAST = ["poll_s=0.01", "backoff_s=0.01", "settle_s=1", "retries=3", "request_timeout_s=60", "kernel_timeout_s=60"]
 SUBMITTED = b"image,labels\na.jpg,scab\nb.jpg,rust complex\n"
@@ -68,7 +73,7 @@ def root(tmp_path) -> Path:
     dataset, kernel = tmp_path / "kernels/dataset", tmp_path / "kernels/submission"
     dataset.mkdir(parents=True)
     kernel.mkdir()
-    (dataset / "bundle.json").write_text("{}")
+    write(dataset / "bundle.json", BUNDLE)
     (dataset / "model.safetensors").write_bytes(bytes(range(256)) * 400)
     (dataset / "leaf-1-py3-none-any.whl").write_bytes(b"wheel")
     write(dataset / "dataset-metadata.json", {"title": "leaf bundle", "id": DATASET, "licenses": [{"name": "CC0-1.0"}]})
@@ -151,7 +156,7 @@ def test_a_changed_kernel_needs_no_new_dataset_and_a_changed_dataset_says_which_
     rehearsed(root)
     kaggle.tells_kernel_numbers = False
     assert "version 1 has these bytes already" in succeeds(root, kaggle)
-    (root / "kernels/dataset/bundle.json").write_text('{"changed": 1}')
+    write(root / "kernels/dataset/bundle.json", BUNDLE | {"changed": 1})
     rehearsed(root)
     succeeds(root, kaggle)
     versions = kaggle.datasets[DATASET]
@@ -200,7 +205,7 @@ def test_only_what_was_rehearsed_is_submitted(kaggle, root):
     rehearsed(root, verdict="failed")
     assert "did not pass" in fails(root, kaggle)
     rehearsed(root)
-    (root / "kernels/dataset/bundle.json").write_text("{ }")
+    write(root / "kernels/dataset/bundle.json", BUNDLE | {"changed": 2})
     assert "of other bytes" in fails(root, kaggle)
     assert kaggle.requests == []
 
@@ -366,6 +371,22 @@ def test_a_failed_submission_is_recorded_and_not_repeated(kaggle, root):
     assert [row["status"] for row in rows(root)] == ["error"]
 
 
+def killed_at(kaggle, root, method: str, after: bool, *overrides: str) -> None:
+    """Start `submit`, and kill it when it sends this request."""
+    kaggle.fail(method, "kill", after)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "plant_pathology.submit", *arguments(*overrides)],
+        cwd=root,
+        env=os.environ | environment(root, kaggle),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    kaggle.victim = process.pid
+    shown, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"{method}: {shown}"
+
+
 MOMENTS = [
     *[("GetCompetition", False), ("StartBlobUpload", False), ("PUT model.safetensors", True), ("CreateDataset", True)],
     *[("GetDatasetStatus", True), ("ListDatasetFiles", True), ("SaveKernel", False), ("SaveKernel", True)],
@@ -377,18 +398,7 @@ MOMENTS = [
 def test_killed_at_every_step_it_continues_and_submits_once(kaggle, root):
     kaggle.listing_polls = 8
     for method, after in MOMENTS:
-        kaggle.fail(method, "kill", after)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "plant_pathology.submit", *arguments()],
-            cwd=root,
-            env=os.environ | environment(root, kaggle),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        kaggle.victim = process.pid
-        shown, _ = process.communicate()
-        assert process.returncode == -signal.SIGKILL, f"{method}: {shown}"
+        killed_at(kaggle, root, method, after)
     succeeds(root, kaggle)
     assert len(kaggle.submissions) == 1 and kaggle.requests.count("CreateCodeSubmission") == 2
     assert len(kaggle.datasets[DATASET]) == 1 and len(kaggle.kernels[KERNEL]) == 1 and len(rows(root)) == 1
@@ -397,6 +407,113 @@ def test_killed_at_every_step_it_continues_and_submits_once(kaggle, root):
 def test_a_second_submit_at_the_same_time_is_refused(root):
     with FileLock(root / "reports/.submit.lock"):
         assert "another submit" in fails(root, None)
+
+
+def file_root(root) -> Path:
+    """Write what the rehearsal left for a competition that takes files."""
+    (root / "reports/rehearsal").mkdir()
+    (root / "reports/rehearsal/submission.csv").write_bytes(SUBMITTED)
+    return root
+
+
+# Whatever the competition's own file says.
+BY_FILE = "++competition.submit.by=file"
+SENT_FOR_A_FILE = ["GetCompetition", "ListSubmissions", "GetSubmissionLimits", "StartSubmissionUpload", "PUT"]
+
+
+def test_a_file_is_submitted_without_dataset_and_kernel_and_once(kaggle, root):
+    scored = []
+    kaggle.score = lambda content: scored.append(content) or "0.7"
+    shown = succeeds(file_root(root), kaggle, BY_FILE)
+    assert "0 used today, 5 left" in shown and "public 0.7" in shown and scored == [SUBMITTED]
+    assert {*kaggle.requests} == {*SENT_FOR_A_FILE, "CreateSubmission"}
+    assert kaggle.datasets == {} and kaggle.kernels == {}
+    sha256 = hashlib.sha256(SUBMITTED).hexdigest()
+    (row,) = rows(root)
+    assert row["commit"] == ORIGIN["commit"] and row["sha256"] == sha256 and sha256 in journal(root)
+    assert (row["kernel_version"], row["submission"], row["status"], row["public"]) == ("", "1000", "complete", "0.7")
+    assert f"sha256:{sha256[:16]}" in kaggle.submissions[0]["description"]
+    kaggle.requests.clear()
+    assert "submitted already" in succeeds(root, kaggle, BY_FILE)
+    assert {*kaggle.requests} == {"GetCompetition", "ListSubmissions"} and rows(root) == [row]
+    # The same bytes from another machine, or from another package.
+    (root / "reports/submit.json").unlink()
+    write_notebook(root, "print(2)\n")
+    rehearsed(root)
+    assert "submitted already" in succeeds(root, kaggle, BY_FILE) and len(kaggle.submissions) == 1
+    (root / "reports/rehearsal/submission.csv").write_bytes(SUBMITTED.replace(b"scab", b"rust"))
+    succeeds(root, kaggle, BY_FILE)
+    assert len(kaggle.submissions) == 2 and len(rows(root)) == 2
+
+
+def test_a_file_needs_no_account_in_the_package_and_a_dry_run_sends_nothing(kaggle, root):
+    file_root(root)
+    write(root / "kernels/submission/kernel-metadata.json", METADATA | {"id": "KAGGLE_USERNAME/leaf-submission"})
+    rehearsed(root)
+    before = sorted(root.rglob("*"))
+    shown = succeeds(root, kaggle, BY_FILE, "submit.dry_run=true")
+    assert f"sha256 {hashlib.sha256(SUBMITTED).hexdigest()} of reports/rehearsal/submission.csv" in shown
+    assert shown.count("would ") == 1 and f"would submit it to {NAME}" in shown and "refused" not in shown
+    assert kaggle.requests == [] and sorted(root.rglob("*")) == before
+    succeeds(root, kaggle, BY_FILE)
+
+
+@pytest.mark.parametrize("kind", ["drop", 500, {}])
+def test_a_file_whose_answer_is_lost_is_not_sent_again(kaggle, root, kind):
+    kaggle.listing_polls = 3
+    kaggle.fail("CreateSubmission", kind, after=True)
+    succeeds(file_root(root), kaggle, BY_FILE)
+    assert len(kaggle.submissions) == 1 and kaggle.requests.count("CreateSubmission") == 1
+
+
+def test_a_file_whose_upload_fails_is_not_submitted_and_the_next_start_submits_it(kaggle, root):
+    file_root(root)
+    for method, kind, error in (
+        ("StartSubmissionUpload", 403, "join the competition"),
+        ("PUT submission.csv", 403, "did not arrive at Kaggle"),
+        ("PUT submission.csv", "drop", "did not arrive at Kaggle"),
+        ("CreateSubmission", 400, "see Kaggle's message"),
+    ):
+        kaggle.fail(method, kind)
+        assert error in fails(root, kaggle, BY_FILE)
+        assert kaggle.submissions == [] and "submitting" not in next(iter(journal(root).values()))
+    kaggle.fail("StartSubmissionUpload", 503)
+    kaggle.fail("CreateSubmission", 429)
+    succeeds(root, kaggle, BY_FILE)
+    assert len(kaggle.submissions) == 1
+
+
+def test_a_file_waits_for_the_next_day_when_none_is_left(kaggle, root):
+    kaggle.daily_limit = 1
+    now = datetime.now(UTC).isoformat()
+    kaggle.submissions.append({"ref": 1, "date": now, "description": "a teammate's", "status": "PENDING"})
+    assert "start again after midnight UTC" in fails(file_root(root), kaggle, BY_FILE)
+    assert not {"StartSubmissionUpload", "CreateSubmission"} & {*kaggle.requests}
+    kaggle.daily_limit = 2
+    succeeds(root, kaggle, BY_FILE)
+    assert len(kaggle.submissions) == 2
+
+
+def test_only_a_file_that_was_rehearsed_and_would_be_scored_is_submitted(kaggle, root):
+    assert "run `python -m plant_pathology.rehearse`" in fails(root, kaggle, BY_FILE)
+    file_root(root)
+    rehearsed(root, verdict="failed")
+    assert "did not pass" in fails(root, kaggle, BY_FILE)
+    rehearsed(root)
+    (root / "reports/rehearsal/submission.csv").write_text("image,labels\nother.jpg,scab\n")
+    assert "would not be scored" in fails(root, kaggle, BY_FILE)
+    assert kaggle.requests == []
+
+
+def test_a_file_killed_at_every_step_is_submitted_once(kaggle, root):
+    kaggle.listing_polls = 8
+    file_root(root)
+    for method in ("StartSubmissionUpload", "PUT submission.csv", "CreateSubmission"):
+        killed_at(kaggle, root, method, False, BY_FILE)
+    for method in ("CreateSubmission", "ListSubmissions"):
+        killed_at(kaggle, root, method, True, BY_FILE)
+    succeeds(root, kaggle, BY_FILE)
+    assert len(kaggle.submissions) == 1 and kaggle.requests.count("CreateSubmission") == 2 and len(rows(root)) == 1
 
 
 @pytest.mark.parametrize("where", ["KAGGLE_API_TOKEN", "access_token", "kaggle.json", "nowhere", "wrong"])
@@ -439,21 +556,26 @@ def test_the_client_by_hand_pushes_the_same(kaggle, root):
 def test_the_packaged_kernel_scores_on_a_hidden_test_set(project, tmp_path):
     """From the bundle to a score: the notebook that was pushed really runs, with the dataset that was uploaded."""
     from plant_pathology.inference.predictor import predict_submission
-    from plant_pathology.kernel.rehearsal import score_of
+    from plant_pathology.kernel.scoring import submission_score
     from plant_pathology.kernel.test_sets import given_test_set
 
     competition = Competition.from_config(config())
     for name in ("kernels", "reports"):
         shutil.copytree(project / name, tmp_path / name)
-    draw(tmp_path / "unseen", competition, seed=7, train=12, test=1)
+    draw(tmp_path / "unseen", seed=7, train=12, test=1)
     hidden, solution = tmp_path / "hidden", tmp_path / "unseen/train.csv"
     public = project / "data/raw/sample"
     given_test_set(tmp_path / "unseen/train_images", public, hidden, competition)
     scored = tmp_path / "scored.csv"
 
+    def truth() -> float:
+        spec = json.loads((project / "models/best/bundle.json").read_text())
+        form = read_form(competition, hidden)
+        return submission_score(scored, solution, public, form, Answers(**spec["answers"]), competition)
+
     def score(output: bytes) -> str:
         scored.write_bytes(output)
-        return f"{score_of(scored, solution, competition):.5f}"
+        return f"{truth():.5f}"
 
     with local_kaggle(competition="sample", run=in_sandbox("sample", public, hidden), score=score) as kaggle:
         done = run_module(
@@ -464,11 +586,11 @@ def test_the_packaged_kernel_scores_on_a_hidden_test_set(project, tmp_path):
             **environment(tmp_path, kaggle),
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    expected, _ = predict_submission(project / "models/best", hidden / "test_images", hidden / "sample_submission.csv")
+    expected, _ = predict_submission(project / "models/best", hidden)
     assert scored.read_text() == expected.to_csv(index=False)
     (row,) = rows(tmp_path)
     metadata = json.loads((project / "kernels/submission/kernel-metadata.json").read_text())
-    assert float(row["public"]) == pytest.approx(score_of(scored, solution, competition), abs=1e-5)
+    assert float(row["public"]) == pytest.approx(truth(), abs=1e-5)
     assert row["commit"] == metadata["provenance"]["commit"] and row["data"] == metadata["provenance"]["data"]["ref"]
     assert (tmp_path / "reports/kaggle-submission.csv").read_text() == (
         project / "reports/rehearsal/submission.csv"

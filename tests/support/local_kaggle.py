@@ -259,37 +259,54 @@ class LocalKaggle:
     def ListSubmissions(self, asked):
         self.only_competition(asked)
         for each in self.submissions:
-            if "run" not in each:
+            if "output" not in each:
                 continue
             each["unlisted"] -= 1
             if each["unlisted"] < 0:
                 each["polls"] -= 1
             if each["polls"] < 0 and each["status"] == "PENDING":
-                files, _, error = self.run(each["run"], True)
+                files, _, error = each["output"]()
                 failed = {"status": "ERROR", "errorDescription": "Submission Scoring Error"}
                 scored = failed if error else {"status": "COMPLETE", "publicScore": self.score(files["submission.csv"])}
                 each.update(scored)
         listed = [each for each in reversed(self.submissions) if each.get("unlisted", -1) < 0]
-        return {"submissions": [{k: v for k, v in e.items() if k not in ("run", "polls", "unlisted")} for e in listed]}
+        return {
+            "submissions": [{k: v for k, v in e.items() if k not in ("output", "polls", "unlisted")} for e in listed]
+        }
 
     def CreateCodeSubmission(self, asked):
         self.only_competition(asked)
         runs = self.kernels[f"{asked['kernelOwner']}/{asked['kernelSlug']}"]
         run = runs[asked["kernelVersion"] - 1]
-        if len(self.submissions) >= self.daily_limit:
-            raise Refused(400, "You have reached your daily submission limit")
         if run.saved.get("enableInternet") or self.competition not in run.saved["competitionDataSources"]:
             raise Refused(400, "Your Notebook cannot use internet access in this competition")
         if asked["fileName"] not in (run.output or {}):
             raise Refused(400, "Could not find the output file")
+        return self.submitted(asked, asked["fileName"], lambda: self.run(run, True))
+
+    def StartSubmissionUpload(self, asked):
+        self.only_competition(asked)
+        return self.StartBlobUpload(asked | {"name": asked["fileName"]})
+
+    def CreateSubmission(self, asked):
+        self.only_competition(asked)
+        blob = self.blobs[asked["blobFileTokens"]]
+        if len(blob["content"]) != blob["size"]:
+            raise Refused(400, "The file is incomplete")
+        return self.submitted(asked, blob["name"], lambda: ({"submission.csv": blob["content"]}, "", None))
+
+    def submitted(self, asked, file, output):
+        """Add a submission, whose content is that of `output` when it is scored."""
+        if len(self.submissions) >= self.daily_limit:
+            raise Refused(400, "You have reached your daily submission limit")
         submission = {
             "ref": 1000 + len(self.submissions),
             "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "fileName": asked["fileName"],
+            "fileName": file,
             "description": asked.get("submissionDescription", ""),
             "status": "PENDING",
         }
-        hidden = {"run": run, "polls": self.score_polls, "unlisted": self.listing_polls}
+        hidden = {"output": output, "polls": self.score_polls, "unlisted": self.listing_polls}
         self.submissions.append(submission | hidden)
         return {"message": "Successfully submitted to Local Kaggle", "ref": submission["ref"]}
 

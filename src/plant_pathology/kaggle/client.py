@@ -174,7 +174,7 @@ class Kaggle:
         )
         return [submission for page in pages for submission in page.submissions]
 
-    def submit(self, competition: str, kernel: str, version: int, file: str, message: str) -> Any:
+    def submit_kernel(self, competition: str, kernel: str, version: int, file: str, message: str) -> Any:
         """Submit a kernel's output file and return the client's ApiCreateCodeSubmissionResponse.
 
         Raises:
@@ -182,6 +182,19 @@ class Kaggle:
         """
         with self._errors_explained(f"submit to {competition}", changes=True):
             return self._api.competition_submit_code(file, message, competition, kernel, version, quiet=True)
+
+    def submit_file(self, competition: str, path: Path, message: str) -> Any:
+        """Upload a file, submit it, and return the client's ApiCreateSubmissionResponse.
+
+        Raises:
+            UserError: the file did not arrive, or Kaggle refused; nothing was submitted.
+            OutcomeUnknown: it may have been submitted.
+        """
+        with self._errors_explained(f"submit to {competition}", changes=True), redirect_stdout(io.StringIO()):
+            answer = self._api.competition_submit(str(path), message, competition, quiet=True)
+        if answer.message == self._api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
+            raise UserError(f"{path} did not arrive at Kaggle: {AGAIN}")
+        return answer
 
     def _ask(self, what: str, method: str, fields: dict[str, Any], absent: tuple[int, ...] = ()) -> Any:
         """Send a request that changes nothing, and return the reply; None where its status is one of `absent`.

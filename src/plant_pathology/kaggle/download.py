@@ -1,6 +1,7 @@
 """Download a competition with Kaggle's client and unpack it where `make repro` finds it.
 
-The archive stays beside the target until it is unpacked, so that an interrupted download continues.
+All of it happens in a folder beside the target, which gets its name at the end: the target is there when it is whole,
+and an interrupted download continues.
 """
 
 import re
@@ -10,36 +11,54 @@ import sys
 import zipfile
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import atomic_folder
+from plant_pathology.kaggle.archives import DamagedArchive
 from plant_pathology.kaggle.credentials import NO_CREDENTIALS, has_credentials
+from plant_pathology.kaggle.unpack import unpack
 
 
 def download(cfg: DictConfig) -> None:
     """Download the competition unless it is there.
 
     Raises:
-        UserError: it is synthetic, there are no credentials, Kaggle refused, or the archive cannot be unpacked.
+        UserError: it is synthetic, there are no credentials, Kaggle refused, an archive cannot be unpacked, or another
+            download of it is running.
     """
     competition = Competition.from_config(cfg)
     raw = Path(cfg.paths.raw)
     if competition.synthetic:
         raise UserError(f"competition={competition.name} is synthetic: choose a competition of Kaggle")
-    if (raw / competition.train_csv).exists():
+    if raw.is_dir() and any(raw.iterdir()):
         print(f"{raw}: already downloaded")
         return
-    if not has_credentials():
-        raise UserError(f"{NO_CREDENTIALS}, and run `make download` again")
     kept = raw.parent / f".{raw.name}-download"
-    archive = kept / f"{competition.name}.zip"
-    if not zipfile.is_zipfile(archive):
-        fetch(competition.name, kept)
-    unpack(archive, raw)
-    shutil.rmtree(kept)
+    archive, unpacked = kept / f"{competition.name}.zip", kept / "unpacked"
+    # The archive is deleted as soon as it is unpacked, before those in it are.
+    fetched = zipfile.is_zipfile(archive) or (unpacked.exists() and not archive.exists())
+    if not fetched and not has_credentials():
+        raise UserError(f"{NO_CREDENTIALS}, and run `make download` again")
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(kept / ".lock", timeout=0):
+            if not fetched:
+                fetch(competition.name, kept)
+            unpack(archive, unpacked)
+            if raw.is_symlink():  # to a folder that is gone, or empty
+                raw.unlink()
+            unpacked.rename(raw)
+            shutil.rmtree(kept)
+    except DamagedArchive as error:
+        shutil.rmtree(kept)
+        raise UserError(
+            f"{competition.name}: {error}: run `make download` again, which downloads all of it again; if that is"
+            " damaged too, unpack it by hand and run `make repro RAW=<folder>`"
+        ) from None
+    except Timeout:
+        raise UserError(f"another download is working on {kept}: wait until it ends") from None
     print(f"{raw}: downloaded")
 
 
@@ -49,7 +68,6 @@ def fetch(name: str, folder: Path) -> None:
     Raises:
         UserError: it failed, or it reported success and wrote something else.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     client = [sys.executable, "-P", "-m", "kaggle"]
     command = [*client, "competitions", "download", "--competition", name, "--path", str(folder)]
     output = b""
@@ -74,26 +92,3 @@ def remedy(name: str, status: str | None) -> str:
     if status == "404":
         return f"there is no such competition (404): the name must be as in {page}"
     return "see its output above; run `make download` again, it continues"
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack the archive as `folder`.
-
-    Raises:
-        UserError: it is damaged, larger than the free disk space, or would write outside `folder`.
-    """
-    with zipfile.ZipFile(archive) as content, atomic_folder(folder) as work:
-        members = content.infolist()
-        size, free = sum(member.file_size for member in members), shutil.disk_usage(work).free
-        if size > free:
-            raise UserError(f"{folder} needs {size / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free: make room")
-        with tqdm(desc="unpack", total=size, unit="B", unit_scale=True, disable=None) as bar:
-            for member in members:
-                try:
-                    written = Path(content.extract(member, work))
-                except zipfile.BadZipFile as error:
-                    archive.unlink()
-                    raise UserError(f"{archive} is damaged ({error}): run `make download` again") from None
-                if not written.is_relative_to(work):
-                    raise UserError(f"{archive} holds {member.filename}, which leads out of the folder: do not use it")
-                bar.update(member.file_size)

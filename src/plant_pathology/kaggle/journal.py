@@ -9,11 +9,11 @@ AGAIN = "start again, it continues"
 
 
 class Journal:
-    """The steps done for one package, in a file that holds those of all packages by their hash.
+    """The steps done for one submission, in a file that holds those of all submissions by their hash.
 
     Args:
         path: the file.
-        sha256: of the package.
+        sha256: of what is submitted.
     """
 
     def __init__(self, path: Path, sha256: str) -> None:
@@ -25,7 +25,7 @@ class Journal:
         """Return the note; None where there is none."""
         return self.noted.get(key)
 
-    def get_of_all_packages(self, key: str) -> list[Any]:
+    def get_of_all(self, key: str) -> list[Any]:
         return [noted[key] for noted in self.all.values() if key in noted]
 
     def note(self, **done: Any) -> None:

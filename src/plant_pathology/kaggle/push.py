@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from omegaconf import DictConfig
 
-from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
+from plant_pathology.inference.test_set import Form
 from plant_pathology.kaggle.client import Kaggle
 from plant_pathology.kaggle.journal import AGAIN, Journal
 from plant_pathology.kaggle.progress import show, wait_until_done
+from plant_pathology.kaggle.way import OUTPUT
 from plant_pathology.kernel.package import Package
 from plant_pathology.kernel.submission_check import check_submission
-
-OUTPUT = "submission.csv"
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class Push:
             return self.dataset_note in notes[current]
         before = self.journal.get("dataset_before")
         interrupted = before is not None and current == before + 1
-        return interrupted or self.dataset_record(current) in self.journal.get_of_all_packages("dataset")
+        return interrupted or self.dataset_record(current) in self.journal.get_of_all("dataset")
 
     def push_kernel(self) -> None:
         """Push our kernel unless it is the latest version already, and check that Kaggle took it unchanged.
@@ -208,11 +206,11 @@ class Push:
                 " latest: start again, ours is pushed once more"
             )
 
-    def download_output(self, form: pd.DataFrame, competition: Competition, path: Path) -> None:
+    def download_output(self, form: Form, path: Path) -> None:
         """Download the kernel's submission.csv to `path` and check it.
 
         Args:
-            form: content of sample_submission.csv.
+            form: the competition's.
 
         Raises:
             UserError: the kernel wrote none, or Kaggle would not score it.
@@ -225,7 +223,7 @@ class Push:
                 f"the kernel {self.package.kernel} wrote no {OUTPUT} on Kaggle, only {sorted(files)}: see its log there"
             )
         self.kaggle.download(files[OUTPUT], path)
-        check = check_submission(path, form, competition)
+        check = check_submission(path, form, self.package.bundle)
         if not check.passed:
             raise UserError(f"{path}, which the kernel wrote on Kaggle, would not be scored: {check.detail}")
         show("output", f"{path}: {check.detail}")

@@ -17,7 +17,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 # Requests that change something on Kaggle.
-CHANGING = ("/CreateDataset", "/CreateDatasetVersion", "/SaveKernel", "/CreateCodeSubmission")
+CHANGING = ("/CreateDataset", "/CreateDatasetVersion", "/SaveKernel", "/CreateCodeSubmission", "/CreateSubmission")
 TRY_LATER = (429, 500, 502, 503, 504)
 
 

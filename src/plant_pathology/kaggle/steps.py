@@ -1,9 +1,10 @@
 """Run all steps of `submit`, from the rehearsed package to a row in reports/submissions.csv.
 
-The steps, in this order: upload the dataset, push the kernel, wait until it has run, download its output (push.py);
-submit, wait for the score (submission.py). The journal (journal.py) lets an interrupted submit continue.
+The steps, in this order: what the way to submit needs first (by_kernel.py, by_file.py); submit, wait for the score
+(submission.py). The journal (journal.py) lets an interrupted submit continue.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,48 +16,52 @@ from omegaconf import DictConfig
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, read_json
+from plant_pathology.kaggle.by_file import ByFile
+from plant_pathology.kaggle.by_kernel import ByKernel
 from plant_pathology.kaggle.client import Kaggle
 from plant_pathology.kaggle.journal import Journal
 from plant_pathology.kaggle.progress import show
-from plant_pathology.kaggle.push import OUTPUT, Push
 from plant_pathology.kaggle.retries import timeouts_and_retries
 from plant_pathology.kaggle.submission import Submission
+from plant_pathology.kaggle.way import OUTPUT, Way
 from plant_pathology.kernel.package import Package
-
-PLACEHOLDER = "KAGGLE_USERNAME"
 
 
 def submit(cfg: DictConfig) -> None:
-    """Submit the package in kernels/, or with submit.dry_run only print what would be done.
+    """Submit what was rehearsed, or with submit.dry_run only print what would be done.
 
     Raises:
         UserError: it is not rehearsed, Kaggle refused a step, another submit is running, or the submission failed.
     """
     competition, reports = Competition.from_config(cfg), Path(cfg.paths.reports)
     package = Package.read(Path(cfg.paths.kernels), competition.name)
-    refusals = list(refusals_of(package, competition, reports))
+    way = way_of(cfg, package, competition)
+    refusals = [*refusals_of(package, competition, reports), *way.refusals()]
     if cfg.submit.dry_run:
-        show_plan(package, competition, Journal(reports / "submit.json", package.sha256), refusals)
+        show_plan(way, competition, Journal(reports / "submit.json", way.sha256), refusals)
         return
     for refusal in refusals:
         raise UserError(refusal)
-    form = competition.read_sample_submission(Path(cfg.paths.raw))
     try:
         with FileLock(reports / ".submit.lock", timeout=0), timeouts_and_retries(cfg.submit):
-            journal = Journal(reports / "submit.json", package.sha256)
-            run_steps(Submission(Kaggle(), package, competition, journal, cfg.submit), form, reports)
+            journal = Journal(reports / "submit.json", way.sha256)
+            run_steps(Submission(Kaggle(), way, package, competition, journal, cfg.submit), reports)
     except Timeout:
         raise UserError(f"another submit is working on {reports}: wait until it ends") from None
 
 
+def way_of(cfg: DictConfig, package: Package, competition: Competition) -> Way:
+    """Return the way in which the competition takes submissions."""
+    raw, reports = Path(cfg.paths.raw), Path(cfg.paths.reports)
+    if competition.submit.by == "file":
+        return ByFile(reports / "rehearsal" / OUTPUT, package, competition, raw)
+    return ByKernel(package, competition, raw, reports / f"kaggle-{OUTPUT}", cfg.submit)
+
+
 def refusals_of(package: Package, competition: Competition, reports: Path) -> Iterator[str]:
-    """Yield the reasons not to submit the package, each with a remedy."""
+    """Yield the reasons not to submit the package in either way, each with a remedy."""
     if competition.synthetic:
         yield f"competition={competition.name} is a synthetic competition, not one of Kaggle's: see `make download`"
-    for ref in (package.kernel, package.dataset):
-        if ref.startswith(f"{PLACEHOLDER}/"):
-            yield f"{ref}: set package.owner in conf/params.yaml to your Kaggle user name, then `make repro`"
-            break
     try:
         rehearsal = read_json(reports / "rehearsal.json", "run `python -m plant_pathology.rehearse`")
     except UserError as error:
@@ -68,7 +73,7 @@ def refusals_of(package: Package, competition: Competition, reports: Path) -> It
         yield f"{reports}/rehearsal.json is of other bytes than {package.folder}: run `dvc repro`"
 
 
-def run_steps(submission: Submission, form: pd.DataFrame, reports: Path) -> None:
+def run_steps(submission: Submission, reports: Path) -> None:
     """Run every step that is not done yet."""
     journal = submission.journal
     show("account", submission.kaggle.user)
@@ -79,12 +84,7 @@ def run_steps(submission: Submission, form: pd.DataFrame, reports: Path) -> None
         journal.note(submission=found.ref)
     else:
         submission.remaining_today()
-        push = Push(submission.kaggle, submission.package, journal, submission.settings)
-        if not journal.get("kernel"):
-            push.upload_dataset()
-            push.push_kernel()
-        push.wait_for_kernel()
-        push.download_output(form, submission.competition, reports / f"kaggle-{OUTPUT}")
+        submission.way.prepare(submission.kaggle, journal)
         found = submission.submit()
         show("submission", f"{found.ref}: submitted")
     scored = submission.await_score()
@@ -93,7 +93,7 @@ def run_steps(submission: Submission, form: pd.DataFrame, reports: Path) -> None
     if scored.status.name == "ERROR":
         raise UserError(
             f"submission {scored.ref} failed on Kaggle: {scored.error_description or 'it gave no reason'}: change the"
-            " kernel and run `make repro`, or submit by hand (docs/submit.md); the same bytes are not submitted twice"
+            " bundle or kernel, run `make repro`, or submit by hand (docs/submit.md); no bytes are submitted twice"
         )
 
 
@@ -118,14 +118,20 @@ def row_of(submission: Submission, scored: Any) -> dict[str, Any]:
         "date": scored.date.isoformat(timespec="seconds") if scored.date else "",
         "commit": origin["commit"] or "",
         "data": origin["data"]["ref"],
-        "sha256": submission.package.sha256,
+        "sha256": submission.way.sha256,
         "validation": origin["score"]["validation"],
-        "kernel_version": journal.get("kernel") or (scored.description or "").rpartition(" ")[2],
+        "kernel_version": journal.get("kernel") or kernel_version_in(scored.description or ""),
         "submission": scored.ref,
         "status": scored.status.name.lower(),
         "public": scored.public_score or "",
         "private": scored.private_score or "",
     }
+
+
+def kernel_version_in(message: str) -> str:
+    """Return the kernel's version in a submission's message; empty for a file."""
+    found = re.search(r"kernel version (\d+)$", message)
+    return found[1] if found else ""
 
 
 def write_row(path: Path, row: dict[str, Any]) -> None:
@@ -138,16 +144,11 @@ def write_row(path: Path, row: dict[str, Any]) -> None:
         new.to_csv(work, index=False)
 
 
-def show_plan(package: Package, competition: Competition, journal: Journal, refusals: list[str]) -> None:
+def show_plan(way: Way, competition: Competition, journal: Journal, refusals: list[str]) -> None:
     """Print what would be done, without a request to Kaggle."""
     done = journal.noted
-    show("bytes", f"sha256 {package.sha256} of {package.folder}")
-    steps = {
-        "dataset": f"create {package.dataset} or its next version, {', '.join(sorted(package.data_files))}; wait",
-        "kernel": f"push {package.kernel} from {package.folder}/submission; wait until it has run",
-        "output": f"download {OUTPUT} and check it",
-        "submission": f"submit it to {competition.name}, and wait for the score",
-    }
+    show("bytes", f"sha256 {way.sha256} of {way.content}")
+    steps = way.plan | {"submission": f"submit it to {competition.name}, and wait for the score"}
     for step, text in steps.items():
         show(step, f"done already ({done[step]})" if step in done else f"would {text}")
     for refusal in refusals:

@@ -1,6 +1,6 @@
-"""Submit the kernel's output once, and wait for its score.
+"""Submit once, and wait for the score.
 
-The message of a submission has the hash of the package, by which it is found in Kaggle's list before another one is
+The message of a submission has the hash of its content, by which it is found in Kaggle's list before another one is
 made. Kaggle may list a submission late: the journal records the intention before the request, and a restart then waits
 for the listing before it submits.
 """
@@ -18,15 +18,16 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.kaggle.client import Kaggle, OutcomeUnknown
 from plant_pathology.kaggle.journal import AGAIN, Journal
 from plant_pathology.kaggle.progress import show, wait_until_done
-from plant_pathology.kaggle.push import OUTPUT
+from plant_pathology.kaggle.way import Way
 from plant_pathology.kernel.package import Package
 
 
 @dataclass(frozen=True)
 class Submission:
-    """The submission of one package to a competition."""
+    """The submission of one package to a competition, by a kernel or by a file."""
 
     kaggle: Kaggle
+    way: Way
     package: Package
     competition: Competition
     journal: Journal
@@ -35,14 +36,14 @@ class Submission:
     @property
     def mark(self) -> str:
         """The hash by which this submission is found in Kaggle's list."""
-        return f"sha256:{self.package.sha256[:16]}"
+        return f"sha256:{self.way.sha256[:16]}"
 
     @property
     def message(self) -> str:
         """The text that Kaggle shows beside the submission."""
         commit = (self.package.origin["commit"] or "no commit")[:10]
         changed = " with changes" if self.package.origin.get("uncommitted") else ""
-        return f"{commit}{changed} {self.mark} kernel version {self.journal.get('kernel')}"
+        return f"{commit}{changed} {self.mark} {self.way.note(self.journal)}"
 
     def find(self) -> Any | None:
         """Return our submission in Kaggle's list; None where it is not listed."""
@@ -87,12 +88,11 @@ class Submission:
 
     def create(self) -> Any:
         """Send the submission and return it as Kaggle lists it, even if the reply to the request was lost."""
-        name, kernel, version = self.competition.name, self.package.kernel, self.journal.get("kernel")
-        show("submission", f"{name}: {self.message}")
+        show("submission", f"{self.competition.name}: {self.message}")
         self.journal.note(submitting=True)
         reply = ""
         try:
-            reply = self.kaggle.submit(name, kernel, version, OUTPUT, self.message).message
+            reply = self.way.send(self.kaggle, self.journal, self.message)
         except OutcomeUnknown as error:
             print(f"  {error}", file=sys.stderr)
         except UserError:
