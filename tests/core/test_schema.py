@@ -26,9 +26,10 @@ def test_every_file_of_conf_sets_known_keys_to_allowed_values(choice):
 
 
 def test_the_defaults_of_the_schema_are_those_of_params():
-    params = OmegaConf.load(PROJECT / "conf/params.yaml")
-    for name, value in leaves(OmegaConf.to_container(params)):
-        assert KEYS[name].default == value, name
+    for file, prefixes in (("params", ("",)), ("config", ("competition.", "paths.", "watch."))):
+        for name, value in leaves(OmegaConf.to_container(OmegaConf.load(PROJECT / f"conf/{file}.yaml"))):
+            if name.startswith(prefixes):
+                assert KEYS[name].default == value, name
 
 
 def test_every_key_says_what_it_means_and_every_number_has_a_range():
@@ -51,7 +52,7 @@ def test_every_key_says_what_it_means_and_every_number_has_a_range():
         ("seed=null", "seed=null: choose a whole number from 0 to 4294967295"),
         ("+data.bach_size=3", "data.bach_size: there is no such key; did you mean data.batch_size?"),
         ("+model.droput=0.1", "model.droput: there is no such key"),
-        ("competition.labels=rust", "competition.labels=rust: choose a list"),
+        ("competition.target.labels=rust", "competition.target.labels=rust: choose a list, or null"),
         ("stop.divergence=-1", "stop.divergence=-1: choose a number from 0 to 1000000000, or null"),
     ],
 )

@@ -98,7 +98,10 @@ def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
     for each in dataclasses.fields(schema):
         if each.name.startswith("_"):  # Hydra's own, such as _target_
             continue
-        hint, name = hints[each.name], f"{prefix}{each.name}"
+        hint, name = (
+            hints[each.name],
+            f"{prefix}{each.name.removesuffix('_')}",
+        )  # as_ is the key `as`, a keyword of Python
         if dataclasses.is_dataclass(hint):
             yield from keys_of(hint, f"{name}.")  # type: ignore[arg-type]  # a class: fields are annotated with classes
             continue
@@ -111,7 +114,7 @@ def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
 
 
 def check_keys(cfg: DictConfig, schema: type, open_sections: Mapping[str, str]) -> None:
-    """Check a composed config, which no longer holds Hydra's own section, against a schema.
+    """Check a composed config against a schema, without Hydra's own section, which a launcher's config still holds.
 
     Args:
         open_sections: sections whose further keys belong to somebody else, such as Lightning's Trainer.
@@ -120,7 +123,8 @@ def check_keys(cfg: DictConfig, schema: type, open_sections: Mapping[str, str]) 
         UserError: a key that is not in the schema, or a value of another type or out of range.
     """
     known = {each.name for each in keys_of(schema)}
-    values = dict(leaves(OmegaConf.to_container(cfg, resolve=True)))
+    own = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"]) if "hydra" in cfg else cfg
+    values = dict(leaves(OmegaConf.to_container(own, resolve=True)))
     for name in values.keys() - known:
         if name.split(".")[0] not in open_sections:
             import difflib  # here, because every command imports this file

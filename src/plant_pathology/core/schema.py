@@ -15,6 +15,7 @@ class Paths:
 
     root: str = key(".", "the folder that holds all others")
     raw: str = key("${paths.root}/data/raw/${competition.name}", "the competition as Kaggle ships it; only read")
+    code: str = key("${paths.root}/competitions", "code of competitions for which their file is not enough")
     decoded: str = key("${paths.root}/data/decoded.sqlite", "cache of decoded images, for `prepare` alone")
     prepared: str = key("${paths.root}/data/prepared", "what `prepare` writes")
     pointer: str = key("${paths.root}/datastore.json", "names the version that was pushed last")
@@ -95,6 +96,11 @@ class Model:
 
     name: str = key(..., "a timm model; set by model=<name>")
     pretrained: bool = key(True, "start from timm's pretrained weights, downloaded at first use")
+    loss: str | None = key(
+        None,
+        "training loss; null: the one that fits the target and the metric",
+        choices=("binary_cross_entropy", "cross_entropy", "squared_error", "absolute_error", "huber"),
+    )
     lr: float = key(1e-3, "peak learning rate: after warm-up to it, a cosine to zero", low=0, high=100)
     layer_decay: float = key(
         1.0, "learning rate of a layer as a share of that of the next layer towards the head", low=0.01, high=1
@@ -166,6 +172,11 @@ class Sweep:
 class Select:
     """What the bundle may contain, and its kernel spend."""
 
+    decision: str | None = key(
+        None,
+        "rule that turns predictions into answers; null: the one with the best score of those that fit the metric",
+        choices=("likeliest", "cuts", "thresholds", "expected_f1", "sigmoid", "softmax"),
+    )
     networks: int = key(10, "networks of the ensemble", low=1, high=1000)
     megabytes: float = key(1000, "size of all weights", low=0, high=1e6, unit="MB")
     seconds: float = key(5.0, "prediction time per image, estimated from training", low=0, high=1e6, unit="s")
@@ -176,8 +187,8 @@ class Package:
     """What is pushed to Kaggle."""
 
     owner: str = key("KAGGLE_USERNAME", "your Kaggle user name, as in kaggle.com/<name>")
-    dataset: str | None = key(None, "name of the dataset; null: <competition>-bundle")
-    kernel: str | None = key(None, "name of the kernel; null: <competition>-submission")
+    dataset: str | None = key(None, "name of the dataset; null: <competition>-bundle, shortened to 50 characters")
+    kernel: str | None = key(None, "name of the kernel; null: <competition>-submission, shortened to 50 characters")
     kernel_type: str = key(
         "notebook", "what the kernel is; this competition accepts notebooks", choices=("notebook", "script")
     )
@@ -249,21 +260,77 @@ class Logger:
 
 
 @section()
+class TrainFiles:
+    """The training images and their table."""
+
+    table: str | None = key(
+        None, "csv or COCO json; null: there is none, and the {fields} of `files` are the columns of the table"
+    )
+    files: str = key(..., "path of an image, with the {columns} of the table in it, such as train/{id}.jpg")
+
+
+@section()
+class TestFiles:
+    """The form that Kaggle gives for a submission, and the test images."""
+
+    form: str = key("sample_submission.csv", "Kaggle's example of a submission")
+    files: str = key(..., "path of an image, with the {columns} of the form, or of `table`, in it")
+    id: str | None = key(None, "column of the form with the ids; null: the first one with a name")
+    table: str | None = key(None, "csv or json that says more about an id of the form, such as the name of its file")
+    key: str | None = key(None, "column of `table` with the ids; null: named as in the form, or id, or image_id")
+
+
+@section()
+class Target:
+    """What is predicted of an image."""
+
+    kind: str = key(
+        ...,
+        "one label of several; several labels at once; ordinal: one of labels that have an order; number",
+        choices=("one", "several", "ordinal", "number"),
+    )
+    column: str | None = key(None, "column of the table with it; null: a column of 0 and 1 for each label")
+    columns: list | None = key(None, "these columns; null: those of the form that the table has too")
+    separator: str = key(" ", "several: text between two labels in a cell of `column`")
+    labels: list | None = key(None, "all labels, in their order; null: those of the table, sorted")
+
+
+@section()
+class Answer:
+    """What a submission says about an image."""
+
+    as_: str = key(
+        ...,
+        "a label; labels with a separator; ranking: the likeliest labels; probability of one label; columns: one for"
+        " each label; number",
+        choices=("label", "labels", "ranking", "probability", "columns", "number"),
+    )
+    by: str = key(
+        "kernel", "what Kaggle takes: a kernel, which it runs; or the file that it writes", choices=("kernel", "file")
+    )
+    separator: str = key(" ", "text between two labels in a cell")
+    positive: str | None = key(None, "the label whose probability is asked for; null: the last one, such as 1")
+    low: float | None = key(
+        None, "number: no answer is below it; null: the smallest of the table", low=-1e12, high=1e12
+    )
+    high: float | None = key(
+        None, "number: no answer is above it; null: the largest of the table", low=-1e12, high=1e12
+    )
+
+
+@section()
 class Competition:
     """What changes from one competition to the next. Set by competition=<name>."""
 
     name: str = key(..., "Kaggle's name of the competition, as in its address")
     title: str = key(..., "title for figures and pages")
-    synthetic: bool = key(..., "drawn by `sample`, not downloaded")
-    train_csv: str = key(..., "table of the training images")
-    train_images: str = key(..., "folder of the training images")
-    test_images: str = key(..., "folder of the test images")
-    sample_submission: str = key(..., "Kaggle's example of a submission")
-    image_column: str = key(..., "column with the file name of an image")
-    label_column: str = key(..., "column with its labels")
-    separator: str = key(..., "text between two labels of an image")
-    multilabel: bool = key(..., "an image can have several labels")
-    labels: list[str] = key(..., "all labels, in the order of the network's outputs")
+    synthetic: bool = key(False, "drawn by `sample`, not downloaded")
+    metric: str = key(..., "what Kaggle scores by: accuracy, sample_f1, … as in docs/your-competition.md")
+    groups: list = key([], "columns of the table that name a patient, a place …, none of which may be in two folds")
+    train: TrainFiles
+    test: TestFiles
+    target: Target
+    submit: Answer
 
 
 @section()
