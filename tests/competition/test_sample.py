@@ -12,8 +12,6 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from support.commands import config, run_module
 
-COMPETITION = Competition.from_config(config())
-
 
 def test_the_sample_has_kaggle_s_layout(raw):
     assert {path.name for path in raw.iterdir()} == {
@@ -34,7 +32,7 @@ def test_every_label_set_occurs(raw):
 
 
 def test_equal_seeds_draw_equal_bytes(raw, tmp_path):
-    draw(tmp_path / "again", COMPETITION, seed=0, train=60, test=8)
+    draw(tmp_path / "again", seed=0, train=60, test=8)
     hashes = [
         {path.name: hashlib.sha256(path.read_bytes()).digest() for path in folder.rglob("*") if path.is_file()}
         for folder in (raw, tmp_path / "again")
@@ -69,9 +67,9 @@ def test_existing_data_is_not_overwritten(raw):
     assert (raw / "train.csv").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("removed", ["labels", "separator"])
+@pytest.mark.parametrize("removed", ["title", "metric"])
 def test_a_missing_key_of_a_competition_file_is_named(removed):
     cfg = config()
     values = {key: value for key, value in cfg.competition.items() if key != removed}
     with pytest.raises(UserError, match=rf"sample\.yaml: add the missing {removed}"):
-        Competition.from_config(OmegaConf.create({"competition": values}))
+        Competition.from_config(OmegaConf.create({"competition": values, "paths": {"code": "."}}))

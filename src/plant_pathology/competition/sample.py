@@ -19,6 +19,7 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder
 
+TABLE = "train.csv"
 LONG, SHORT = 192, 128
 DEFECTS = ["twin"] * 4 + ["sideways"] * 6 + ["gray"] * 2 + ["cmyk", "png"]
 
@@ -54,46 +55,44 @@ def make_sample(cfg: DictConfig) -> None:
             f"competition={competition.name} is a real one: download it (make download), or choose competition=sample"
         )
     raw = Path(cfg.paths.raw)
-    if (raw / competition.train_csv).exists():
+    if (raw / TABLE).exists():
         print(f"{raw}: exists already")
         return
-    draw(raw, competition, cfg.seed)
+    draw(raw, cfg.seed)
     print(f"{raw}: drawn leaves in the layout of a Kaggle competition; not real images")
 
 
-def draw(folder: Path, competition: Competition, seed: int, train: int = 400, test: int = 60) -> None:
+def draw(folder: Path, seed: int, train: int = 400, test: int = 60) -> None:
     """Write train.csv, train_images/, test_images/ and sample_submission.csv into `folder`, atomically.
 
     Args:
         folder: replaced by the drawn competition.
-        competition: names of files and columns.
         seed: equal seeds give equal bytes.
         train: number of training pictures without twins; with 14 or more, every defect and label set occurs.
         test: number of test pictures.
     """
     rng = np.random.default_rng(seed)
-    columns = [competition.image_column, competition.label_column]
     with atomic_folder(folder) as work:
-        (work / competition.train_images).mkdir()
-        (work / competition.test_images).mkdir()
+        (work / "train_images").mkdir()
+        (work / "test_images").mkdir()
         rows = []
         for number in tqdm(range(train + test), "sample", unit="img", disable=None):
             name, labels = f"{rng.bytes(8).hex()}.jpg", label_set(number, rng)
             defect = DEFECTS[number] if number < len(DEFECTS) else None
             image = photograph(labels.split(), rng)
             if number >= train:
-                save(image, work / competition.test_images / name, None)
+                save(image, work / "test_images" / name, None)
                 rows.append((name, "healthy"))
                 continue
-            save(image, work / competition.train_images / name, defect)
+            save(image, work / "train_images" / name, defect)
             rows.append((name, labels))
             if defect == "twin":
                 twin = f"{rng.bytes(8).hex()}.jpg"
-                save(image, work / competition.train_images / twin, defect)
+                save(image, work / "train_images" / twin, defect)
                 rows.append((twin, "healthy" if labels != "healthy" else "scab"))
         twins = DEFECTS.count("twin")
-        for table, name in ((rows[: train + twins], "train_csv"), (rows[train + twins :], "sample_submission")):
-            pd.DataFrame(sorted(table), columns=columns).to_csv(work / getattr(competition, name), index=False)
+        for table, name in ((rows[: train + twins], TABLE), (rows[train + twins :], "sample_submission.csv")):
+            pd.DataFrame(sorted(table), columns=["image", "labels"]).to_csv(work / name, index=False)
 
 
 def label_set(number: int, rng: np.random.Generator) -> str:

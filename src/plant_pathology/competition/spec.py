@@ -1,139 +1,171 @@
-"""Describe a competition (conf/competition/), and read its raw files into one table."""
+"""Describe a competition: what its file in conf/competition/ says, checked, with what follows from it."""
 
-import os
-from collections.abc import Iterable
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from plant_pathology.competition.metrics import LABELS, METRICS, NUMBER, PROBABILITIES, RANKING, Metric, metric_of
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.keys import keys_of, leaves
+from plant_pathology.core.schema import Competition as Keys
+from plant_pathology.inference.custom import load
+from plant_pathology.inference.test_set import TestSet
+
+# What a metric scores, by what a submission says; 0 and 1 in columns are labels.
+ANSWERS = {
+    LABELS: ("label", "labels", "columns"),
+    RANKING: ("ranking",),
+    PROBABILITIES: ("probability", "columns"),
+    NUMBER: ("number",),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is predicted; the keys of `competition.target`."""
+
+    kind: str
+    column: str | None
+    columns: list[str] | None
+    separator: str
+    labels: list[Any] | None
+
+
+@dataclass(frozen=True)
+class Submit:
+    """What a submission says; the keys of `competition.submit`."""
+
+    as_: str
+    by: str
+    separator: str
+    positive: Any
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
 class Competition:
-    """Hold the keys of one file of conf/competition/, where each is explained."""
+    """A competition.
+
+    Args:
+        name, title, synthetic: keys of the file.
+        table: the training table's file; None: the files' paths hold everything.
+        files: template of a training image's path.
+        test: the form and the test images.
+        groups: columns that no fold may split.
+        code: its own code, competitions/<name>.py; None without any.
+    """
 
     name: str
     title: str
     synthetic: bool
-    train_csv: str
-    train_images: str
-    test_images: str
-    sample_submission: str
-    image_column: str
-    label_column: str
-    separator: str
-    multilabel: bool
-    labels: list[str]
+    table: str | None
+    files: str
+    test: TestSet
+    target: Target
+    metric: Metric
+    submit: Submit
+    groups: list[str]
+    code: Path | None
+
+    @property
+    def file(self) -> str:
+        """Return the path of its config, for messages."""
+        return f"conf/competition/{self.name}.yaml"
 
     @classmethod
     def from_config(cls, cfg: DictConfig) -> "Competition":
         """Read `competition:` from the config.
 
         Raises:
-            UserError: a key is missing or unknown, or the list of labels is empty or has duplicates.
+            UserError: a key is missing or unknown, or two of them contradict each other.
         """
-        values: Any = OmegaConf.to_container(cfg.competition, resolve=True)
-        where = f"conf/competition/{values.get('name')}.yaml"
-        fields = set(cls.__dataclass_fields__)
-        if missing := sorted(fields - set(values)):
-            raise UserError(f"{where}: add the missing {', '.join(missing)} under competition:")
-        if unknown := sorted(set(values) - fields):
-            raise UserError(f"{where}: unknown {', '.join(unknown)}; the keys are {', '.join(sorted(fields))}")
-        labels = values["labels"]
-        if not labels or len(set(labels)) != len(labels):
-            raise UserError(f"{where}: competition.labels must name each label once, not {labels}")
-        return cls(**values)
+        content: Any = OmegaConf.to_container(cfg.competition, resolve=True)
+        where = f"conf/competition/{content.get('name')}.yaml"
+        values = checked(dict(leaves(content)), where)
+        code = Path(cfg.paths.code) / f"{values['name']}.py"
+        own = code if code.exists() else None
+        competition = cls(
+            name=values["name"],
+            title=values["title"],
+            synthetic=values["synthetic"],
+            table=values["train.table"],
+            files=values["train.files"],
+            test=TestSet(**{key: values[f"test.{key}"] for key in ("form", "files", "id", "table", "key")}),
+            target=Target(
+                **{key: values[f"target.{key}"] for key in ("kind", "column", "columns", "separator", "labels")}
+            ),
+            metric=metric_named(values["metric"], own),
+            submit=Submit(
+                as_=values["submit.as"],
+                **{key: values[f"submit.{key}"] for key in ("by", "separator", "positive", "low", "high")},
+            ),
+            groups=list(map(str, values["groups"])),
+            code=own,
+        )
+        for problem in competition.contradictions():
+            raise UserError(f"{where}: {problem}")
+        return competition
 
-    def read_train(self, raw: Path) -> pd.DataFrame:
-        """Read the training table (train.csv).
-
-        Args:
-            raw: folder of the competition's files.
-
-        Returns:
-            One row per line, in the file's order: `image` (file name), `labels` (list of names) and `problems` (list of
-            messages about the line or its image file).
-
-        Raises:
-            UserError: the table is missing, unreadable or empty.
-        """
-        path = raw / self.train_csv
-        table = self._read(path, raw)
-        if table.empty:
-            raise UserError(f"{path} lists no images: download the competition again (make download)")
-        names, labels = table[self.image_column], pd.Series(self.label_lists(table[self.label_column]))
-        present = self.train_files(raw)
-        repeated = self._repeated_names(names, labels)
-        problems = [
-            [f"unknown label {label!r}" for label in row if label not in self.labels]
-            + ([repeated[line]] if line in repeated else [])
-            + (["not a plain file name"] if Path(name).name != name else [])
-            + ([f"not in {self.train_images}/"] if name not in present else [])
-            for line, (name, row) in enumerate(zip(names, labels, strict=True))
-        ]
-        return pd.DataFrame({"image": names, "labels": labels, "problems": problems})
-
-    def train_files(self, raw: Path) -> set[str]:
-        """Return the names of all files in the folder of training images, in the table or not.
-
-        Raises:
-            UserError: there is no such folder.
-        """
-        try:
-            with os.scandir(raw / self.train_images) as entries:
-                return {entry.name for entry in entries if entry.is_file()}
-        except (FileNotFoundError, NotADirectoryError):
-            raise UserError(
-                f"{raw / self.train_images} is not a folder: download the competition again (make download),"
-                f" or set competition.train_images in conf/competition/{self.name}.yaml"
-            ) from None
-
-    def label_lists(self, cells: Iterable[str]) -> list[list[str]]:
-        """Split cells of the label column into lists of names."""
-        return [cell.split(self.separator) if self.multilabel else [cell] for cell in cells]
-
-    def one_hot(self, labels: Iterable[list[str]]) -> pd.DataFrame:
-        """Return one column is_<label> of 0 and 1 per label of the competition, in its order."""
-        return pd.DataFrame({f"is_{name}": [int(name in row) for row in labels] for name in self.labels})
-
-    def read_sample_submission(self, raw: Path) -> pd.DataFrame:
-        """Read sample_submission.csv: one row per test image, with at least the image and the label column.
-
-        Raises:
-            UserError: the file is missing, unreadable, or has other columns.
-        """
-        return self._read(raw / self.sample_submission, raw)
-
-    def _read(self, path: Path, raw: Path) -> pd.DataFrame:
-        if not raw.is_dir():
-            raise UserError(
-                f"{raw} does not exist: run `make repro` (sample), `make repro RAW=<folder>` or `make download`"
+    def contradictions(self) -> list[str]:
+        """Return what the keys say that cannot all be true, each with a remedy."""
+        kind, answer, scores = self.target.kind, self.submit.as_, self.metric.scores
+        problems = []
+        if answer not in ANSWERS[scores]:
+            problems.append(
+                f"metric {self.metric.name} scores {scores}, but submit.as is {answer}: set submit.as to"
+                f" {' or '.join(ANSWERS[scores])}, or correct the metric"
             )
-        try:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        except FileNotFoundError:
-            raise UserError(
-                f"{path} does not exist: {raw} must hold the competition's files as Kaggle ships them"
-                f" ({self.train_csv}, {self.train_images}/, {self.test_images}/, {self.sample_submission})"
-            ) from None
-        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not a CSV table ({error}): download it again (make download)") from None
-        if absent := [c for c in (self.image_column, self.label_column) if c not in table]:
-            raise UserError(
-                f"{path} has no column {', '.join(absent)}, but {', '.join(table)}:"
-                f" set image_column and label_column in conf/competition/{self.name}.yaml"
-            )
-        return table
-
-    def _repeated_names(self, names: pd.Series, labels: pd.Series) -> dict[int, str]:
-        """Return a problem for lines that share a name: for all but the first where labels agree, else for all."""
-        problems: dict[int, str] = {}
-        for _, rows in labels[names.duplicated(keep=False)].groupby(names):
-            agree = len({frozenset(row) for row in rows}) == 1
-            text = "listed before" if agree else "listed more than once, with different labels"
-            problems |= dict.fromkeys(rows.index[1:] if agree else rows.index, text)
+        if (kind == "number") != (scores == NUMBER):
+            fitting = "rmse or mae" if kind == "number" else "the metric that Kaggle's page names"
+            problems.append(f"target.kind={kind} does not go with metric {self.metric.name}: choose {fitting}")
+        if kind == "several" and answer == "label":
+            problems.append("target.kind=several gives several labels, but submit.as=label is one: set it to labels")
+        if kind != "ordinal" and self.metric.name == "quadratic_weighted_kappa":
+            problems.append("metric quadratic_weighted_kappa needs labels with an order: set target.kind=ordinal")
+        if kind == "number" and self.target.column is None:
+            problems.append("target.column is missing: name the column with the number")
+        if self.submit.positive is not None and answer != "probability":
+            problems.append(f"submit.positive is only for submit.as=probability, not {answer}: remove it")
         return problems
+
+
+def checked(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Fill in the defaults of the schema.
+
+    Args:
+        values: by key, without `competition.` before it.
+
+    Raises:
+        UserError: a key is missing or unknown.
+    """
+    keys = {key.name: key for key in keys_of(Keys)}
+    for name in values.keys() - keys.keys():
+        near = difflib.get_close_matches(name, keys, n=1)
+        raise UserError(
+            f"{where}: there is no key {name}"
+            + (f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(keys)}")
+        )
+    complete = {name: values.get(name, key.default) for name, key in keys.items()}
+    if missing := [name for name, value in complete.items() if value is ...]:
+        raise UserError(f"{where}: add the missing {', '.join(missing)} under competition:")
+    for name, key in keys.items():
+        if not key.allows(complete[name]):
+            raise UserError(f"{where}: {name}={complete[name]}: choose {key.range}")
+    return complete
+
+
+def metric_named(name: str, code: Path | None) -> Metric:
+    """Return the metric of a name: the competition's own, or one of metrics.py.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    own = getattr(load(code), name, None) if code and name not in METRICS else None
+    if own is None:
+        return metric_of(name)
+    module = load(code)  # type: ignore[arg-type]  # there is code, or `own` would be None
+    return Metric(name, module.METRIC_SIGN, module.METRIC_SCORES, own)

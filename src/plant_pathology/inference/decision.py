@@ -1,39 +1,69 @@
-"""Turn probabilities into label sets: by thresholds, or by maximum expected F1.
+"""Turn outputs into what is submitted: labels, a ranking, calibrated probabilities or numbers.
 
 Selection tunes a `Decision`; the kernel applies the same one.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from plant_pathology.inference.expected_f1 import best_sets
 
-LIKELIEST, THRESHOLDS, EXPECTED_F1 = "likeliest", "thresholds", "expected_f1"
+LIKELIEST, RANKING, CUTS = "likeliest", "ranking", "cuts"
+THRESHOLDS, EXPECTED_F1 = "thresholds", "expected_f1"
+SIGMOID, SOFTMAX, NUMBER = "sigmoid", "softmax", "number"
 TINY = 1e-7  # a float32 sigmoid may round to 0 or 1, whose log-odds are infinite
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Choose labels by one of three rules.
+    """Decide by one of these rules.
 
     Args:
-        by: "likeliest": the label with the highest probability alone. "thresholds": all labels at or above their
-            threshold; the likeliest label where there is none. "expected_f1": the set with the highest expected F1
-            after calibrating the probabilities.
-        values: for "likeliest" nothing, (0,); for "thresholds" one per label, (labels,); for "expected_f1" the
-            calibration of log-odds, (1 + labels,): one slope, then one bias per label.
+        by: likeliest: the label with the highest product of probability and weight. ranking: the k likeliest labels.
+            cuts: the expected class number, rounded at these places. thresholds: all labels at or above their
+            threshold; the likeliest label where there is none. expected_f1: the set with the highest expected F1 after
+            calibrating the probabilities. sigmoid, softmax: the calibrated probabilities, of independent labels or of
+            labels that exclude each other. number: the number, within a range.
+        values: for likeliest the logarithm of each label's weight, (labels,), or none, (0,), for equal weights; for
+            ranking k, (1,); for cuts (labels - 1,); for thresholds (labels,); for expected_f1, sigmoid and softmax the
+            calibration of log-odds, (1 + labels,): one slope, then one bias per label; for number the lowest and the
+            highest, (2,).
     """
 
     by: str
     values: np.ndarray
 
-    def labels(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the chosen labels, (n, labels) bool with no empty row, of (n, labels) probabilities."""
-        if self.by == EXPECTED_F1:
-            slope, *biases = self.values
-            return best_sets(1 / (1 + np.exp(-(slope * log_odds(probabilities) + biases))))
-        return decide(probabilities, self.values, multilabel=self.by == THRESHOLDS)
+    def decide(self, outputs: Any) -> np.ndarray:
+        """Return class numbers (n,), rankings (n, k), sets (n, labels) bool, probabilities (n, labels) or numbers (n,).
+
+        Args:
+            outputs: (n, labels) probabilities, or (n, 1) numbers; likeliest and ranking also take SciPy's csr_array.
+        """
+        if self.by == LIKELIEST:
+            weighted = outputs * np.exp(self.values)[None] if len(self.values) else outputs
+            return np.asarray(weighted.argmax(axis=1)).ravel()
+        if self.by == RANKING:
+            return top_classes(outputs, int(self.values[0]))
+        if self.by == CUTS:
+            expected = outputs.astype(np.float64) @ np.arange(outputs.shape[1])
+            return np.searchsorted(self.values, expected, side="right")
+        if self.by == NUMBER:
+            return outputs[:, 0].astype(np.float64).clip(*self.values)
+        if self.by == THRESHOLDS:
+            return above_thresholds(outputs, self.values)
+        if self.by == SOFTMAX:
+            return softmax(self.values[0] * np.log(outputs.astype(np.float64).clip(TINY)) + self.values[1:])
+        slope, *biases = self.values
+        probabilities = 1 / (1 + np.exp(-(slope * log_odds(outputs) + biases)))
+        return best_sets(probabilities) if self.by == EXPECTED_F1 else probabilities
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities that sum to 1 in each row."""
+    likelihood = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return likelihood / likelihood.sum(axis=1, keepdims=True)
 
 
 def log_odds(probabilities: np.ndarray) -> np.ndarray:
@@ -42,22 +72,33 @@ def log_odds(probabilities: np.ndarray) -> np.ndarray:
     return np.log(p) - np.log1p(-p)
 
 
-def decide(probabilities: np.ndarray, thresholds: np.ndarray | float, multilabel: bool = True) -> np.ndarray:
+def above_thresholds(probabilities: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
     """Choose all labels at or above their threshold; the likeliest label in a row where there is none.
 
-    An empty row scores 0 whatever the truth is, so that choosing a label can only help.
+    An empty row scores 0 whatever the truth is, so that choosing a label can only help; and Kaggle takes no empty cell.
 
     Args:
         probabilities: (n, labels).
         thresholds: one for all labels, or (labels,).
-        multilabel: False chooses the likeliest label alone in every row.
 
     Returns:
         (n, labels) bool, no row empty.
     """
-    likeliest = np.zeros(probabilities.shape, bool)
-    likeliest[np.arange(len(probabilities)), probabilities.argmax(axis=1)] = True
-    if not multilabel:
-        return likeliest
     chosen = probabilities >= np.asarray(thresholds, np.float64)
-    return np.where(chosen.any(axis=1, keepdims=True), chosen, likeliest)
+    empty = np.flatnonzero(~chosen.any(axis=1))
+    chosen[empty, probabilities[empty].argmax(axis=1)] = True
+    return chosen
+
+
+def top_classes(outputs: Any, k: int) -> np.ndarray:
+    """Return the k likeliest classes of each row, (n, k) int, the likeliest first."""
+    if isinstance(outputs, np.ndarray):
+        return np.argsort(-outputs, axis=1, kind="stable")[:, :k]
+    # A sparse row holds its likeliest classes alone: pad the rows to equal lengths.
+    lengths = np.diff(outputs.indptr)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(len(row)) - outputs.indptr[row]
+    values = np.full((len(lengths), max(k, lengths.max(initial=0))), -np.inf)
+    classes = np.zeros(values.shape, int)
+    values[row, place], classes[row, place] = outputs.data, outputs.indices
+    return np.take_along_axis(classes, np.argsort(-values, axis=1, kind="stable")[:, :k], axis=1)

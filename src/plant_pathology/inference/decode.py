@@ -1,6 +1,6 @@
 """Decode an image file to a square of pixels, in the same way for `prepare` and for the kernel."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,10 @@ class ImageError(ValueError):
         return f"{self.path}: {self.reason}"
 
 
-def decode(path: Path, side: int) -> np.ndarray:
+Opener = Callable[[Path], Image.Image]
+
+
+def decode(path: Path, side: int, opener: Opener = Image.open) -> np.ndarray:
     """Decode an image, turn it upright (EXIF orientation), convert it to RGB, and resize it to a square.
 
     The aspect ratio is not kept. A large JPEG is decoded at a reduced scale, which is much faster.
@@ -35,6 +38,7 @@ def decode(path: Path, side: int) -> np.ndarray:
     Args:
         path: JPEG, PNG or any other format that Pillow reads, of any size and mode.
         side: side of the square, in pixels.
+        opener: opens the file: Pillow's, or a competition's own (custom.py).
 
     Returns:
         (side, side, 3) uint8 RGB; transparency is ignored.
@@ -42,28 +46,30 @@ def decode(path: Path, side: int) -> np.ndarray:
     Raises:
         ImageError: the file is missing, empty, truncated or not an image.
     """
-    return decode_with_size(path, side)[0]
+    return decode_with_size(path, side, opener)[0]
 
 
-def decode_with_size(path: Path, side: int) -> tuple[np.ndarray, tuple[int, int]]:
+def decode_with_size(path: Path, side: int, opener: Opener = Image.open) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode as `decode` does; also return the upright original's width and height in pixels."""
-    (square,), size = decode_squares(path, [side])
+    (square,), size = decode_squares(path, [side], opener)
     return square, size
 
 
-def decode_squares(path: Path, sides: Sequence[int]) -> tuple[list[np.ndarray], tuple[int, int]]:
+def decode_squares(
+    path: Path, sides: Sequence[int], opener: Opener = Image.open
+) -> tuple[list[np.ndarray], tuple[int, int]]:
     """Decode as `decode_with_size` does, to one square per side; sides that share a JPEG scale are decoded once."""
     squares: list[np.ndarray] = []
     decoded: dict[tuple | None, Image.Image] = {}
     try:
         for side in sides:
-            with Image.open(path) as image:
+            with opener(path) as image:
                 width, height = image.size
                 if image.getexif().get(ExifTags.Base.Orientation, 1) > 4:  # rotated by 90 degrees
                     width, height = height, width
                 # Let the JPEG decoder scale to 1/2, 1/4 or 1/8; other formats ignore it.
                 image.draft("RGB", (int(DRAFT * side), int(DRAFT * side)))
-                scale = image.decoderconfig
+                scale = getattr(image, "decoderconfig", None)  # a file's; images made in memory have none
                 if scale not in decoded:
                     ImageOps.exif_transpose(image, in_place=True)
                     decoded[scale] = image if image.mode == "RGB" else to_8_bits(image).convert("RGB")

@@ -7,9 +7,12 @@ pandas, Pillow and tqdm.
 import json
 import platform
 import sys
+import tempfile
+import zipfile
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +23,16 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from plant_pathology.inference.answers import Answers, Cells
+from plant_pathology.inference.custom import image_opener
 from plant_pathology.inference.decision import Decision
-from plant_pathology.inference.decode import ImageError, decode_squares
+from plant_pathology.inference.decode import ImageError, Opener, decode_squares
+from plant_pathology.inference.outputs import outputs
+from plant_pathology.inference.tables import root_of
+from plant_pathology.inference.test_set import TestSet
 from plant_pathology.inference.tta import views
+
+CODE = "competition.py"  # the competition's own code, where it has some
 
 BATCH_SIZE = 32
 # Number of batches to decode in advance while a GPU predicts. A CPU decodes and predicts in turn: each uses all cores,
@@ -42,54 +52,62 @@ class Predictor:
 
     def __init__(self, folder: Path):
         self.spec = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-        self.labels: list[str] = self.spec["labels"]
         self.decision = Decision(self.spec["decision"]["by"], np.array(self.spec["decision"]["values"]))
+        self.answers = Answers(**self.spec["answers"])
+        self.fallback = np.array(self.spec["fallback"])
+        self.opener = image_opener(folder / CODE if (folder / CODE).exists() else None)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.networks = [self._load(folder, member) for member in self.spec["members"]]
         self.sides = sorted({member["image_size"] for member in self.spec["members"]})
 
-    def probabilities(self, paths: Sequence[Path]) -> tuple[np.ndarray, list[str]]:
-        """Predict all images, batch by batch, so that memory does not grow with their number.
+    def cells(self, paths: Sequence[Path], columns: list[str]) -> tuple[Cells, list[str]]:
+        """Predict all images, batch by batch, so that memory grows with neither their number nor that of the labels.
+
+        Args:
+            paths: of the images.
+            columns: of the form, to fill in.
 
         Returns:
-            probabilities, (n, labels) float32, with zeros for an image that cannot be read; and one message for each of
-            those images.
+            The cells of the submission by column, those of the bundle's fallback for an image that cannot be read; and
+            one message for each of those images.
         """
-        rows: list[np.ndarray] = []
+        cells: Cells = {column: [] for column in columns}
+        fallback = self.answers.cells(self.fallback, columns)
         problems: list[str] = []
+        for errors, predicted in self.outputs(paths):
+            problems += [str(error) for error in errors if error]
+            answers = self.answers.cells(self.decision.decide(predicted), columns) if len(predicted) else fallback
+            for column, rows in cells.items():
+                read = iter(answers[column])
+                rows += [fallback[column][0] if error else next(read) for error in errors]
+        return cells, problems
+
+    def outputs(self, paths: Sequence[Path]) -> Iterator[tuple[list[ImageError | None], np.ndarray]]:
+        """Predict batch by batch.
+
+        Yields:
+            For each image of the batch its error, or None; and the outputs, (images without error, outputs) float32.
+        """
         batches = (len(paths) + BATCH_SIZE - 1) // BATCH_SIZE
-        bar = tqdm(decoded_batches(paths, self.sides), "predict", batches, unit="batch", disable=None)
+        bar = tqdm(decoded_batches(paths, self.sides, self.opener), "predict", batches, unit="batch", disable=None)
         for batch in bar:
+            errors = [image if isinstance(image, ImageError) else None for image in batch]
             squares = [image for image in batch if not isinstance(image, ImageError)]
-            problems += [str(image) for image in batch if isinstance(image, ImageError)]
-            row = np.zeros((len(batch), len(self.labels)), np.float32)
+            predicted = np.zeros((0, self.spec["outputs"]), np.float32)
             if squares:
                 by_side = {side: np.stack(images) for side, *images in zip(self.sides, *squares, strict=True)}
-                row[[not isinstance(image, ImageError) for image in batch]] = self._forward(by_side)
-            rows.append(row)
-        return np.concatenate(rows) if rows else np.zeros((0, len(self.labels)), np.float32), problems
-
-    def label_sets(self, probabilities: np.ndarray) -> list[str]:
-        """Return each row's labels as the submission spells them.
-
-        A row of zeros, an unreadable image, gets the most frequent label set of the training data.
-        """
-        chosen = self.decision.labels(probabilities)
-        names = np.array(self.labels)
-        return [
-            self.spec["separator"].join(names[row]) if predicted.any() else self.spec["fallback"]
-            for row, predicted in zip(chosen, probabilities, strict=True)
-        ]
+                predicted = self._forward(by_side)
+            yield errors, predicted
 
     def _load(self, folder: Path, member: dict) -> torch.nn.Module:
-        network = timm.create_model(member["architecture"], pretrained=False, num_classes=len(self.labels))
+        network = timm.create_model(member["architecture"], pretrained=False, num_classes=self.spec["outputs"])
         network.load_state_dict(load_file(folder / member["weights"]))
         network = network.eval().to(self.device)
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     @torch.inference_mode()
     def _forward(self, images: dict[int, np.ndarray]) -> np.ndarray:
-        """Return the ensemble's (n, labels) probabilities: the members' weighted mean, each averaged over its views.
+        """Return the ensemble's (n, labels) outputs: the members' weighted mean, each averaged over its views.
 
         Probabilities are averaged, not log-odds: of these, one confident and wrong member would dominate the mean.
 
@@ -97,19 +115,21 @@ class Predictor:
             images: the same images by side in pixels, each (n, side, side, 3) uint8.
         """
         pixels = {side: torch.from_numpy(squares).to(self.device) for side, squares in images.items()}
-        total = torch.zeros(len(next(iter(images.values()))), len(self.labels), device=self.device)
+        total = torch.zeros(len(next(iter(images.values()))), self.spec["outputs"], device=self.device)
         for member, network in zip(self.spec["members"], self.networks, strict=True):
             mean, std = (torch.tensor(member[key], device=self.device).view(3, 1, 1) for key in ("mean", "std"))
             # In place, because allocating large temporary tensors fragments the heap, and memory grows.
             inputs = pixels[member["image_size"]].permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
             for view in views(inputs, member["views"]):
-                logits = network(view.contiguous(memory_format=torch.channels_last)).float()
-                probabilities = logits.sigmoid() if self.spec["multilabel"] else logits.softmax(dim=1)
-                total = total + member["weight"] / member["views"] * probabilities
+                logits = network(view.contiguous(memory_format=torch.channels_last))
+                predicted = outputs(logits, self.spec["kind"], self.spec["scale"])
+                total = total + member["weight"] / member["views"] * predicted
         return total.cpu().numpy()
 
 
-def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[list[list[np.ndarray] | ImageError]]:
+def decoded_batches(
+    paths: Sequence[Path], sides: Sequence[int], opener: Opener
+) -> Iterator[list[list[np.ndarray] | ImageError]]:
     """Decode in threads, PREFETCH batches in advance.
 
     Yields:
@@ -118,7 +138,7 @@ def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[lis
 
     def decode_or_error(path: Path) -> list[np.ndarray] | ImageError:
         try:
-            return decode_squares(path, sides)[0]
+            return decode_squares(path, sides, opener)[0]
         except ImageError as error:
             return error
 
@@ -132,34 +152,60 @@ def decoded_batches(paths: Sequence[Path], sides: Sequence[int]) -> Iterator[lis
             yield list(pending.popleft())
 
 
-def predict_submission(bundle: Path, test_images: Path, sample_submission: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Predict the images that sample_submission.csv lists.
+def predict_submission(bundle: Path, competition: Path, first: int | None = None) -> tuple[pd.DataFrame, list[str]]:
+    """Predict the images that the competition's form asks for.
 
     Args:
         bundle: folder that `select` wrote.
-        test_images: folder of the images.
-        sample_submission: path of sample_submission.csv.
+        competition: folder of the competition, as Kaggle ships it.
+        first: predict only so many rows of the form.
 
     Returns:
-        The submission, with that file's rows and columns; and one message per image that could not be read.
+        The submission, with the form's rows and columns; and one message per image that could not be read.
+
+    Raises:
+        LayoutError: the form is not as the bundle's competition has it.
     """
     predictor = Predictor(bundle)
-    image_column, label_column = predictor.spec["image_column"], predictor.spec["label_column"]
-    submission = pd.read_csv(sample_submission, dtype=str)
-    probabilities, problems = predictor.probabilities([test_images / name for name in submission[image_column]])
-    submission[label_column] = predictor.label_sets(probabilities)
+    form = TestSet(**predictor.spec["test"]).read(competition)
+    submission = form.table.head(len(form.table) if first is None else first).copy()
+    with unpacked_images(competition, predictor.spec["test"]["files"]) as folder:
+        cells, problems = predictor.cells([folder / image for image in form.images[: len(submission)]], form.answers)
+    for column, rows in cells.items():
+        submission[column] = rows
     return submission, problems
 
 
-def write_submission(bundle: Path, test_images: Path, sample_submission: Path, out: Path) -> None:
-    """Write the submission to `out`; print unreadable images and the most frequent label sets."""
-    submission, problems = predict_submission(bundle, test_images, sample_submission)
+@contextmanager
+def unpacked_images(competition: Path, files: str) -> Iterator[Path]:
+    """Yield the folder in which the test images' paths begin.
+
+    Some competitions ship test images as an archive, test.zip for the folder test, which is still packed in a kernel's
+    input. It is unpacked into a temporary folder.
+
+    Args:
+        files: template of the test images' paths.
+    """
+    top = root_of(files).partition("/")[0]
+    archive = competition / f"{top}.zip"
+    if (competition / top).is_dir() or not top or not archive.is_file():
+        yield competition
+        return
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive) as content:
+        with_top = all(name.startswith(f"{top}/") for name in content.namelist())
+        content.extractall(folder if with_top else Path(folder) / top)
+        yield Path(folder)
+
+
+def write_submission(bundle: Path, competition: Path, out: Path) -> None:
+    """Write the submission to `out`; print unreadable images and the most frequent answers."""
+    submission, problems = predict_submission(bundle, competition)
     submission.to_csv(out, index=False)
     for problem in problems:
-        print(f"unreadable, gets the most frequent labels: {problem}")
+        print(f"unreadable, gets the most frequent answer: {problem}")
     print(f"{out}: {len(submission)} rows, {len(problems)} unreadable")
-    for labels, count in Counter(submission.iloc[:, -1]).most_common(12):
-        print(f"{count:6d}  {labels}")
+    for answer, count in Counter(submission.iloc[:, -1]).most_common(12):
+        print(f"{count:6d}  {answer}")
 
 
 def versions() -> str:

@@ -1,0 +1,69 @@
+"""Find the labels of a competition: those that its file lists, or those of its training table."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from plant_pathology.core.errors import UserError
+
+
+def found_labels(cells: Iterable[str]) -> list[str]:
+    """Return the different labels, sorted: whole numbers by their value, others by their text."""
+    labels = set(cells)
+    whole = all(label.lstrip("-").isdecimal() for label in labels)
+    return sorted(labels, key=lambda label: (int(label), label) if whole else (0, label))
+
+
+def listed_labels(listed: Sequence[Any], cells: Iterable[str], key: str) -> list[str]:
+    """Return the labels of a config file as the table spells them.
+
+    YAML reads `no`, `0` and `1e5` as a truth value and numbers. So a listed value stands for the text of the table that
+    YAML would read as that value.
+
+    Args:
+        listed: values, as YAML read them.
+        cells: labels of the table.
+        key: of the config, for messages.
+
+    Raises:
+        UserError: a value stands for no text or for several, or two values stand for one.
+    """
+    texts: dict[Any, list[str]] = {}
+    for text in dict.fromkeys(cells) if not all(isinstance(value, str) for value in listed) else ():
+        texts.setdefault(as_yaml(text), []).append(text)
+    labels = [label_text(value, texts, key) for value in listed]
+    if repeated := [label for label in labels if labels.count(label) > 1]:
+        raise UserError(f"{key} names {repeated[0]!r} more than once: list each label once")
+    return labels
+
+
+def label_text(value: Any, texts: dict[Any, list[str]], key: str) -> str:
+    """Return the table's text for one listed value.
+
+    Args:
+        texts: the table's texts, by how YAML reads them.
+    """
+    if isinstance(value, str):
+        return value
+    spellings = texts.get(yaml_key(value), [])
+    if len(spellings) == 1:
+        return spellings[0]
+    if isinstance(value, int) and not isinstance(value, bool) and not spellings:
+        return str(value)  # a class without images
+    found = f"the table has {' and '.join(map(repr, spellings))}" if spellings else "the table has no such label"
+    raise UserError(f"{key}: YAML reads one of its labels as {value!r}, and {found}: put the label in quotes")
+
+
+def as_yaml(text: str) -> Any:
+    """Return what YAML reads where a file has this text without quotes."""
+    try:
+        content: Any = OmegaConf.create(f"label: {text}")
+        return yaml_key(content["label"])
+    except Exception:  # no YAML on its own, such as `a: b`; then it cannot be listed without quotes either
+        return text
+
+
+def yaml_key(value: Any) -> Any:
+    """Return a key that keeps 1 and True apart, which are equal in Python."""
+    return (type(value).__name__, value) if isinstance(value, bool | int | float) else value

@@ -1,0 +1,224 @@
+"""Read the training images of a competition: the file of each, what is true of it, and what is wrong with it."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from plant_pathology.competition.form import layout_errors, read_form
+from plant_pathology.competition.labels import found_labels, listed_labels
+from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
+from plant_pathology.inference import tables
+from plant_pathology.inference.custom import load
+
+IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm"}
+
+
+@dataclass(frozen=True)
+class TrainTable:
+    """The training images.
+
+    Args:
+        rows: one per line of the table, in its order: `image`, the path below `folder`; `labels`, a tuple of texts, for
+            a number its text alone; the competition's group columns; `present`, whether there is such a file;
+            `problems`, a list of messages about the line.
+        labels: all labels, in the order of the network's outputs; none for a number.
+        folder: the folder of the images.
+        source: the table's file, or the folder where there is no table, for messages.
+        unlisted: images in the folder that the table does not list.
+    """
+
+    rows: pd.DataFrame
+    labels: list[str]
+    folder: Path
+    source: Path
+    unlisted: list[str]
+
+
+def read_train(competition: Competition, raw: Path) -> TrainTable:
+    """Read the training table and list the files.
+
+    Args:
+        raw: the competition's folder, as Kaggle ships it.
+
+    Raises:
+        UserError: a file, a column or a label is not as the competition's config says, or there is no image.
+    """
+    if not raw.is_dir():
+        raise UserError(
+            f"{raw} does not exist: run `make repro` (sample), `make repro RAW=<folder>` or `make download`"
+        )
+    root = tables.root_of(competition.files)
+    source = raw / (competition.table or root)
+    with layout_errors(competition, "train"):
+        table, paths = read_table(competition, raw, source)
+        tables.require(competition.groups, table, str(source))
+        present = set(tables.files_below(raw, root))
+    if table.empty:
+        raise UserError(f"{source} lists no images: download the competition again (make download)")
+    cells, names = label_cells(competition, table, raw, source)
+    labels = all_labels(competition, cells, names, raw)
+    if competition.table and competition.table.endswith(".json"):
+        table, paths, cells = without_repeated_annotations(table, paths, cells, competition.target.kind)
+    rows = pd.DataFrame({"image": [name.removeprefix(f"{root}/") for name in paths], "labels": cells})
+    rows[competition.groups] = table[competition.groups].to_numpy()
+    rows["present"] = [path in present for path in paths]
+    rows["problems"] = problems_of(rows, paths, set(labels), competition)
+    unlisted = [name for name in present - set(paths) if PurePosixPath(name).suffix.lower() in IMAGES]
+    listed = [name.removeprefix(f"{root}/") for name in sorted(unlisted)]
+    return TrainTable(rows, labels, raw / root, source, [] if shares_folder(competition, root) else listed)
+
+
+def read_table(competition: Competition, raw: Path, source: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table and the path of each row's image, relative to `raw`."""
+    if competition.code and hasattr(load(competition.code), "read_train"):
+        table = load(competition.code).read_train(raw)
+    elif competition.table:
+        table = tables.read_table(source)
+    else:
+        table = tables.match(competition.files, raw)
+    return table, tables.fill(competition.files, table, str(source))
+
+
+def shares_folder(competition: Competition, root: str) -> bool:
+    """Return whether test images are in the same folder, so that files that the table does not list are usual."""
+    return tables.root_of(competition.test.files) == root
+
+
+def label_cells(
+    competition: Competition, table: pd.DataFrame, raw: Path, source: Path
+) -> tuple[list[tuple[str, ...]], list[str] | None]:
+    """Return each row's labels as texts, and the names of the columns where each label has one."""
+    target = competition.target
+    if target.column is not None:
+        with layout_errors(competition, "target.column"):
+            tables.require([target.column], table, str(source))
+        cells = table[target.column].tolist()
+        if target.kind == "several":
+            return [tuple(cell.split(target.separator)) for cell in cells], None
+        return [(cell,) for cell in cells], None
+    names = target.columns and [str(name) for name in target.columns]
+    if not names:
+        names = [column for column in read_form(competition, raw).answers if column in table]
+    if not names:
+        raise UserError(
+            f"{competition.file}: target.column is missing, and {source} has no column of the form: set target.column"
+            f" to one of {', '.join(map(str, table.columns[:12]))}"
+        )
+    with layout_errors(competition, "target.columns"):
+        tables.require(names, table, str(source))
+    numbers = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    if not np.isin(numbers, (0, 1)).all():
+        row, column = np.argwhere(~np.isin(numbers, (0, 1)))[0]
+        raise UserError(
+            f"{source}, line {row + 2}, column {names[column]}: {table[names[column]].iloc[row]!r} is neither 0 nor 1:"
+            f" correct it, or set target.column in {competition.file} if there is one column with the label"
+        )
+    array = np.array(names, object)
+    return [tuple(array[row]) for row in numbers.astype(bool)], names
+
+
+def all_labels(competition: Competition, cells: list[tuple[str, ...]], names: list[str] | None, raw: Path) -> list[str]:
+    """Return the labels that the config lists, those of the columns, or those of the table, sorted.
+
+    Where the form has a column for each of them, the labels are the form's: it may have more, without an image.
+
+    Raises:
+        UserError: the listed labels do not fit the table's, or labels with an order are not whole numbers.
+    """
+    target = competition.target
+    if target.kind == "number":
+        return []
+    texts = [text for cell in cells for text in cell if text]
+    if target.labels is not None:
+        return listed_labels(target.labels, texts, f"{competition.file}: target.labels")
+    labels = names or found_labels(texts)
+    if not names and competition.submit.as_ == "columns":
+        columns = read_form(competition, raw).answers
+        labels = columns if set(labels) <= set(columns) else labels
+    if target.kind == "ordinal" and not all(label.lstrip("-").isdecimal() for label in labels):
+        raise UserError(
+            f"{competition.file}: the order of {', '.join(labels[:6])} is unknown: list target.labels from low to high"
+        )
+    if len(labels) < 2 and target.kind != "several":
+        raise UserError(f"{competition.file}: all images have the same label, {labels}: check target.column")
+    return labels
+
+
+def without_repeated_annotations(
+    table: pd.DataFrame, paths: list[str], cells: list[tuple[str, ...]], kind: str
+) -> tuple[pd.DataFrame, list[str], list[tuple[str, ...]]]:
+    """Keep one row per image of COCO's annotations, with all its labels; of equal rows where only one is allowed."""
+    rows = pd.DataFrame({"path": paths, "cell": cells})
+    if kind == "several":
+        united = rows.groupby("path", sort=False)["cell"].agg(lambda each: tuple(dict.fromkeys(sum(each, ()))))
+        first = rows.drop_duplicates("path").index
+        return table.iloc[first].reset_index(drop=True), united.index.tolist(), united.tolist()
+    first = rows.drop_duplicates().index
+    kept = rows.iloc[first]
+    return table.iloc[first].reset_index(drop=True), kept["path"].tolist(), kept["cell"].tolist()
+
+
+def problems_of(rows: pd.DataFrame, paths: list[str], known: set[str], competition: Competition) -> list[list[str]]:
+    """Return what is wrong with each row."""
+    repeated = repeated_images(rows)
+    return [
+        cell_problems(cell, known, competition.target.kind)
+        + ([repeated[line]] if line in repeated else [])
+        + ([] if present else [missing_file(path)])
+        for line, (cell, path, present) in enumerate(zip(rows["labels"], paths, rows["present"], strict=True))
+    ]
+
+
+def missing_file(path: str) -> str:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        return "not a path in the competition's folder"
+    return f"there is no file {path}"
+
+
+def cell_problems(cell: tuple[str, ...], known: set[str], kind: str) -> list[str]:
+    """Return what is wrong with a row's labels or number."""
+    if kind == "number":
+        return [] if is_number(cell[0]) else [f"{cell[0]!r} is not a number"]
+    if kind != "several" and len(cell) != 1:
+        return [f"{len(cell)} labels ({', '.join(cell)}), where kind={kind} needs one"]
+    return ["no label" if text == "" else f"unknown label {text!r}" for text in cell if text not in known]
+
+
+def is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def repeated_images(rows: pd.DataFrame) -> dict[int, str]:
+    """Return a problem for rows that share an image: for all but the first where labels agree, else for all."""
+    problems: dict[int, str] = {}
+    shared = rows[rows["image"].duplicated(keep=False)]
+    for _, group in shared.groupby("image"):
+        agree = len({frozenset(cell) for cell in group["labels"]}) == 1
+        text = "listed before" if agree else "listed more than once, with different labels"
+        problems |= dict.fromkeys(group.index[1:] if agree else group.index, text)
+    return problems
+
+
+def targets_of(cells: pd.Series, labels: list[str], kind: str) -> np.ndarray:
+    """Return the truth: (n,) float32 numbers, (n,) int32 class numbers, or (n, labels) bool.
+
+    Args:
+        cells: each row's labels as a tuple of texts.
+    """
+    if kind == "number":
+        return np.array([float(number) for (number,) in cells], np.float32)
+    places = {label: place for place, label in enumerate(labels)}
+    if kind != "several":
+        return np.array([places[label] for (label,) in cells], np.int32)
+    targets = np.zeros((len(cells), len(labels)), bool)
+    targets[np.repeat(np.arange(len(cells)), cells.str.len()), [places[label] for cell in cells for label in cell]] = (
+        True
+    )
+    return targets

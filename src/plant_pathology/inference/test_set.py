@@ -1,0 +1,90 @@
+"""Read the form that Kaggle gives for a submission, and find the image of each of its ids."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from plant_pathology.inference.tables import LayoutError, fill, read_table, require
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form: the submission without answers.
+
+    Args:
+        table: all columns and rows, as text.
+        id: the column with the ids.
+        images: the path of each row's image, relative to the competition's folder.
+    """
+
+    table: pd.DataFrame
+    id: str
+    images: list[str]
+
+    @property
+    def answers(self) -> list[str]:
+        """Return the columns to fill in: all with a name but the ids'."""
+        return [column for column in self.table if column not in ("", self.id)]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Where the form and the test images are; `competition.test` in the config explains each.
+
+    Args:
+        form: file name.
+        files: template of an image's path.
+        id: the form's column with the ids; None: the first one with a name.
+        table: file that says more about each id; None: the form says enough.
+        key: the table's column with the ids; None: named as in the form, or id, or image_id.
+    """
+
+    form: str
+    files: str
+    id: str | None = None
+    table: str | None = None
+    key: str | None = None
+
+    def read(self, folder: Path) -> Form:
+        """Read the form in a competition's folder.
+
+        Raises:
+            LayoutError: a file, a column or an id is missing, or an id is there twice.
+        """
+        form = read_table(folder / self.form)
+        named = [str(column) for column in form if column]
+        if not named:
+            raise LayoutError(f"{folder / self.form} has no column with a name")
+        if len(set(form.columns)) < len(form.columns):
+            raise LayoutError(f"{folder / self.form} has two columns of one name: {', '.join(named)}")
+        column = self.id or named[0]
+        require([column], form, str(folder / self.form))
+        ids = form[column]
+        if repeated := sorted(set(ids[ids.duplicated()])):
+            raise LayoutError(
+                f"{folder / self.form} has {repeated[0]!r} more than once in its column {column}: set"
+                " competition.test.id to the column with the ids"
+            )
+        rows = self._joined(form, column, folder) if self.table else form
+        return Form(form, column, fill(self.files, rows, str(folder / (self.table or self.form))))
+
+    def key_of(self, table: pd.DataFrame, column: str) -> str:
+        """Return the column of `table` with the ids, which are in the form's column `column`."""
+        known = [name for name in (column, "id", "image_id") if name in table]
+        return self.key or (known[0] if known else column)
+
+    def _joined(self, form: pd.DataFrame, column: str, folder: Path) -> pd.DataFrame:
+        """Return the rows of `table` for the form's ids, in the form's order."""
+        path = folder / str(self.table)
+        table = read_table(path)
+        key = self.key_of(table, column)
+        require([key], table, str(path))
+        table = table.drop_duplicates(key).set_index(key, drop=False)
+        missing = form[column][~form[column].isin(table.index)]
+        if len(missing):
+            raise LayoutError(
+                f"{path} has no row for {len(missing)} ids of {self.form}, first {missing.iloc[0]!r}, in its column"
+                f" {key}: set competition.test.key to its column with the ids"
+            )
+        return table.loc[form[column]].reset_index(drop=True)
