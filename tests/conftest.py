@@ -12,9 +12,8 @@ from filelock import FileLock
 
 from plant_pathology.choose import with_choice
 from plant_pathology.competition.sample import draw
-from plant_pathology.competition.spec import Competition
 from plant_pathology.core.processes import cpu_count
-from support.commands import ABSENT, PROJECT, TINY, config, git, replace, run_in, run_module
+from support.commands import ABSENT, PROJECT, TINY, git, replace, run_in, run_module
 from support.stores import BucketPlace, FolderPlace, S3Server, credentials
 
 # There are more test processes than cores; several threads in each would only wait for one another.
@@ -64,7 +63,7 @@ def with_loggers(monkeypatch) -> None:
 def raw(tmp_path_factory) -> Path:
     """Return the folder of a small synthetic competition in Kaggle's layout; tests must not change it."""
     folder = tmp_path_factory.mktemp("raw") / "sample"
-    draw(folder, Competition.from_config(config()), seed=0, train=60, test=8)
+    draw(folder, seed=0, train=60, test=8)
     return folder
 
 

@@ -52,7 +52,9 @@ class SkyLauncher(Launcher):
         except UserError as error:
             sys.exit(f"error: {error}")
         return [
-            JobReturn(overrides=overrides, cfg=cfg, status=JobStatus.COMPLETED, _return_value=result and result["f1"])
+            JobReturn(
+                overrides=overrides, cfg=cfg, status=JobStatus.COMPLETED, _return_value=result and result["val_score"]
+            )
             for overrides, cfg, result in zip(job_overrides, configs, results, strict=True)
         ]
 

@@ -17,11 +17,11 @@ from plant_pathology.training.run import check, train, train_sweep_member
 
 @functools.partial(command, check=False)  # a sweep records a wrong value as that run's failure
 def main(cfg: DictConfig) -> float | None:
-    """Return the run's score for sweepers that search by it; None for a failed run of a sweep."""
+    """Return the run's score, higher is better, for sweepers that search by it; None for a failed run of a sweep."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return train_sweep_member(cfg)
     check(cfg)
-    return train(run_of(cfg))["f1"]
+    return train(run_of(cfg))["val_score"]
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.train_table import read_train
 from plant_pathology.core.errors import UserError
 from plant_pathology.data.decode_cache import open_decode_cache
-from plant_pathology.data.folds import assign_folds
 from plant_pathology.data.index import read_table
 from plant_pathology.data.shards import Shards, shard_name
 from support.commands import config, on_a_small_disk, run_module
@@ -159,18 +159,6 @@ def test_copies_at_another_size_or_quality_are_found_and_can_be_merged(competiti
         assert set(kept[group["images"][0]].split()) == {label for row in group["labels"] for label in row}
 
 
-def test_folds_have_about_equal_shares_of_each_label():
-    rng = np.random.default_rng(0)
-    targets = (rng.random((1000, 4)) < [0.5, 0.3, 0.1, 0.05]).astype(int)
-    groups = pd.Series(np.arange(1000))
-    groups[::50] = 0
-    fold = assign_folds(targets, groups, 5, seed=0)
-    counts = pd.DataFrame(targets).groupby(fold).sum()
-    assert (counts.max() - counts.min() <= np.maximum(0.2 * counts.mean(), 5)).all()
-    assert len(set(fold[::50])) == 1
-    assert (assign_folds(targets, groups, 5, seed=0) == fold).all()
-
-
 @pytest.fixture
 def damaged(competition):
     """Return a competition with every kind of bad row and file, and the problems with their images."""
@@ -191,12 +179,11 @@ def damaged(competition):
         (truncated, "truncated"),
         (empty, "empty file"),
         (page, "not an image that Pillow can read"),
-        (missing, "not in train_images/"),
+        (missing, "there is no file train_images/"),
         (both, "unknown label 'scabb'"),
         (both, "empty file"),
         (again, "listed before"),
-        ("../leaf.jpg", "not a plain file name"),
-        ("../leaf.jpg", "not in train_images/"),
+        ("../leaf.jpg", "not a path in the competition's folder"),
     ]
 
 
@@ -231,7 +218,7 @@ def test_quarantine_skips_bad_rows_and_lists_them(damaged):
 def test_an_image_listed_with_two_different_label_sets_is_bad_in_both_rows(competition):
     name, _ = singles(competition)[0]
     list_more(competition, (name, "powdery_mildew complex"))
-    rows = Competition.from_config(config()).read_train(competition / "data/raw/sample")
+    rows = read_train(Competition.from_config(config()), competition / "data/raw/sample").rows
     assert rows["problems"][rows["image"] == name].tolist() == [["listed more than once, with different labels"]] * 2
 
 
@@ -257,9 +244,9 @@ def empty_files(root):
 @pytest.mark.parametrize(
     "damage, expected",
     [
-        (remove_table, ["train.csv does not exist", "as Kaggle ships them"]),
+        (remove_table, ["train.csv does not exist; ", "has sample_submission.csv", "download the competition again"]),
         (misspell_label, ["unknown label 'scabb'", "conf/competition/sample.yaml"]),
-        (empty_folder, ["64 problem(s)", "not in train_images/"]),
+        (empty_folder, ["64 problem(s)", "there is no file train_images/"]),
         (empty_files, ["64 problem(s)", "empty file", "prepare.on_bad=quarantine"]),
     ],
 )
@@ -285,7 +272,15 @@ def test_the_error_for_a_misspelled_override_names_it(competition):
         (["prepare.quality=0"], "prepare.quality=0: choose a whole number from 1 to 100"),
         (["prepare.workers=two"], "prepare.workers=two: choose a whole number from 1"),
         (["prepare.shard_mb=0"], "prepare.shard_mb=0: choose a number from 0.001"),
-        (["prepare.duplicates=merge", "competition.multilabel=false"], "choose keep or drop"),
+        (
+            [
+                "prepare.duplicates=merge",
+                "competition.target.kind=one",
+                "competition.metric=accuracy",
+                "competition.submit.as=label",
+            ],
+            "choose keep or drop",
+        ),
     ],
 )
 def test_the_error_for_an_invalid_value_lists_the_valid_ones(competition, overrides, expected):
@@ -304,8 +299,8 @@ def test_a_failed_run_keeps_the_last_good_output(competition):
 
 def test_a_missing_image_folder_is_one_error(competition):
     shutil.rmtree(images_of(competition))
-    with pytest.raises(UserError, match="train_images is not a folder: .*make download"):
-        Competition.from_config(config()).read_train(competition / "data/raw/sample")
+    with pytest.raises(UserError, match="train_images is not a folder; .* has test_images: correct competition.train"):
+        read_train(Competition.from_config(config()), competition / "data/raw/sample")
 
 
 def test_the_error_for_a_damaged_cache_says_that_it_may_be_deleted(tmp_path):

@@ -47,7 +47,7 @@ def events(folder):
 def seen_while_it_trains(folder):
     """TensorBoard shows every epoch of metrics.csv at once."""
     epochs = len(pd.read_csv(folder / "metrics.csv"))
-    assert len(events(folder).Scalars("val_f1")) >= epochs
+    assert len(events(folder).Scalars("val_score")) >= epochs
 
 
 def test_tensorboard_shows_a_running_run_and_no_step_twice_after_a_restart(root):
@@ -55,12 +55,12 @@ def test_tensorboard_shows_a_running_run_and_no_step_twice_after_a_restart(root)
     max((folder / "checkpoints").glob("*.ckpt")).unlink()
     continued(root, "tensorboard")
     seen, result = events(folder), json.loads((folder / "result.json").read_text())
-    for tag in ("train_loss", "val_f1", "val_loss"):
+    for tag in ("train_loss", "val_score", "val_loss"):
         steps = [scalar.step for scalar in seen.Scalars(tag)]
         assert steps == sorted(set(steps)), tag
-    f1 = [scalar.value for scalar in seen.Scalars("val_f1")]
+    f1 = [scalar.value for scalar in seen.Scalars("val_score")]
     # The best checkpoint is validated last, so that the last value is the run's.
-    assert f1 == pytest.approx([*pd.read_csv(folder / "metrics.csv")["val_f1"], result["f1"]])
+    assert f1 == pytest.approx([*pd.read_csv(folder / "metrics.csv")["val_score"], result["score"]])
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_tensorboard_lists_hyperparameters_and_metric_of_a_run(curves):
     hparams = events(curves["tensorboard"]).PluginTagToContent("hparams")
     settings = parse_session_start_info_plugin_data(hparams["_hparams_/session_start_info"]).hparams
     assert settings["model.lr"].number_value == 5e-3 and settings["model.name"].string_value == "test_resnet"
-    assert b"val_f1" in hparams["_hparams_/experiment"]
+    assert b"val_score" in hparams["_hparams_/experiment"]
     assert "paths.root" not in settings and "logger.name" not in settings
 
 
@@ -104,7 +104,7 @@ def test_mlflow_has_one_run_after_a_restart(root, with_loggers):
     assert after.info.status == "FINISHED"
     assert after.data.params["model.lr"] == "0.001" and "lr" not in after.data.params
     result = json.loads((folder / "result.json").read_text())
-    assert after.data.metrics["val_f1"] == pytest.approx(result["f1"])
+    assert after.data.metrics["val_score"] == pytest.approx(result["score"])
     assert len({each.step for each in client.get_metric_history(after.info.run_id, "train_loss")}) == EPOCHS
 
 
@@ -124,10 +124,12 @@ def test_wandb_keeps_one_id_after_a_restart_and_sends_no_details_of_the_machine(
             ids |= {record.run.run_id} - {""}
             settings |= {each.key: each.value_json for each in (*record.run.config.update, *record.config.update)}
             f1 += [
-                json.loads(item.value_json) for item in record.history.item if "val_f1" in (item.key, *item.nested_key)
+                json.loads(item.value_json)
+                for item in record.history.item
+                if "val_score" in (item.key, *item.nested_key)
             ]
     assert ids == {folder.name} and wandb.__version__
-    assert f1[-1] == pytest.approx(json.loads((folder / "result.json").read_text())["f1"])
+    assert f1[-1] == pytest.approx(json.loads((folder / "result.json").read_text())["score"])
     assert len(f1) == EPOCHS + 1 and settings["model.lr"] == "0.001"
     assert not list(folder.rglob("wandb-metadata.json"))
 

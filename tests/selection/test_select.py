@@ -8,14 +8,16 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from plant_pathology.competition.metrics import best_threshold, sample_f1
+from plant_pathology.competition.metrics import metric_of
 from plant_pathology.competition.spec import Competition
-from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, decide, log_odds
-from plant_pathology.selection.bootstrap import confidence_interval, paired_gain
-from plant_pathology.selection.calibration import fit_calibration, identity_calibration
+from plant_pathology.competition.task import Task, identity_calibration
+from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, above_thresholds, log_odds
+from plant_pathology.runs.predictions import Predictions, read_predictions, write_predictions
+from plant_pathology.selection.bootstrap import Score, confidence_interval, paired_gain
+from plant_pathology.selection.calibration import fit_sigmoid
 from plant_pathology.selection.candidates import comparable, read_candidates
 from plant_pathology.selection.crossfit import best_rules, crossfit
-from plant_pathology.selection.decisions import OFFERED, PER_LABEL, interpolate, tune_decisions
+from plant_pathology.selection.decisions import interpolate, offers, tune_decisions
 from plant_pathology.selection.ensemble import Budget, blend, build_ensembles
 from plant_pathology.selection.leaderboard import leaderboard
 from plant_pathology.selection.pipeline import select
@@ -23,7 +25,11 @@ from plant_pathology.selection.thresholds import tune_thresholds
 from support.commands import config, run_module
 
 COMPETITION = Competition.from_config(config())
-LABELS = COMPETITION.labels
+LABELS = list(COMPETITION.target.labels)
+METRIC = metric_of("sample_f1")
+TASK = Task("several", METRIC, len(LABELS))
+OFFERED = offers(TASK, None)
+PER_LABEL = OFFERED.index((THRESHOLDS, 1.0))
 EXPECTED, CALIBRATED = (OFFERED.index((EXPECTED_F1, share)) for share in (0.0, 1.0))
 
 
@@ -35,6 +41,26 @@ def leaves(rows, seed=0, noise=1.0, members=1, offsets=0.0):
     return (1 / (1 + np.exp(-logits))).astype(np.float32), true
 
 
+def sample_f1(probabilities, thresholds, true):
+    return METRIC.score(true, above_thresholds(probabilities, thresholds))
+
+
+def best_threshold(probabilities, true):
+    """Return the common threshold of the plain decision, and its score."""
+    return TASK.plain_decision(probabilities, true).values[0], TASK.plain_score(probabilities, true)
+
+
+def crossfitted(stack, true, task=TASK):
+    """Return, by ensemble rule, (offered, n) F1 of each row."""
+    scores = crossfit(list(stack), true, unlimited(len(stack)), task, offers(task, None), seed=0)
+    return {rule: np.stack([each.rows for each in offered]) for rule, offered in scores.items()}
+
+
+def scored(rows):
+    """Return scores whose rows are given."""
+    return [Score(METRIC, each.mean(), np.zeros(len(each)), each, np.zeros(len(each))) for each in rows]
+
+
 def unlimited(members):
     return Budget(np.ones((members, 1)), np.array([np.inf]))
 
@@ -43,19 +69,22 @@ def test_no_change_of_a_single_threshold_improves_tuned_ones():
     (probabilities,), true = leaves(120, offsets=np.linspace(-2, 2, len(LABELS)))
     common, before = best_threshold(probabilities, true)
     thresholds = tune_thresholds(probabilities, true, common)
-    reached = sample_f1(decide(probabilities, thresholds), true)
+    reached = sample_f1(probabilities, thresholds, true)
     assert reached > before + 0.02
     for label, values in enumerate(probabilities.T):
         for value in [0.0, *(np.sort(values) + 1e-9)]:
             trial = thresholds.copy()
             trial[label] = value
-            assert sample_f1(decide(probabilities, trial), true) <= reached + 1e-9
+            assert sample_f1(probabilities, trial, true) <= reached + 1e-9
 
 
 def test_thresholds_per_label_win_where_labels_need_different_ones():
     stack, true = leaves(150, noise=1.5, offsets=np.linspace(-2, 2, len(LABELS)))
-    scores = crossfit(stack, true, unlimited(1), True, seed=0)["best_1"]
-    assert best_rules({"best_1": scores[:EXPECTED]}).decision > 0 and scores[PER_LABEL].mean() > scores[0].mean() + 0.02
+    scores = crossfitted(stack, true)["best_1"]
+    assert (
+        best_rules({"best_1": scored(scores[:EXPECTED])}).decision > 0
+        and scores[PER_LABEL].mean() > scores[0].mean() + 0.02
+    )
 
 
 def test_crossfitting_is_not_fooled_by_gains_on_the_rows_tuned_on():
@@ -63,8 +92,8 @@ def test_crossfitting_is_not_fooled_by_gains_on_the_rows_tuned_on():
     for seed in range(4):
         (probabilities,), true = leaves(150, seed=seed, noise=2.0)
         common, before = best_threshold(probabilities, true)
-        seeming.append(sample_f1(decide(probabilities, tune_thresholds(probabilities, true, common)), true) - before)
-        scores = crossfit(probabilities[None], true, unlimited(1), True, seed=0)["best_1"]
+        seeming.append(sample_f1(probabilities, tune_thresholds(probabilities, true, common), true) - before)
+        scores = crossfitted(probabilities[None], true)["best_1"]
         real.append(scores[PER_LABEL].mean() - scores[0].mean())
     assert np.mean(seeming) > np.mean(real) + 0.02
 
@@ -76,16 +105,16 @@ def test_expected_f1_beats_thresholds_on_calibrated_probabilities():
     noise = rng.choice([0.5, 2.0], true.shape)
     evidence = np.where(true, 1, -1) + noise * rng.normal(size=true.shape)
     probabilities = 1 / (1 + 0.7 / 0.3 * np.exp(-2 * evidence / noise**2))
-    scores = crossfit(probabilities[None].astype(np.float32), true, unlimited(1), True, seed=0)["best_1"]
+    scores = crossfitted(probabilities[None].astype(np.float32), true)["best_1"]
     assert scores[EXPECTED].mean() > scores[:EXPECTED].mean(axis=1).max() + 0.005
-    assert fit_calibration(probabilities, true) == pytest.approx(identity_calibration(len(LABELS)), abs=0.25)
+    assert fit_sigmoid(probabilities, true) == pytest.approx(identity_calibration(len(LABELS)), abs=0.25)
 
 
 def test_miscalibrated_probabilities_are_calibrated():
     stack, true = leaves(1500, noise=1.5, offsets=np.linspace(-2, 2, len(LABELS)))
-    scores = crossfit(stack, true, unlimited(1), True, seed=0)["best_1"]
-    assert OFFERED[best_rules({"best_1": scores}).decision] == (EXPECTED_F1, 1.0)
-    slope, *shifts = fit_calibration(stack[0], true)
+    scores = crossfitted(stack, true)["best_1"]
+    assert OFFERED[best_rules({"best_1": scored(scores)}).decision] == (EXPECTED_F1, 1.0)
+    slope, *shifts = fit_sigmoid(stack[0], true)
     odds = slope * log_odds(stack[0]) + shifts
     # Calibrated: the mean probability of each label is its frequency.
     assert (1 / (1 + np.exp(-odds))).mean(axis=0) == pytest.approx(true.mean(axis=0), abs=0.01)
@@ -95,30 +124,31 @@ def test_miscalibrated_probabilities_are_calibrated():
 
 def test_calibration_stays_finite_with_few_rows_all_predicted_right():
     true = np.eye(4, len(LABELS), dtype=bool)
-    assert 1 < fit_calibration(np.where(true, 0.6, 0.4), true)[0] < 5
+    assert 1 < fit_sigmoid(np.where(true, 0.6, 0.4), true)[0] < 5
     assert np.isfinite(log_odds(np.where(true, 1.0, 0.0))).all()
 
 
 def test_the_best_rules_win_and_among_equals_the_simplest():
     scores = {"best_1": np.full((len(OFFERED), 9), 0.5), "greedy": np.full((len(OFFERED), 9), 0.5)}
-    assert (best_rules(scores).ensemble, best_rules(scores).decision) == ("best_1", 0)
+    chosen = best_rules({rule: scored(rows) for rule, rows in scores.items()})
+    assert (chosen.ensemble, chosen.decision) == ("best_1", 0)
     scores["greedy"][2] = 0.6
-    chosen = best_rules(scores)
+    chosen = best_rules({rule: scored(rows) for rule, rows in scores.items()})
     assert (chosen.ensemble, chosen.decision) == ("greedy", 2)
-    assert (chosen.f1 == 0.6).all() and (chosen.common_f1 == 0.5).all()
+    assert chosen.score.value == pytest.approx(0.6) and chosen.plain.value == pytest.approx(0.5)
 
 
 def test_the_better_of_two_networks_gets_more_weight():
     (good,), true = leaves(600, noise=1.5)
     logits = 3 * true - 1.5 + 2.5 * np.random.default_rng(9).normal(size=true.shape)
     stack = np.stack([good, 1 / (1 + np.exp(-logits))]).astype(np.float32)
-    counts = build_ensembles(stack, true, unlimited(2), True)["greedy"]
+    counts = build_ensembles(list(stack), true, unlimited(2), TASK)["greedy"]
     assert counts[0] > counts[1] > 0
 
 
 def test_offered_decisions_range_from_plain_to_tuned():
     (probabilities,), true = leaves(200, offsets=np.linspace(-2, 2, len(LABELS)))
-    offered = tune_decisions(probabilities, true, multilabel=True)
+    offered = tune_decisions(OFFERED, TASK, probabilities, true)
     assert [each.by for each in offered] == [by for by, _ in OFFERED]
     common, _ = best_threshold(probabilities, true)
     assert offered[0].values.tolist() == [common] * len(LABELS)
@@ -126,21 +156,21 @@ def test_offered_decisions_range_from_plain_to_tuned():
     halfway = offered[OFFERED.index((THRESHOLDS, 0.5))]
     assert halfway.values == pytest.approx((offered[0].values + offered[PER_LABEL].values) / 2)
     assert offered[EXPECTED].values == pytest.approx(identity_calibration(len(LABELS)))
-    assert offered[CALIBRATED].values == pytest.approx(fit_calibration(probabilities, true))
+    assert offered[CALIBRATED].values == pytest.approx(fit_sigmoid(probabilities, true))
 
 
 def test_single_label_competitions_always_choose_the_likeliest_label():
-    probabilities = np.array([[0.6, 0.7, 0.1]])
-    for each in tune_decisions(probabilities, np.array([[1, 0, 0]], bool), multilabel=False):
-        assert each.by == LIKELIEST and each.labels(probabilities).tolist() == [[False, True, False]]
+    probabilities, task = np.array([[0.6, 0.7, 0.1]]), Task("one", metric_of("accuracy"), 3)
+    (decision,) = tune_decisions(offers(task, None), task, probabilities, np.array([0]))
+    assert decision.by == LIKELIEST and decision.decide(probabilities).tolist() == [1]
 
 
 def test_an_ensemble_of_independent_networks_beats_the_best_one_on_held_out_rows():
     stack, true = leaves(800, noise=2.0, members=5)
-    fit = crossfit(stack, true, unlimited(5), True, seed=0)
+    fit = crossfitted(stack, true)
     assert fit["greedy"][0].mean() > fit["best_1"][0].mean() + 0.02
-    assert best_rules(fit).ensemble in ("best_5", "greedy")
-    counts = build_ensembles(stack, true, unlimited(5), True)["greedy"]
+    assert best_rules({rule: scored(rows) for rule, rows in fit.items()}).ensemble in ("best_5", "greedy")
+    counts = build_ensembles(list(stack), true, unlimited(5), TASK)["greedy"]
     assert (counts > 0).sum() >= 4
     assert best_threshold(blend(stack, counts), true)[1] > max(best_threshold(each, true)[1] for each in stack)
 
@@ -148,42 +178,42 @@ def test_an_ensemble_of_independent_networks_beats_the_best_one_on_held_out_rows
 def test_a_network_that_guesses_gets_no_weight():
     stack, true = leaves(400, members=2)
     guess = np.random.default_rng(1).random((1, *true.shape), np.float32)
-    assert build_ensembles(np.concatenate([guess, stack]), true, unlimited(3), True)["greedy"][0] == 0
+    assert build_ensembles(list(np.concatenate([guess, stack])), true, unlimited(3), TASK)["greedy"][0] == 0
 
 
 def test_every_ensemble_fits_every_limit_of_the_budget():
     stack, true = leaves(300, noise=2.0, members=6)
     costs = np.column_stack([np.ones(6), [90, 90, 90, 10, 10, 10]])
     for limits in ([3, 1000], [6, 100]):
-        for counts in build_ensembles(stack, true, Budget(costs, np.array(limits)), True).values():
+        for counts in build_ensembles(list(stack), true, Budget(costs, np.array(limits)), TASK).values():
             assert (costs[counts > 0].sum(axis=0) <= limits).all()
 
 
 def test_single_label_competitions_are_scored_by_accuracy():
     rng = np.random.default_rng(0)
-    true = np.eye(4, dtype=bool)[rng.integers(0, 4, 300)]
-    stack = rng.dirichlet(np.ones(4), (1, 300)).astype(np.float32) + 0.3 * true
-    fit = crossfit(stack, true, unlimited(1), False, seed=0)
-    right = stack[0].argmax(axis=1) == true.argmax(axis=1)
+    true = rng.integers(0, 4, 300)
+    stack = rng.dirichlet(np.ones(4), (1, 300)).astype(np.float32) + 0.3 * np.eye(4, dtype=np.float32)[true]
+    fit = crossfitted(stack, true, Task("one", metric_of("accuracy"), 4))
+    right = stack[0].argmax(axis=1) == true
     np.testing.assert_allclose(fit["best_1"], np.broadcast_to(right, fit["best_1"].shape), atol=1e-9)
     assert fit["greedy"] == pytest.approx(fit["best_1"])
 
 
 def test_the_confidence_interval_is_that_of_the_mean_and_reproducible():
     scores = np.random.default_rng(0).normal(0.5, 1.0, 4000)
-    low, high = confidence_interval(scores)
+    low, high = confidence_interval(*scored([scores]))
     # 1.96 standard errors on either side.
     assert low == pytest.approx(scores.mean() - 1.96 * scores.std() / 4000**0.5, abs=0.003)
     assert high == pytest.approx(scores.mean() + 1.96 * scores.std() / 4000**0.5, abs=0.003)
-    assert confidence_interval(scores) == (low, high)
+    assert confidence_interval(*scored([scores])) == (low, high)
 
 
 def test_a_gain_whose_interval_contains_zero_is_noise():
     theirs = np.random.default_rng(0).random(400)
     differences = np.random.default_rng(1).normal(0, 0.1, 400)
     differences -= differences.mean()
-    assert paired_gain(theirs + differences, theirs).noise
-    better = paired_gain(theirs + differences + 0.1, theirs)
+    assert paired_gain(*scored([theirs + differences, theirs])).noise
+    better = paired_gain(*scored([theirs + differences + 0.1, theirs]))
     assert not better.noise and better.low < 0.1 < better.high and better.gain == pytest.approx(0.1)
 
 
@@ -191,29 +221,30 @@ def write_run(runs, name, fold, rows, lr=0.001, seed=0, extra=None, stopped=None
     """Write a finished run's folder as `train` does, and return its result."""
     (runs / name).mkdir(parents=True)
     (probabilities,), true = leaves(rows, seed=seed)
-    threshold, f1 = best_threshold(probabilities, true)
-    table = pd.DataFrame({"image": [f"{fold}-{number}.jpg" for number in range(rows)]})
-    for number, label in enumerate(LABELS):
-        table[f"is_{label}"], table[f"p_{label}"] = true[:, number].astype(int), probabilities[:, number]
-    table.to_csv(runs / name / "validation.csv", index=False)
+    score = TASK.plain_score(probabilities, true)
+    images = np.array([f"{fold}-{number}.jpg" for number in range(rows)])
+    write_predictions(runs / name / "validation.npz", Predictions(images, LABELS, true, probabilities))
     torch.save({"state_dict": {"network.fc.weight": torch.zeros(size // 4)}}, runs / name / "best.ckpt")
     settings = {"model": {"name": "resnet18", "lr": lr}, "data": {"fold": fold, "batch_size": 32, **(extra or {})}}
-    result = {"run": name, "config": settings, "data": "abc", "code": "def", "data_ref": "sample:1", "f1": f1}
-    result |= {"threshold": threshold, "epoch": fold, "epochs": 5, "seconds": 10.0, "images_per_second": 100.0}
-    network = {"name": "resnet18", "views": 4, "image_size": 32, "mean": [0.5] * 3, "std": [0.2] * 3}
+    result = {"run": name, "config": settings, "data": "abc", "code": "def", "data_ref": "sample:1"}
+    result |= {"metric": "sample_f1", "score": score, "val_score": score}
+    result |= {"epoch": fold, "epochs": 5, "seconds": 10.0, "images_per_second": 100.0}
+    network = {"name": "resnet18", "views": 4, "image_size": 32, "mean": [0.5] * 3, "std": [0.2] * 3, "scale": None}
     return result | {"stopped": stopped, "network": network}
 
 
 def test_runs_that_differ_only_in_the_fold_are_one_row_with_an_out_of_fold_score(tmp_path):
     results = [write_run(tmp_path, f"a-{fold}", fold, 20 + fold, seed=fold) for fold in (2, 0, 1)]
     results += [write_run(tmp_path, "b", 0, 20, lr=0.01, stopped="asked to")]
-    read = read_candidates(results, tmp_path, COMPETITION)
+    read = read_candidates(results, tmp_path, LABELS, TASK)
     board = leaderboard(read, COMPETITION).set_index("run")
     assert sorted(board.index) == ["a-0", "b"]
     assert board.loc["a-0", ["folds", "best_epoch", "epochs", "seconds"]].tolist() == [3, 2, 5, 30.0]
-    tables = pd.concat([pd.read_csv(tmp_path / f"a-{fold}/validation.csv") for fold in range(3)])
-    _, pooled = best_threshold(*(tables.filter(regex=f"^{prefix}_").to_numpy() for prefix in ("p", "is")))
-    assert board["sample_f1"]["a-0"] == pytest.approx(pooled, abs=1e-6)
+    stored = [read_predictions(tmp_path / f"a-{fold}/validation.npz") for fold in range(3)]
+    pooled = TASK.plain_score(
+        *(np.concatenate([getattr(each, part) for each in stored]) for part in ("outputs", "true"))
+    )
+    assert board["score"]["a-0"] == pytest.approx(pooled, abs=1e-6)
     assert board["low"]["a-0"] < pooled < board["high"]["a-0"]
     assert board["stopped"]["b"] == "asked to"
     # Scores on different images are not comparable.
@@ -223,17 +254,17 @@ def test_runs_that_differ_only_in_the_fold_are_one_row_with_an_out_of_fold_score
 def test_every_key_that_varies_in_the_sweep_is_a_column_of_the_leaderboard(tmp_path):
     sizes = [{"batch_size": 16}, {"batch_size": 64, "crop": {"least": 0.5}}]
     results = [write_run(tmp_path, f"r{number}", 0, 20, extra=extra) for number, extra in enumerate(sizes)]
-    board = leaderboard(read_candidates(results, tmp_path, COMPETITION), COMPETITION).set_index("run")
+    board = leaderboard(read_candidates(results, tmp_path, LABELS, TASK), COMPETITION).set_index("run")
     assert board.loc["r0", ["data.batch_size", "data.crop.least"]].tolist() == [16, ""]
     assert board.loc["r1", ["data.batch_size", "data.crop.least"]].tolist() == [64, 0.5]
     assert "data.fold" not in board
 
 
 def test_predictions_that_contradict_their_result_are_an_error_with_a_remedy(tmp_path):
-    write_sweep(tmp_path, [write_run(tmp_path / "runs", "a", 0, 20) | {"f1": 0.99}])
+    write_sweep(tmp_path, [write_run(tmp_path / "runs", "a", 0, 20) | {"score": 0.99}])
     done = run_module("select", "competition=sample", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "validation.csv gives sample-F1" in done.stderr and "start the sweep again" in done.stderr
+    assert "validation.npz gives sample_f1" in done.stderr and "start the sweep again" in done.stderr
 
 
 def test_an_error_names_the_limit_that_no_candidate_fits(tmp_path):
@@ -280,7 +311,7 @@ def test_the_reports_of_a_real_sweep_agree_with_each_other_and_the_bundle(projec
     metrics = json.loads((reports / "metrics.json").read_text())
     assert len(board) == 2 and (board["folds"] == 2).all() and metrics["runs"] == 4
     assert board["run"].map(lambda name: (project / "runs" / name).is_dir()).all()
-    assert ((board["low"] <= board["sample_f1"]) & (board["sample_f1"] <= board["high"])).all()
+    assert ((board["low"] <= board["score"]) & (board["score"] <= board["high"])).all()
     assert len(spec["members"]) == members["networks"].sum() == metrics["kernel"]["networks"] == 2 * len(members)
     assert members["weight"].sum() == pytest.approx(1, abs=1e-3) and set(members["configuration"]) <= set(board["run"])
     by, share = metrics["decision"]["by"], metrics["decision"]["share"]
@@ -291,16 +322,18 @@ def test_the_reports_of_a_real_sweep_agree_with_each_other_and_the_bundle(projec
     else:
         assert thresholds["used"].isna().all()
     assert spec["decision"]["by"] == by and (by, share) in OFFERED
-    decided = Decision(by, np.array(spec["decision"]["values"])).labels(predictions.filter(regex="^p_").to_numpy())
-    assert (decided == predictions.filter(regex="^has_").to_numpy(bool)).all()
-    assert spec["score"]["validation"] == metrics["sample_f1"]
+    stored = read_predictions(reports / "predictions.npz")
+    decided = Decision(by, np.array(spec["decision"]["values"])).decide(stored.outputs)
+    assert (decided == stored.chosen).all() and stored.images.tolist() == predictions["image"].tolist()
+    assert predictions["predicted"].tolist() == [" ".join(np.array(stored.labels)[row]) for row in decided]
+    assert spec["score"]["validation"] == metrics["score"]
     # Each image is predicted by the networks that were not trained on it, with their weights.
     expected = sum(
-        2 * member["weight"] * stored.set_index("image").filter(regex="^p_").reindex(predictions["image"]).fillna(0)
+        2 * member["weight"] * pd.DataFrame(run.outputs, run.images).reindex(predictions["image"]).fillna(0)
         for member in spec["members"]
-        for stored in [pd.read_csv(project / "runs" / member["run"] / "validation.csv")]
+        for run in [read_predictions(project / "runs" / member["run"] / "validation.npz")]
     )
-    np.testing.assert_allclose(predictions.filter(regex="^p_"), expected, atol=1e-6)
+    np.testing.assert_allclose(stored.outputs, expected, atol=1e-6)
     assert set(predictions["fold"]) == {0, 1}
     weights = [load_file(project / "models/best" / member["weights"]) for member in spec["members"]]
     assert len({each["fc.weight"].tobytes() for each in weights}) == len(weights)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-EXACT = ["epoch", "train_loss", "val_loss", "val_f1", "val_threshold"]
+EXACT = ["epoch", "train_loss", "val_loss", "val_score", "val_sample_f1", "val_threshold"]
 # Small batches: many moments in an epoch at which a run can be interrupted.
 OVERRIDES = ["name=trial", "trainer.max_epochs=30", "data.batch_size=4", "threads=1"]
 
@@ -29,7 +29,7 @@ def assert_same_numbers(one: Path, other: Path) -> None:
     """Compare metrics exactly, and predictions byte by byte."""
     first, second = (pd.read_csv(folder / "metrics.csv")[EXACT] for folder in (one, other))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
-    assert (one / "validation.csv").read_bytes() == (other / "validation.csv").read_bytes()
+    assert (one / "validation.npz").read_bytes() == (other / "validation.npz").read_bytes()
 
 
 def interrupt(root: Path, count: int, seed: int, *overrides: str, reference: Path | None = None) -> str:

@@ -36,8 +36,9 @@ def prepare(folder, images, encoding="jpeg", shard_rows=10, **settings):
     table["pixels"] = [hashlib.sha256(picture(images[name][0]).tobytes()).hexdigest() for name in images]
     table["shard"], table["row"] = zip(*(places[name] for name in images), strict=True)
     table["fold"], table["group"] = 0, range(len(table))
-    write_index(folder, table.assign(**{f"is_{label}": table["labels"].eq(label) for label in LABELS}), LABELS)
-    manifest = {"image_size": SIDE, "encoding": encoding, "quality": 95, "shard_mb": 0.02, "labels": LABELS} | settings
+    write_index(folder, table, np.array([table["labels"].eq(label) for label in LABELS]).T)
+    manifest = {"image_size": SIDE, "encoding": encoding, "quality": 95, "shard_mb": 0.02}
+    manifest |= {"kind": "several", "labels": LABELS, "scale": None} | settings
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 

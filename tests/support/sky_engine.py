@@ -29,7 +29,7 @@ SKY = [
 # The trial has its own HOME, and so its own SkyPilot state: it neither sees what an aborted trial left, nor changes the
 # user's. It still needs these folders of the user's HOME.
 ELSEWHERE = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "PYENV_ROOT": ".pyenv"}
-COLUMNS = ["epoch", "train_loss", "val_loss", "val_f1"]
+COLUMNS = ["epoch", "train_loss", "val_loss", "val_score"]
 start = time.monotonic()
 
 
@@ -177,7 +177,7 @@ def trial(project: Path, undisturbed: Path, environment: dict[str, str]) -> None
     for name in names:
         here, there = undisturbed / name, project / "runs" / name
         assert read_metrics(here) == read_metrics(there), name
-        assert (here / "validation.csv").read_bytes() == (there / "validation.csv").read_bytes()
+        assert (here / "validation.npz").read_bytes() == (there / "validation.npz").read_bytes()
     say(f"{lost} {continued[0]}; all {len(read_metrics(here))} epochs of both runs have the uninterrupted runs' digits")
 
     began = time.monotonic()

@@ -29,7 +29,7 @@ def indexed(root):
 
 
 def f1(folder):
-    return json.loads((folder / "result.json").read_text())["f1"]
+    return json.loads((folder / "result.json").read_text())["val_score"]
 
 
 @pytest.mark.parametrize(

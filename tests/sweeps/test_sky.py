@@ -36,8 +36,9 @@ from support.commands import PROJECT, config, git, run_module
 from support.prepared import leaves, prepare
 
 T4 = Machine("g4dn.xlarge in us-east-1", True, 0.2, 0.526)
-METRICS = b"epoch,train_loss,val_f1,seconds\n0,0.5,0.8,1800\n1,0.4,0.9,1800\n"
-RESULT = {"f1": 0.9, "epoch": 1, "stopped": None, "seconds": 60.0}
+METRICS = b"epoch,train_loss,val_score,val_sample_f1,seconds\n0,0.5,0.8,0.8,1800\n1,0.4,0.9,0.9,1800\n"
+IDENTITY = b'{"config": {"trainer": {"max_epochs": 2}, "competition": {"metric": "sample_f1"}}}'
+RESULT = {"metric": "sample_f1", "score": 0.9, "val_score": 0.9, "epoch": 1, "stopped": None, "seconds": 60.0}
 
 
 class FakeSky:
@@ -75,7 +76,7 @@ class FakeSky:
         if state == "Ctrl-C":
             raise KeyboardInterrupt
         if state == "SUCCEEDED":
-            self.sync.replace(job.name, "run.json", b'{"config": {"trainer": {"max_epochs": 2}}}')
+            self.sync.replace(job.name, "run.json", IDENTITY)
             self.sync.replace(job.name, "metrics.csv", METRICS)
             self.sync.replace(job.name, "result.json", json.dumps(RESULT).encode())
         lost = job.recoveries + (state == "RECOVERING")
@@ -113,7 +114,7 @@ def test_results_are_downloaded_and_the_machine_s_price_is_recorded(sync, capsys
     said = capsys.readouterr().out
     assert "a: job 1 running on g4dn.xlarge in us-east-1\n" in said
     assert "a: job 1 recovering on g4dn.xlarge in us-east-1, recoveries: 1\n" in said
-    assert "b: epoch 2/2  loss 0.4000  sample-F1 0.9000" in said and "b: finished, sample-F1 0.9000 at epoch 2" in said
+    assert "b: epoch 2/2  loss 0.4000  sample_f1 0.9000" in said and "b: finished, sample_f1 0.9000 at epoch 2" in said
     assert machine_of(sync.runs / "a") == T4
     assert json.loads((sync.runs.parent / "store" / "runs" / "a" / "job.json").read_text())["job"] == 1
 

@@ -12,6 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from plant_pathology.core.errors import UserError
 from plant_pathology.runs.run import enter_sweep
 from plant_pathology.sweeps.index import SweepIndex, sweep_folders, sweep_results
 from support.commands import config, run_module
@@ -60,7 +61,7 @@ def test_the_last_sweep_stays_listed_until_a_run_of_the_next_one_starts(tmp_path
         (tmp_path / name).mkdir()
         (tmp_path / ".sweep").mkdir(exist_ok=True)
         (tmp_path / ".sweep" / name).touch()
-    (tmp_path / "over" / "result.json").write_text('{"run": "over", "f1": 0.5}')
+    (tmp_path / "over" / "result.json").write_text('{"run": "over", "val_score": 0.5}')
     cfg = config(f"paths.runs={tmp_path}")
     for _ in range(2):
         SweepIndex().on_multirun_start(cfg)
@@ -70,6 +71,20 @@ def test_the_last_sweep_stays_listed_until_a_run_of_the_next_one_starts(tmp_path
         assert [folder.name for folder in sweep_folders(cfg)] == ["failed", "over"]
     enter_sweep(SimpleNamespace(folder=tmp_path / "new", name="new"))
     assert [folder.name for folder in sweep_folders(cfg)] == ["new"]
+
+
+def test_runs_of_an_earlier_version_are_shown_and_not_selected(tmp_path):
+    """Their metrics and result have other names."""
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "run.json").write_text(json.dumps({"config": {"trainer": {"max_epochs": 2}, "competition": {"name": "x"}}}))
+    (old / "metrics.csv").write_text("epoch,train_loss,val_f1,seconds,images_per_second\n0,0.5,0.8,2.0,90\n")
+    (old / "result.json").write_text('{"run": "old", "f1": 0.8, "stopped": null}')
+    (tmp_path / "sweep.json").write_text('{"runs": ["old"]}')
+    shown = run_module("monitor", "status", *SMALL, f"paths.runs={tmp_path}", cwd=tmp_path)
+    assert shown.returncode == 0 and "old" in shown.stdout and "finished" in shown.stdout, shown.stderr
+    with pytest.raises(UserError, match="old was trained by an earlier version of the code: run"):
+        sweep_results(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -153,12 +168,12 @@ def test_runs_can_be_watched_stopped_and_continued(root, tmp_path):
     running = started(root, tmp_path)
     wait_for_epochs(tmp_path, 4)
     assert monitor("status", tmp_path, root=root).stdout.count("running") == 2
-    watching = [sys.executable, "-m", "plant_pathology.sweep", "watch", *SMALL, f"paths.runs={tmp_path}"]
+    watching = [sys.executable, "-m", "plant_pathology.monitor", "watch", *SMALL, f"paths.runs={tmp_path}"]
     watcher = subprocess.Popen([*watching, "watch.seconds=0.5"], cwd=root, stdout=subprocess.PIPE, text=True)
     first = watcher.stdout.readline()
     assert monitor("stop", tmp_path, "run=test_resnet", root=root).stdout.count("stops after the epoch") == 2
     output, _ = running.communicate()
-    assert running.returncode == 0 and output.count("stopped, sample-F1") == 2 and "(user request)" in output
+    assert running.returncode == 0 and output.count("stopped, sample_f1") == 2 and "(user request)" in output
     watched, _ = watcher.communicate(timeout=30)
     assert " epoch " in first and watched.count("stopped") == 2
     before = {name: len(epochs) for name, epochs in trained(tmp_path).items()}

@@ -7,7 +7,9 @@ import pytest
 import torch
 import yaml
 
-from plant_pathology.competition.metrics import sample_f1
+from plant_pathology.competition.metrics import metric_of
+from plant_pathology.competition.task import Task
+from plant_pathology.runs.predictions import read_predictions
 from support.commands import TINY, on_a_small_disk
 from support.small_runs import runs, train
 
@@ -27,19 +29,18 @@ def run(by_views):
 
 def test_a_run_folder_holds_config_metrics_weights_predictions_and_result(run):
     names = {path.name for path in run.iterdir()}
-    assert {"config.yaml", "metrics.csv", "best.ckpt", "run.json", "validation.csv", "result.json"} <= names
+    assert {"config.yaml", "metrics.csv", "best.ckpt", "run.json", "validation.npz", "result.json"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["name"] == "test_resnet"
     assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1]
 
 
-def test_the_result_is_the_f1_of_the_saved_predictions(run):
+def test_the_result_is_the_score_of_the_saved_predictions(run):
     result = json.loads((run / "result.json").read_text())
-    table = pd.read_csv(run / "validation.csv")
-    probabilities = table.filter(regex="^p_").to_numpy()
-    chosen = probabilities >= result["threshold"]
-    chosen[~chosen.any(axis=1), probabilities[~chosen.any(axis=1)].argmax(axis=1)] = True
-    assert sample_f1(chosen, table.filter(regex="^is_").to_numpy()) == pytest.approx(result["f1"])
+    stored = read_predictions(run / "validation.npz")
+    task = Task("several", metric_of("sample_f1"), len(stored.labels))
+    assert task.plain_score(stored.outputs, stored.true) == result["score"] == result["val_score"]
+    assert result["metric"] == "sample_f1"
 
 
 def test_a_full_disk_gives_one_error_line_and_leaves_no_partial_checkpoint(root):
@@ -71,11 +72,11 @@ def test_the_number_of_workers_does_not_change_a_run_s_identity(root, run):
 
 def test_epochs_are_validated_without_tta_and_the_result_with_tta(by_views):
     run, plain = by_views[4], by_views[1]
-    epochs = [pd.read_csv(folder / "metrics.csv")["val_f1"] for folder in (run, plain)]
+    epochs = [pd.read_csv(folder / "metrics.csv")["val_sample_f1"] for folder in (run, plain)]
     assert epochs[0].tolist() == epochs[1].tolist()
-    assert json.loads((plain / "result.json").read_text())["f1"] == pytest.approx(epochs[1].max())
-    stored = [pd.read_csv(folder / "validation.csv").filter(regex="^p_") for folder in (run, plain)]
-    assert not stored[0].equals(stored[1])
+    assert json.loads((plain / "result.json").read_text())["score"] == pytest.approx(epochs[1].max())
+    stored = [read_predictions(folder / "validation.npz").outputs for folder in (run, plain)]
+    assert not (stored[0] == stored[1]).all()
 
 
 def test_more_folds_than_prepared_give_one_error_line(root):

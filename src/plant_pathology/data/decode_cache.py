@@ -35,6 +35,7 @@ from plant_pathology.core.processes import cpu_count, when_parent_ends
 from plant_pathology.data import shards
 from plant_pathology.data.shards import encode
 from plant_pathology.inference import decode as images
+from plant_pathology.inference.custom import image_opener
 from plant_pathology.inference.decode import ImageError, decode_with_size
 
 COMMIT_S = 0.5
@@ -64,10 +65,16 @@ FACTS = CachedImage._fields[:-1]
 INSERT = f"INSERT INTO decoded (key, {', '.join(CachedImage._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-def decode_image(path: Path, side: int, encoding: str, quality: int) -> CachedImage | ImageError:
-    """Decode one file; return its error, so that the caller can collect the errors of all files."""
+def decode_image(
+    path: Path, side: int, encoding: str, quality: int, code: Path | None = None
+) -> CachedImage | ImageError:
+    """Decode one file; return its error, so that the caller can collect the errors of all files.
+
+    Args:
+        code: the competition's own code, which may open images in its own way.
+    """
     try:
-        pixels, (width, height) = decode_with_size(path, side)
+        pixels, (width, height) = decode_with_size(path, side, image_opener(code))
     except ImageError as error:
         return error
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
@@ -81,41 +88,44 @@ def decode_image(path: Path, side: int, encoding: str, quality: int) -> CachedIm
 class DecodeCache:
     """An open cache; `open_decode_cache` opens it."""
 
-    def __init__(self, database: sqlite3.Connection, side: int, encoding: str, quality: int):
+    def __init__(self, database: sqlite3.Connection, side: int, encoding: str, quality: int, own: Path | None):
         self._database = database
-        self._decode = partial(decode_image, side=side, encoding=encoding, quality=quality)
+        self._decode = partial(decode_image, side=side, encoding=encoding, quality=quality, code=own)
         code = [inspect.getsource(part) for part in (images, shards, decode_image)]
+        code += [own.read_text(encoding="utf-8")] if own else []
         libraries = [PIL.__version__, cv2.__version__, imagehash.__version__]
         settings = (side, encoding, quality, HASH_SIDE, *code, *libraries)
         self._settings = hashlib.sha256(repr(settings).encode()).hexdigest()
         self._keys: dict[str, str] = {}
 
-    def decode_missing(self, paths: list[Path], workers: int | None) -> tuple[int, dict[str, str]]:
+    def decode_missing(self, folder: Path, names: list[str], workers: int | None) -> tuple[int, dict[str, str]]:
         """Decode the images that are not in the cache yet, in parallel.
 
         Args:
-            paths: image files; their names must differ.
+            folder: of the images.
+            names: their paths below it.
             workers: number of processes; None: one per core.
 
         Returns:
-            How many files were not in the cache, and {file name: what is wrong with it}.
+            How many files were not in the cache, and {name: what is wrong with it}.
 
         Raises:
             UserError: the system killed a worker.
         """
-        self._keys = {path.name: self._key(path) for path in paths}
+        self._keys = {name: self._key(folder, name) for name in names}
         known = {key for (key,) in self._database.execute("SELECT key FROM decoded")}
-        todo = [path for path in paths if self._keys[path.name] not in known]
+        todo = [name for name in names if self._keys[name] not in known]
         bad: dict[str, str] = {}
-        bar = tqdm(total=len(paths), initial=len(paths) - len(todo), desc="decode", unit="img", disable=None)
+        bar = tqdm(total=len(names), initial=len(names) - len(todo), desc="decode", unit="img", disable=None)
         committed = time.monotonic()
         try:
-            for path, row in zip(todo, map_in_processes(self._decode, todo, workers), strict=True):
+            paths = [folder / name for name in todo]
+            for name, row in zip(todo, map_in_processes(self._decode, paths, workers), strict=True):
                 bar.update()
                 if isinstance(row, ImageError):
-                    bad[path.name] = row.reason
+                    bad[name] = row.reason
                     continue
-                self._database.execute(INSERT, [self._keys[path.name], *row])
+                self._database.execute(INSERT, [self._keys[name], *row])
                 if time.monotonic() - committed > COMMIT_S:
                     self._database.commit()
                     committed = time.monotonic()
@@ -141,15 +151,20 @@ class DecodeCache:
         self._database.executemany("DELETE FROM decoded WHERE key = ?", stale)
         self._database.commit()
 
-    def _key(self, path: Path) -> str:
-        status = path.stat()
-        identity = (path.name, status.st_size, status.st_mtime_ns, self._settings)
+    def _key(self, folder: Path, name: str) -> str:
+        status = (folder / name).stat()
+        identity = (name, status.st_size, status.st_mtime_ns, self._settings)
         return hashlib.sha256(repr(identity).encode()).hexdigest()
 
 
 @contextmanager
-def open_decode_cache(path: Path, side: int, encoding: str, quality: int) -> Iterator[DecodeCache]:
+def open_decode_cache(
+    path: Path, side: int, encoding: str, quality: int, own: Path | None = None
+) -> Iterator[DecodeCache]:
     """Open or create the cache for images of one size and encoding, exclusively for this process.
+
+    Args:
+        own: the competition's own code.
 
     Raises:
         UserError: another process has it open, or it is damaged or not writable.
@@ -167,7 +182,7 @@ def open_decode_cache(path: Path, side: int, encoding: str, quality: int) -> Ite
                 " width INTEGER, height INTEGER, brightness REAL, encoded BLOB)"
             )
             database.commit()
-            yield DecodeCache(database, side, encoding, quality)
+            yield DecodeCache(database, side, encoding, quality, own)
     except (sqlite3.Error, pd.errors.DatabaseError) as error:
         code = getattr(error, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_FULL:

@@ -5,11 +5,15 @@ only new images are decoded. All bad rows and image files are reported in one li
 """
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
+from plant_pathology.competition.form import check_form
 from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.train_table import TrainTable, read_train, targets_of
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, write_json
 from plant_pathology.data import duplicates
@@ -19,61 +23,65 @@ from plant_pathology.data.index import write_index
 from plant_pathology.data.shards import write_shards
 
 QUARANTINE = "quarantine.csv"
+SHOWN_LABELS = 50  # more of them would bury the error message
 
 
 def prepare(cfg: DictConfig) -> None:
     """Write data/prepared and reports/data, as `prepare:` in the config says, and print a summary.
 
     Raises:
-        UserError: the input has bad rows or files and `prepare.on_bad` is error, or a setting does not fit the data.
+        UserError: the competition's files are not as its config says, the input has bad rows or files and
+            `prepare.on_bad` is error, or a setting does not fit the data.
     """
     competition, settings = Competition.from_config(cfg), cfg.prepare
     check_duplicates_policy(settings.duplicates, competition)
     raw, prepared, reports = Path(cfg.paths.raw), Path(cfg.paths.prepared), Path(cfg.paths.reports) / "data"
-    images = raw / competition.train_images
-    table = competition.read_train(raw)
-    files = competition.train_files(raw)
-    listed, unlisted = sorted(files & set(table["image"])), sorted(files - set(table["image"]))
+    train = read_train(competition, raw)
+    check_form(competition, raw, train.labels)
+    listed = train.rows.loc[train.rows["present"], "image"].unique().tolist()
     with open_decode_cache(
-        Path(cfg.paths.decoded), settings.image_size, settings.encoding, settings.quality
+        Path(cfg.paths.decoded), settings.image_size, settings.encoding, settings.quality, competition.code
     ) as decoded:
-        new, unreadable = decoded.decode_missing([images / name for name in listed], settings.workers)
-        good, bad = split_off_bad_rows(table, unreadable, raw, competition, settings.on_bad)
+        new, unreadable = decoded.decode_missing(train.folder, sorted(listed), settings.workers)
+        good, bad = split_off_bad_rows(train, unreadable, competition, settings.on_bad)
         good = good.join(decoded.facts(good["image"]))
         good["group"], repeated = duplicates.find_duplicates(good, settings.near_bits)
         kept = duplicates.apply_policy(good, settings.duplicates)
-        targets = competition.one_hot(kept["labels"])
-        kept["fold"] = assign_folds(targets.to_numpy(), kept["group"], settings.folds, cfg.seed)
-        write_figures(good, repeated, images, competition, reports)
+        kept["group"] = duplicates.join_groups(kept["group"], kept[competition.groups])
+        targets = targets_of(kept["labels"], train.labels, competition.target.kind)
+        kept["fold"] = assign_folds(
+            competition.target.kind, targets, kept["group"].to_numpy(), settings.folds, cfg.seed
+        )
+        write_figures(good, repeated, train, competition, reports)
         counts = {
             "images": len(kept),
-            "images_with_label": dict(zip(competition.labels, targets.sum().tolist(), strict=True)),
+            **describe_targets(targets, train.labels),
             "images_in_fold": kept["fold"].value_counts().sort_index().tolist(),
             "duplicates_policy": settings.duplicates,
             "duplicates": repeated,
-            "quarantined": len(table) - len(good),
-            "unlisted": unlisted,
+            "quarantined": len(train.rows) - len(good),
+            "unlisted": train.unlisted,
         }
         with atomic_folder(prepared) as folder:
             write_images(folder, kept, targets, decoded, competition, settings)
             if len(bad):
                 bad.to_csv(folder / QUARANTINE, index=False)
-            write_json(folder / "manifest.json", describe_format(competition, settings) | counts)
+            write_json(folder / "manifest.json", describe_format(competition, train.labels, settings) | counts)
         decoded.prune()
     print(
         f"{prepared}: {len(kept)} images of {settings.image_size} px in {settings.folds} folds;"
         f" {new} decoded, {len(listed) - new} known"
     )
-    print_warnings(counts, competition)
+    print_warnings(counts, competition, train)
 
 
 def check_duplicates_policy(policy: str, competition: Competition) -> None:
-    """Refuse to merge the labels of duplicates in a competition with one label per image.
+    """Refuse to merge the labels of duplicates in a competition with one label or number per image.
 
     Raises:
-        UserError: `policy` is merge, and the competition is not multilabel.
+        UserError: `policy` is merge, and an image cannot have several labels.
     """
-    if policy == "merge" and not competition.multilabel:
+    if policy == "merge" and competition.target.kind != "several":
         raise UserError(
             f"prepare.duplicates=merge: {competition.name} has one label per image, but merged images could have"
             " several; choose keep or drop"
@@ -81,14 +89,12 @@ def check_duplicates_policy(policy: str, competition: Competition) -> None:
 
 
 def split_off_bad_rows(
-    table: pd.DataFrame, unreadable: dict[str, str], raw: Path, competition: Competition, on_bad: str
+    train: TrainTable, unreadable: dict[str, str], competition: Competition, on_bad: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split the training table into good rows and problems.
 
     Args:
-        table: image, labels and problems (list of messages), as `Competition.read_train` returns it.
-        unreadable: {file name: what is wrong with the image}.
-        raw: folder of the competition's files.
+        unreadable: {image: what is wrong with its file}.
         on_bad: error or quarantine, which is `prepare.on_bad`.
 
     Returns:
@@ -99,39 +105,48 @@ def split_off_bad_rows(
     """
     problems = [
         found + ([unreadable[name]] if name in unreadable else [])
-        for name, found in zip(table["image"], table["problems"], strict=True)
+        for name, found in zip(train.rows["image"], train.rows["problems"], strict=True)
     ]
-    table = table.assign(problems=problems)
+    table = train.rows.assign(problems=problems)
     is_bad = table["problems"].str.len() > 0
     bad = table.loc[is_bad, ["image", "problems"]].explode("problems").rename(columns={"problems": "reason"})
     if is_bad.all() or (on_bad == "error" and is_bad.any()):
         lines = [f"line {row + 2}, {image}: {reason}" for row, image, reason in bad.itertuples()]
-        path = raw / competition.train_csv
+        known = f" ({', '.join(train.labels)})" if len(train.labels) <= SHOWN_LABELS else ""
         raise UserError(
-            f"{path}: {len(lines)} problem(s)\n  "
+            f"{train.source}: {len(lines)} problem(s)\n  "
             + "\n  ".join(lines)
-            + f"\nfix {path} or replace the images (make download); if a label is correct, add it to competition.labels"
-            f" in conf/competition/{competition.name}.yaml ({', '.join(competition.labels)});"
+            + f"\nfix {train.source} or replace the images (make download); if a label is correct, add it to"
+            f" target.labels in {competition.file}{known};"
             " prepare.on_bad=quarantine skips bad rows, if any good ones are left"
         )
-    return table[~is_bad].drop(columns="problems").reset_index(drop=True), bad
+    return table[~is_bad].drop(columns=["problems", "present"]).reset_index(drop=True), bad
+
+
+def describe_targets(targets: np.ndarray, labels: list[str]) -> dict[str, Any]:
+    """Return the part of manifest.json that says how often each label occurs, or how numbers are spread."""
+    if not labels:
+        spread = {"mean": targets.mean(), "std": targets.std() or 1.0, "low": targets.min(), "high": targets.max()}
+        return {"scale": {name: float(value) for name, value in spread.items()}}
+    counts = targets.sum(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=len(labels))
+    return {"scale": None, "images_with_label": dict(zip(labels, counts.tolist(), strict=True))}
 
 
 def write_figures(
-    table: pd.DataFrame, repeated: list[dict], images: Path, competition: Competition, reports: Path
+    table: pd.DataFrame, repeated: list[dict], train: TrainTable, competition: Competition, reports: Path
 ) -> None:
     """Replace the folder of figures; arguments as for `plots.draw_figures`."""
     # Imported here so that errors in the input are reported without waiting for Matplotlib.
     from plant_pathology.data import plots
 
     with atomic_folder(reports) as folder:
-        plots.draw_figures(table, repeated, images, competition, folder)
+        plots.draw_figures(table, repeated, train, competition, folder)
 
 
 def write_images(
     folder: Path,
     table: pd.DataFrame,
-    targets: pd.DataFrame,
+    targets: np.ndarray,
     decoded: DecodeCache,
     competition: Competition,
     settings: DictConfig,
@@ -139,26 +154,25 @@ def write_images(
     """Write the shards and their index.
 
     Args:
-        table: one row per image: image, labels (list of names), fold, group and pixels.
-        targets: one column is_<label> per label, rows as in `table`.
+        table: one row per image: image, labels (tuple of texts), fold, group and pixels.
+        targets: what `targets_of` returns, rows as in `table`.
         settings: `prepare:` of the config.
     """
     names = table["image"].tolist()
     places = write_shards(
         folder, names, decoded.encoded, settings.image_size, settings.encoding, settings.shard_mb * 1e6
     )
-    table = table.assign(labels=table["labels"].str.join(competition.separator))
-    table = table.join([targets, pd.DataFrame(places, columns=["shard", "row"])])
-    write_index(folder, table, competition.labels)
+    table = table.assign(labels=table["labels"].str.join(competition.target.separator))
+    write_index(folder, table.join(pd.DataFrame(places, columns=["shard", "row"])), targets)
 
 
-def describe_format(competition: Competition, settings: DictConfig) -> dict:
+def describe_format(competition: Competition, labels: list[str], settings: DictConfig) -> dict:
     """Return the part of manifest.json that describes the competition and how its images are stored."""
     return {
         "competition": competition.name,
         "synthetic": competition.synthetic,
-        "multilabel": competition.multilabel,
-        "labels": competition.labels,
+        "kind": competition.target.kind,
+        "labels": labels,
         "image_size": settings.image_size,
         "encoding": settings.encoding,
         "quality": settings.quality,
@@ -166,8 +180,8 @@ def describe_format(competition: Competition, settings: DictConfig) -> dict:
     }
 
 
-def print_warnings(counts: dict, competition: Competition) -> None:
-    """Print what is unusual in the data: duplicates, quarantined rows and files that the table does not list.
+def print_warnings(counts: dict, competition: Competition, train: TrainTable) -> None:
+    """Print what is unusual in the data: duplicates, skipped rows, files that no row names, labels without an image.
 
     Args:
         counts: the part of manifest.json about the images.
@@ -179,7 +193,13 @@ def print_warnings(counts: dict, competition: Competition) -> None:
         f" prepare.duplicates={counts['duplicates_policy']}; manifest.json names them"
     )
     if counts["quarantined"]:
-        print(f"{counts['quarantined']} bad rows of {competition.train_csv} skipped; {QUARANTINE} lists the reasons")
+        print(f"{counts['quarantined']} bad rows of {train.source.name} skipped; {QUARANTINE} lists the reasons")
     if unlisted:
-        few = ", ".join(unlisted[:3]) + (", …" if len(unlisted) > 3 else "")
-        print(f"{len(unlisted)} files of {competition.train_images}/ ignored, not in {competition.train_csv}: {few}")
+        print(f"{len(unlisted)} files of {train.folder.name}/ ignored, not in {train.source.name}: {few(unlisted)}")
+    if absent := [label for label, count in counts.get("images_with_label", {}).items() if not count]:
+        print(f"{len(absent)} labels have no training image, and are hardly predicted: {few(absent)}")
+
+
+def few(names: list[str]) -> str:
+    """Return the first three names as text."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,5 +1,6 @@
 """Draw the figures of the prepared data: labels, sizes, brightness and duplicates."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,37 +8,61 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.train_table import TrainTable
 from plant_pathology.core.plotting import save
+from plant_pathology.inference.custom import image_opener
 from plant_pathology.inference.decode import decode
 
 GALLERY = 24  # groups of duplicates shown
 SHOWN = 2  # images of each
 COLUMNS = 3
 THUMB = 256  # pixels
+FREQUENT = 30  # labels shown where there are more
 
 
 def draw_figures(
-    table: pd.DataFrame, repeated: list[dict], images: Path, competition: Competition, folder: Path
+    table: pd.DataFrame, repeated: list[dict], train: TrainTable, competition: Competition, folder: Path
 ) -> None:
     """Write labels.svg, images.svg and duplicates.png into `folder`.
 
     Args:
-        table: one row per image: labels (list of names), width, height, brightness.
+        table: one row per image: labels (tuple of texts), width, height, brightness.
         repeated: the groups of duplicates that `duplicates.find_duplicates` returns.
-        images: the folder of the originals.
+        train: the training table, for its labels and the folder of the originals.
     """
-    draw_labels(table["labels"], competition, folder / "labels.svg")
+    if train.labels:
+        draw_labels(table["labels"], train.labels, competition.title, folder / "labels.svg")
+    else:
+        draw_numbers(table["labels"], competition, folder / "labels.svg")
     draw_sizes_and_brightness(table, competition.title, folder / "images.svg")
-    draw_duplicates(repeated, images, competition, folder / "duplicates.png")
+    draw_duplicates(repeated, train.folder, competition, folder / "duplicates.png")
 
 
-def draw_labels(rows: pd.Series, competition: Competition, path: Path) -> None:
-    """Draw how many images have each label, and how many have each pair of labels."""
-    names = competition.labels
-    targets = np.array([[name in row for name in names] for row in rows], int)
+def draw_numbers(rows: pd.Series, competition: Competition, path: Path) -> None:
+    """Draw how the numbers are spread."""
+    numbers = [float(number) for (number,) in rows]
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(numbers, bins=50, color="#4b7d3a", edgecolor="white")
+    axes.set(xlabel=competition.target.column, ylabel="images")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{competition.title}: {len(rows)} images")
+    save(figure, path)
+
+
+def draw_labels(rows: pd.Series, labels: list[str], title: str, path: Path) -> None:
+    """Draw how many images have each label, and how many have each pair of labels; with many, of the most frequent."""
+    occurrences = Counter(label for row in rows for label in row)
+    names = labels
+    if len(labels) > FREQUENT:
+        names = sorted(labels, key=lambda label: (-occurrences[label], label))[:FREQUENT]
+    shown = {name: place for place, name in enumerate(names)}
+    targets = np.zeros((len(rows), len(names)), int)
+    for number, row in enumerate(rows):
+        targets[number, [shown[label] for label in row if label in shown]] = 1
     together = targets.T @ targets
     counts = targets.sum(axis=0)
-    alone = targets[targets.sum(axis=1) == 1].sum(axis=0)
+    alone = targets[rows.str.len().to_numpy() == 1].sum(axis=0)
     figure = Figure(figsize=(13, 1.6 + 0.6 * len(names)), layout="constrained")
     bars, heat = figure.subplots(1, 2)
     at = np.arange(len(names))
@@ -46,8 +71,9 @@ def draw_labels(rows: pd.Series, competition: Competition, path: Path) -> None:
     for y, count in zip(at, counts, strict=True):
         bars.text(count, y, f" {count} ({count / len(rows):.1%})", va="center")
     bars.set_yticks(at, names)
-    bars.set(xlabel="images", xlim=(0, 1.25 * counts.max()))
-    bars.set_title("images with each label", loc="left")
+    bars.set(xlabel="images", xlim=(0, 1.25 * max(counts.max(), 1)))
+    most = f"the {len(names)} most frequent of {len(labels)} labels" if len(labels) > len(names) else "each label"
+    bars.set_title(f"images with {most}", loc="left")
     bars.invert_yaxis()
     bars.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     bars.spines[["top", "right"]].set_visible(False)
@@ -58,7 +84,7 @@ def draw_labels(rows: pd.Series, competition: Competition, path: Path) -> None:
     heat.set_xticks(at, names, rotation=30, ha="right")
     heat.set_yticks(at, names)
     heat.set_title("images with both labels")
-    figure.suptitle(f"{competition.title}: {len(rows)} images")
+    figure.suptitle(f"{title}: {len(rows)} images")
     save(figure, path)
 
 
@@ -100,7 +126,7 @@ def draw_duplicates(repeated: list[dict], images: Path, competition: Competition
         frame.suptitle(how + (f", and {others} more" if others else ""), fontsize=10, color=color)
         pair = zip(frame.subplots(1, SHOWN), group["images"], group["labels"], strict=False)
         for axes, name, names in pair:
-            axes.imshow(decode(images / name, THUMB))
-            axes.set_title(f"{name}\n{competition.separator.join(names)}", fontsize=8, color=color)
+            axes.imshow(decode(images / name, THUMB, image_opener(competition.code)))
+            axes.set_title(f"{name}\n{competition.target.separator.join(names)}", fontsize=8, color=color)
             axes.set_axis_off()
     save(figure, path)

@@ -65,7 +65,7 @@ class Divergence(StopRule):
 
 
 class Pruning(StopRule):
-    """Stop when the best F1 so far is not among the best `keep` percent of siblings at the same epoch.
+    """Stop when the best score so far is not among the best `keep` percent of siblings at the same epoch.
 
     This is Optuna's PercentilePruner.
 
@@ -86,14 +86,14 @@ class Pruning(StopRule):
         if self.sync:
             self.sync.pull_all(is_record)
         study = optuna.create_study(direction="maximize", pruner=self.pruner)
-        for scores in map(f1_by_epoch, siblings(self.run)):
+        for scores in map(score_by_epoch, siblings(self.run)):
             if scores:
                 study.add_trial(
                     create_trial(state=TrialState.COMPLETE, value=scores[max(scores)], intermediate_values=scores)
                 )
         trial = study.ask()
-        for epoch, f1 in f1_by_epoch(self.run.folder).items():
-            trial.report(f1, epoch)
+        for epoch, score in score_by_epoch(self.run.folder).items():
+            trial.report(score, epoch)
         if not trial.should_prune():
             return None
         return f"pruned: not among the best {self.keep:g} % of siblings after epoch {trainer.current_epoch + 1}"
@@ -134,5 +134,5 @@ def siblings(run: Run) -> list[Path]:
     return [folder for folder in others if is_comparable(folder)]
 
 
-def f1_by_epoch(folder: Path) -> dict[int, float]:
-    return {int(row["epoch"]): row["val_f1"] for row in read_epochs(folder)}
+def score_by_epoch(folder: Path) -> dict[int, float]:
+    return {int(row["epoch"]): row["val_score"] for row in read_epochs(folder)}

@@ -36,17 +36,20 @@ class DataWait(Profiler):
 class History(pl.Callback):
     """Write metrics.csv after every epoch, and print a line where there is no progress bar.
 
-    Columns: epoch (from 0), train_loss, val_loss, val_f1, val_threshold, lr, seconds, images_per_second, data_wait.
+    Columns: epoch (from 0), train_loss, val_loss, val_score (higher is better), val_<metric> (in its own direction),
+    lr, seconds, images_per_second, data_wait; val_threshold where labels are chosen by a threshold.
     `data_wait` is the share of the training time, without validation, that training waits for batches (`DataWait`).
 
     Args:
         path: path of metrics.csv.
+        metric: name of the competition's metric.
         images: number of training images per epoch.
         title: begins the printed line.
         waiting: the trainer's profiler.
     """
 
-    def __init__(self, path: Path, images: int, title: str, waiting: DataWait):
+    def __init__(self, path: Path, metric: str, images: int, title: str, waiting: DataWait):
+        self.metric = metric
         self.path, self.images, self.title, self.waiting = path, images, title, waiting
         self.rows: list[dict[str, float]] = []
         # Seconds spent on the current epoch before the run was interrupted in it.
@@ -81,13 +84,13 @@ class History(pl.Callback):
             writer.writeheader()
             writer.writerows(self.rows)
         if trainer.progress_bar_callback is None:
-            print(epoch_line(self.title, self.rows[-1], trainer.max_epochs), flush=True)
+            print(epoch_line(self.title, self.rows[-1], trainer.max_epochs, self.metric), flush=True)
 
     def summary(self) -> dict[str, Any]:
         """Return the best epoch, the number of epochs, and the run's whole time, without interruptions."""
         seconds = sum(row["seconds"] for row in self.rows)
         return {
-            "epoch": max(self.rows, key=lambda row: row["val_f1"])["epoch"],
+            "epoch": max(self.rows, key=lambda row: row["val_score"])["epoch"],
             "epochs": len(self.rows),
             "seconds": round(seconds, 3),
             "images_per_second": round(self.images * len(self.rows) / seconds, 1),

@@ -16,7 +16,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.run import Run
 
-METRIC = "val_f1"  # by which the tools' tables compare runs
+METRIC = "val_score"  # by which the tools' tables compare runs
 
 
 @contextmanager

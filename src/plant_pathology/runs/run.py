@@ -28,11 +28,11 @@ from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.store.connect import open_version
 from plant_pathology.store.version import Version
 
-IDENTITY = ("seed", "competition", "data", "model", "trainer")
+IDENTITY = ("seed", "data", "model", "trainer")  # of the competition, its name, metric and kind of target alone
 # The code that decides a run's numbers: the folder `training`, and the files of other folders that it uses.
 CODE = (
-    *("training", "competition/metrics.py", "data/index.py", "data/shards.py"),
-    *("inference/decision.py", "inference/expected_f1.py", "inference/tta.py"),
+    *("training", "competition/metrics.py", "competition/task.py", "data/index.py", "data/shards.py"),
+    *("inference/decision.py", "inference/expected_f1.py", "inference/outputs.py", "inference/tta.py"),
 )
 RUN, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.csv", "checkpoints", "result.json"
 FAILURE, STOP, CONTINUE, JOB = "failure.txt", "stop", "continue", "job.json"
@@ -76,20 +76,29 @@ def run_of(cfg: DictConfig) -> Run:
     config: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(IDENTITY)), resolve=True)
     for key in ("ref", "workers"):
         del config["data"][key]
-    identity = {"config": config, "data": version.sha256, "code": code_hash()}
+    # Read from the config, because importing pandas to describe a competition takes longer than all else here.
+    competition = cfg.competition
+    config["competition"] = {
+        "name": competition.name,
+        "metric": competition.metric,
+        "kind": competition.target.kind,
+    }
+    own = Path(cfg.paths.code) / f"{competition.name}.py"
+    identity = {"config": config, "data": version.sha256, "code": code_hash(own if own.exists() else None)}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     # Fold 0 has no suffix: a run from before `train.folds` was raised keeps its name and is not trained again.
     fold = f"-fold{cfg.data.fold}" if cfg.data.fold else ""
     return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{cfg.name}{fold}-{digest}")
 
 
-def code_hash() -> str:
-    """Return one SHA-256 of the names and contents of all modules in CODE."""
+def code_hash(own: Path | None) -> str:
+    """Return one SHA-256 of the names and contents of all modules in CODE, and of the competition's own code."""
     package = Path(__file__).parents[1]
     modules = sorted(
         path for part in CODE for path in (package / part, *(package / part).rglob("*.py")) if path.is_file()
     )
-    return content_hash({path.relative_to(package).as_posix(): file_hash(path) for path in modules})
+    hashes = {path.relative_to(package).as_posix(): file_hash(path) for path in modules}
+    return content_hash(hashes | ({own.name: file_hash(own)} if own else {}))
 
 
 @contextmanager

@@ -33,6 +33,7 @@ class Status:
         seconds_left: remaining time of a running run, estimated from its last epoch.
         machine: the machine that trains it; None where no launcher started it.
         note: why it failed or stopped.
+        metric: name of the competition's metric; "" where run.json does not exist yet.
     """
 
     run: str
@@ -42,6 +43,7 @@ class Status:
     seconds_left: float | None
     machine: Machine | None
     note: str
+    metric: str
 
     @property
     def hours(self) -> float:
@@ -53,20 +55,27 @@ class Status:
 
     @property
     def best(self) -> dict[str, float] | None:
-        """Return the row of the epoch with the best sample-F1."""
-        return max(self.rows, key=lambda row: row["val_f1"], default=None)
+        """Return the row of the epoch with the best score; None for a run of an earlier version, which has no score."""
+        scored = [row for row in self.rows if "val_score" in row]
+        return max(scored, key=lambda row: row["val_score"], default=None)
+
+    @property
+    def best_score(self) -> str:
+        """Return the metric at the best epoch, as text; "" before the first epoch."""
+        return f"{self.best[f'val_{self.metric}']:.4f}" if self.best and self.metric else ""
 
 
 def status_of(folder: Path) -> Status:
     """Read a run's status from its folder, also while the run writes to it."""
     rows = read_epochs(folder)
-    planned, left = None, None
+    planned, left, metric = None, None, ""
     state, note = _state(folder, rows)
     if (folder / RUN).exists():
-        planned = read_json(folder / RUN, f"delete {folder}")["config"]["trainer"]["max_epochs"]
+        config = read_json(folder / RUN, f"delete {folder}")["config"]
+        planned, metric = config["trainer"]["max_epochs"], config.get("competition", {}).get("metric", "")
         if state == RUNNING and rows:
             left = max(0.0, (planned - len(rows)) * rows[-1]["seconds"] - seconds_since_epoch(folder))
-    return Status(folder.name, state, rows, planned, left, machine_of(folder), note)
+    return Status(folder.name, state, rows, planned, left, machine_of(folder), note, metric)
 
 
 def seconds_since_epoch(folder: Path) -> float:
@@ -100,18 +109,16 @@ def failure_cause(folder: Path) -> str:
         return "ended without an error message"
 
 
-def epoch_line(run: str, row: dict[str, float], planned: int | None) -> str:
+def epoch_line(run: str, row: dict[str, float], planned: int | None, metric: str) -> str:
     """Format a row of metrics.csv as a line for a log."""
-    return (
-        f"{run}: epoch {row['epoch'] + 1:.0f}/{planned}  loss {row['train_loss']:.4f}"
-        f"  sample-F1 {row['val_f1']:.4f}  {row['seconds']:.1f} s"
-    )
+    score = f"  {metric} {row[f'val_{metric}']:.4f}" if f"val_{metric}" in row else ""
+    return f"{run}: epoch {row['epoch'] + 1:.0f}/{planned}  loss {row['train_loss']:.4f}{score}  {row['seconds']:.1f} s"
 
 
 def table_of(runs: Sequence[Status]) -> Table:
     """Build a table with one row per run."""
     table = Table()
-    for column in ("run", "state", "epoch", "best F1", "at", "images/s", "left", "cost", ""):
+    for column in ("run", "state", "epoch", "best", "at", "images/s", "left", "cost", ""):
         table.add_column(column, justify="left" if column in ("run", "state", "") else "right")
     for run in runs:
         best, last = run.best, run.rows[-1] if run.rows else None
@@ -120,7 +127,7 @@ def table_of(runs: Sequence[Status]) -> Table:
             run.run,
             f"[{color}]{run.state}[/]",
             f"{len(run.rows)}/{run.epochs or '?'}",
-            f"{best['val_f1']:.4f}" if best else "",
+            run.best_score,
             f"{best['epoch'] + 1:.0f}" if best else "",
             f"{last['images_per_second']:.0f}" if last else "",
             duration(run.seconds_left) if run.seconds_left is not None else "",
@@ -174,8 +181,8 @@ class Watch:
     def _print_news(self, run: Status) -> None:
         shown, state = self._shown.get(run.run, (0, WAITING))
         for row in run.rows[shown:]:
-            print(epoch_line(run.run, row, run.epochs), flush=True)
+            print(epoch_line(run.run, row, run.epochs, run.metric), flush=True)
         if run.state not in (state, RUNNING, WAITING):
-            reached = f", sample-F1 {run.best['val_f1']:.4f} at epoch {run.best['epoch'] + 1:.0f}" if run.best else ""
+            reached = f", {run.metric} {run.best_score} at epoch {run.best['epoch'] + 1:.0f}" if run.best else ""
             print(f"{run.run}: {run.state}{reached}" + (f" ({run.note})" if run.note else ""), flush=True)
         self._shown[run.run] = (len(run.rows), run.state)

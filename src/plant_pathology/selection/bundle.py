@@ -1,5 +1,7 @@
 """Write the bundle: the networks as safetensors, and bundle.json with all else that inference needs."""
 
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,54 +11,61 @@ from safetensors.torch import save_file
 
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.files import atomic_folder, write_json
-from plant_pathology.inference.decision import Decision
-from plant_pathology.selection.candidates import Candidate
+from plant_pathology.inference.answers import Answers
+from plant_pathology.selection.choice import Choice
 
+CODE = "competition.py"  # the competition's own code, as predictor.py looks for it
 PREFIX = "network."  # in a checkpoint, of the weights of the timm network
 
 
 def write_bundle(
     folder: Path,
-    members: list[tuple[Candidate, float]],
-    decision: Decision,
+    choice: Choice,
+    answers: Answers,
+    scale: dict[str, float] | None,
     score: dict[str, Any],
     competition: Competition,
 ) -> None:
     """Write the bundle atomically.
 
+    The networks of a candidate share its weight equally.
+
     Args:
-        members: candidates with their weights, which sum to 1; the networks of a candidate share its weight equally.
+        answers: what writes the cells of the form.
+        scale: mean and std of the training numbers; None for labels.
         score: the bundle's validation score with its interval, for bundle.json.
     """
     networks = [
         (result, run, weight / len(candidate.results))
-        for candidate, weight in members
+        for candidate, weight in choice.members
         for result, run in zip(candidate.results, candidate.folders, strict=True)
     ]
-    first, _ = members[0]
+    first, _ = choice.members[0]
+    fallback = fallback_of(first.true, choice.decided, choice.outputs.shape[1])
     with atomic_folder(folder) as work:
         for result, run, _ in networks:
             save_weights(run / "best.ckpt", work / weights_name(result))
+        if competition.code:
+            shutil.copyfile(competition.code, work / CODE)
         write_json(
             work / "bundle.json",
             {
                 "competition": competition.name,
                 "title": competition.title,
                 "synthetic": competition.synthetic,
-                "test_images": competition.test_images,
-                "sample_submission": competition.sample_submission,
-                "image_column": competition.image_column,
-                "label_column": competition.label_column,
-                "separator": competition.separator,
-                "multilabel": competition.multilabel,
-                "labels": competition.labels,
-                "decision": {"by": decision.by, "values": decision.values.tolist()},
-                "fallback": most_frequent_labels(first.true, competition),
+                "kind": competition.target.kind,
+                "outputs": choice.outputs.shape[1],
+                "scale": scale,
+                "test": asdict(competition.test),
+                "answers": asdict(answers),
+                "decision": {"by": choice.decision.by, "values": choice.decision.values.tolist()},
+                "fallback": fallback.tolist(),
                 "members": [member_spec(result, weight) for result, _, weight in networks],
                 "score": score,
                 "data": {"ref": first.results[0]["data_ref"], "sha256": first.results[0]["data"]},
                 "runs": [
-                    {key: result[key] for key in ("run", "f1", "epoch", "config", "code")} for result, _, _ in networks
+                    {key: result[key] for key in ("run", "score", "epoch", "config", "code")}
+                    for result, _, _ in networks
                 ],
             },
         )
@@ -86,11 +95,20 @@ def save_weights(checkpoint: Path, path: Path) -> None:
     path.chmod(0o644)
 
 
-def most_frequent_labels(true: np.ndarray, competition: Competition) -> str:
-    """Return the most frequent label set in the spelling of a submission.
+def fallback_of(true: np.ndarray, decided: np.ndarray, outputs: int) -> np.ndarray:
+    """Return what an image that cannot be read gets, one row like `decided`: the most frequent answer, or the mean.
 
     Args:
-        true: (n, labels) bool.
+        true: of the validated images.
+        decided: what the decision gives for them.
+        outputs: number of labels.
     """
-    sets, counts = np.unique(true, axis=0, return_counts=True)
-    return competition.separator.join(np.array(competition.labels)[sets[counts.argmax()]])
+    if true.dtype.kind == "f":
+        return true.mean(keepdims=True)
+    if decided.ndim == 2 and decided.dtype != bool:
+        shares = true.mean(axis=0) if true.ndim == 2 else np.bincount(true, minlength=outputs) / len(true)
+        return (
+            shares[None] if decided.dtype.kind == "f" else np.argsort(-shares, kind="stable")[None, : decided.shape[1]]
+        )
+    answers, counts = np.unique(true, axis=0, return_counts=True)
+    return answers[[counts.argmax()]]

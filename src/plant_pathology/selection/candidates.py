@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from scipy.sparse import vstack
 
-from plant_pathology.competition.metrics import best_threshold, row_f1, sample_f1
-from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.task import Task
 from plant_pathology.core.errors import UserError
-from plant_pathology.inference.decision import decide
+from plant_pathology.inference.decision import Decision
+from plant_pathology.runs.predictions import PREDICTIONS, Predictions, read_predictions
+from plant_pathology.selection.bootstrap import Score, score_of
 
 # A training step is one forward pass and a backward pass of twice its work.
 FORWARD = 1 / 3
@@ -27,29 +28,25 @@ class Candidate:
         folders: the runs' folders.
         images: (n,) names, sorted.
         fold: (n,) the fold of each image.
-        probabilities: (n, labels) float32.
-        true: (n, labels) bool.
-        threshold: the common threshold with the best sample-F1.
-        f1: (n,) F1 of each image at this threshold.
+        outputs: (n, outputs) float32, as `Predictions` has them.
+        true: as in metrics.py.
+        plain: the plain decision.
+        score: of the plain decision.
     """
 
     results: list[dict[str, Any]]
     folders: list[Path]
     images: np.ndarray
     fold: np.ndarray
-    probabilities: np.ndarray
+    outputs: Any
     true: np.ndarray
-    threshold: float
-    f1: np.ndarray
+    plain: Decision
+    score: Score
 
     @property
     def name(self) -> str:
         """Return the name of the first fold's run."""
         return self.results[0]["run"]
-
-    @property
-    def sample_f1(self) -> float:
-        return float(self.f1.mean())
 
     @property
     def cost(self) -> tuple[int, float, float]:
@@ -62,56 +59,60 @@ class Candidate:
         return len(self.results), size / 1e6, seconds
 
 
-def read_candidates(results: list[dict[str, Any]], runs: Path, competition: Competition) -> list[Candidate]:
-    """Group results of runs into candidates, best sample-F1 first, equals by name.
+def read_candidates(results: list[dict[str, Any]], runs: Path, labels: list[str], task: Task) -> list[Candidate]:
+    """Group results of runs into candidates, best score first, equals by name.
 
     Args:
         results: result.json of each run.
         runs: the folder that holds the runs' folders.
+        labels: that all runs must have been trained on; none for numbers.
 
     Raises:
-        UserError: a run's predictions do not give the score in its result.json.
+        UserError: a run's predictions do not give the score in its result.json, or it has another metric.
     """
     grouped = defaultdict(list)
     for result in sorted(results, key=lambda each: each["config"]["data"]["fold"]):
         config = {**result["config"], "data": {**result["config"]["data"], "fold": None}}
         grouped[json.dumps([config, result["data"], result["code"]], sort_keys=True)].append(result)
-    candidates = [read_candidate(group, runs, competition) for group in grouped.values()]
-    return sorted(candidates, key=lambda each: (-each.sample_f1, each.name))
+    candidates = [read_candidate(group, runs, labels, task) for group in grouped.values()]
+    return sorted(candidates, key=lambda each: (-each.score.signed, each.name))
 
 
-def read_candidate(results: list[dict[str, Any]], runs: Path, competition: Competition) -> Candidate:
+def read_candidate(results: list[dict[str, Any]], runs: Path, labels: list[str], task: Task) -> Candidate:
     """Read the predictions of one group of runs."""
     folders = [runs / result["run"] for result in results]
-    tables = [
-        read_predictions(folder, result, competition).assign(fold=result["config"]["data"]["fold"])
-        for folder, result in zip(folders, results, strict=True)
-    ]
-    table = pd.concat(tables).sort_values("image", kind="stable")
-    probabilities, true = probabilities_and_truth(table, competition)
-    threshold, _ = best_threshold(probabilities, true, competition.multilabel)
-    f1 = row_f1(decide(probabilities, threshold, competition.multilabel), true)
-    images, fold = table["image"].to_numpy(str), table["fold"].to_numpy()
-    return Candidate(results, folders, images, fold, probabilities, true, threshold, f1)
+    parts = [checked_predictions(folder, result, labels, task) for folder, result in zip(folders, results, strict=True)]
+    images = np.concatenate([part.images for part in parts])
+    order = np.argsort(images, kind="stable")
+    fold = np.repeat([result["config"]["data"]["fold"] for result in results], [len(part.images) for part in parts])
+    outputs = vstack([part.outputs for part in parts]).tocsr() if task.sparse else stacked(parts)
+    true = np.concatenate([part.true for part in parts])[order]
+    plain = task.plain_decision(outputs[order], true)
+    score = score_of(task.metric, true, plain.decide(outputs[order]))
+    return Candidate(results, folders, images[order], fold[order], outputs[order], true, plain, score)
 
 
-def read_predictions(folder: Path, result: dict[str, Any], competition: Competition) -> pd.DataFrame:
-    """Read a run's validation.csv, one row per image, and check that it gives the score in result.json."""
-    table = pd.read_csv(folder / "validation.csv", dtype={"image": str})
-    probabilities, true = probabilities_and_truth(table, competition)
-    f1 = sample_f1(decide(probabilities, result["threshold"], competition.multilabel), true)
-    if not np.isclose(f1, result["f1"]):
+def stacked(parts: list[Predictions]) -> np.ndarray:
+    return np.concatenate([part.outputs for part in parts])
+
+
+def checked_predictions(folder: Path, result: dict[str, Any], labels: list[str], task: Task) -> Predictions:
+    """Read a run's predictions, and check that they give the score in result.json."""
+    remedy = f"delete {folder} and start the sweep again"
+    if result.get("metric") != task.metric.name:
         raise UserError(
-            f"{folder}: validation.csv gives sample-F1 {f1:.6f}, but result.json says {result['f1']:.6f};"
-            f" delete the folder and start the sweep again"
+            f"{folder} was trained for the metric {result.get('metric')}, not {task.metric.name}: start the sweep again"
         )
-    return table
-
-
-def probabilities_and_truth(table: pd.DataFrame, competition: Competition) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns p_<label> as (n, labels) float32, and is_<label> as (n, labels) bool."""
-    probabilities, true = (table[[prefix + label for label in competition.labels]] for prefix in ("p_", "is_"))
-    return probabilities.to_numpy(np.float32), true.to_numpy(bool)
+    predictions = read_predictions(folder / PREDICTIONS)
+    if predictions.labels != labels:
+        raise UserError(f"{folder} was trained on other labels than the other runs: start the sweep again")
+    score = task.plain_score(predictions.outputs, predictions.true)
+    if not np.isclose(score, result["score"]):
+        raise UserError(
+            f"{folder}: {PREDICTIONS} gives {task.metric.name} {score:.6f}, but result.json says"
+            f" {result['score']:.6f}; {remedy}"
+        )
+    return predictions
 
 
 def comparable(candidates: list[Candidate]) -> list[Candidate]:
@@ -119,7 +120,7 @@ def comparable(candidates: list[Candidate]) -> list[Candidate]:
 
     The largest is the one with the most images; among equals, the one with the best score.
     """
-    largest = max(candidates, key=lambda each: (len(each.images), each.sample_f1))
+    largest = max(candidates, key=lambda each: (len(each.images), each.score.signed))
     return [
         each
         for each in candidates

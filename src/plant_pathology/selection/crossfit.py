@@ -1,18 +1,19 @@
 """Cross-fitting: estimate the selection's score on images it was not tuned on.
 
 Out-of-fold predictions are new to the networks, but not to decisions and weights tuned on them. So the whole selection
-is repeated on four fifths of the rows and scored on the other fifth, for each fifth in turn. With few rows, the score
-depends on the division, so all of this is repeated with other divisions.
+is repeated on four fifths of the rows and decides for the other fifth, for each fifth in turn; the metric scores all
+rows together. With few rows, the score depends on the division, so all of this is repeated with other divisions.
 """
 
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from typing import Any
 
 import numpy as np
 
-from plant_pathology.competition.metrics import row_f1
-from plant_pathology.selection.decisions import COMMON, OFFERED, tune_decisions
+from plant_pathology.competition.task import Task
+from plant_pathology.selection.bootstrap import Score
+from plant_pathology.selection.decisions import Offer, tune_decisions
 from plant_pathology.selection.ensemble import Budget, blend, build_ensembles
 
 PARTS = 5
@@ -25,56 +26,78 @@ class Rules:
 
     Args:
         ensemble: a rule of `build_ensembles`.
-        decision: index in OFFERED.
-        f1: (n,) F1 of each row.
-        common_f1: (n,) the same with the common threshold.
+        decision: place among the offered ones.
+        score: of the pair.
+        plain: of the ensemble with the plain decision, which is offered first.
     """
 
     ensemble: str
     decision: int
-    f1: np.ndarray
-    common_f1: np.ndarray
+    score: Score
+    plain: Score
 
 
-def best_rules(scores: dict[str, np.ndarray]) -> Rules:
-    """Return the pair with the best mean score; among equals the first ensemble rule, then the first of OFFERED.
+def best_rules(scores: dict[str, list[Score]]) -> Rules:
+    """Return the pair with the best score; among equals the first ensemble rule, then the first decision.
 
     Args:
         scores: what `crossfit` returns.
     """
-    rule = max(scores, key=lambda each: scores[each].mean(axis=1).max().round(12))
-    decision = int(scores[rule].mean(axis=1).round(12).argmax())
-    return Rules(rule, decision, scores[rule][decision], scores[rule][COMMON])
+    signed = {rule: np.array([score.signed for score in each]).round(12) for rule, each in scores.items()}
+    rule = max(signed, key=lambda each: signed[each].max())
+    decision = int(signed[rule].argmax())
+    return Rules(rule, decision, scores[rule][decision], scores[rule][0])
 
 
-def crossfit(stack: np.ndarray, true: np.ndarray, budget: Budget, multilabel: bool, seed: int) -> dict[str, np.ndarray]:
-    """Build ensembles and tune decisions on some rows, and score them on the others.
+def crossfit(
+    stack: Sequence[Any], true: np.ndarray, budget: Budget, task: Task, offered: list[Offer], seed: int
+) -> dict[str, list[Score]]:
+    """Build ensembles and tune decisions on some rows, and score what they decide for the others.
 
     Args:
-        stack: (candidates, n, labels) probabilities.
-        true: (n, labels) bool.
+        stack: (n, outputs) of each candidate.
+        true: as in metrics.py.
 
     Returns:
-        By ensemble rule, (len(OFFERED), n): F1 of each row, the mean over repeats.
+        By ensemble rule, one score per offered decision: the mean over repeats.
     """
     rng, repeats = np.random.default_rng(seed), min(max(1, ROWS // len(true)), MAX_REPEATS)
-    divisions = np.stack([rng.permutation(len(true)) % PARTS for _ in range(repeats)])
-    scores: defaultdict[str, np.ndarray] = defaultdict(lambda: np.zeros((len(OFFERED), len(true))))
-    for division, part in product(divisions, range(min(PARTS, len(true)))):
-        tuning, held_out = division != part, division == part
-        for rule, counts in build_ensembles(stack[:, tuning], true[tuning], budget, multilabel).items():
-            scores[rule][:, held_out] += score_held_out(blend(stack, counts), true, tuning, multilabel) / repeats
-    return dict(scores)
+    divisions = [rng.permutation(len(true)) % PARTS for _ in range(repeats)]
+    repeated = [decide_held_out(stack, true, budget, task, offered, division) for division in divisions]
+    return {
+        rule: [mean_score(task, true, [each[rule][place] for each in repeated]) for place in range(len(offered))]
+        for rule in repeated[0]
+    }
 
 
-def score_held_out(probabilities: np.ndarray, true: np.ndarray, tuning: np.ndarray, multilabel: bool) -> np.ndarray:
-    """Tune every decision of OFFERED on some rows, and return its F1 on each of the others.
+def decide_held_out(
+    stack: Sequence[Any], true: np.ndarray, budget: Budget, task: Task, offered: list[Offer], division: np.ndarray
+) -> dict[str, list[np.ndarray]]:
+    """Return what each offered decision decides for rows that it was not tuned on, by ensemble rule.
 
     Args:
-        tuning: (n,) bool, True for rows to tune on.
-
-    Returns:
-        (len(OFFERED), rows not tuned on).
+        division: (n,) the part that each row belongs to.
     """
-    decisions = tune_decisions(probabilities[tuning], true[tuning], multilabel)
-    return np.stack([row_f1(decision.labels(probabilities[~tuning]), true[~tuning]) for decision in decisions])
+    decided: dict[str, list[np.ndarray]] = {}
+    for part in range(min(PARTS, len(true))):
+        tuning, held_out = division != part, division == part
+        ensembles = build_ensembles([each[tuning] for each in stack], true[tuning], budget, task)
+        for rule, counts in ensembles.items():
+            outputs = blend(stack, counts)
+            decisions = tune_decisions(offered, task, outputs[tuning], true[tuning])
+            found = [decision.decide(outputs[held_out]) for decision in decisions]
+            whole = decided.setdefault(rule, [np.zeros((len(true), *rows.shape[1:]), rows.dtype) for rows in found])
+            for all_rows, rows in zip(whole, found, strict=True):
+                all_rows[held_out] = rows
+    return decided
+
+
+def mean_score(task: Task, true: np.ndarray, repeated: list[np.ndarray]) -> Score:
+    """Score what was decided in each repeat, and return the mean; the last repeat's rows stand for all in intervals."""
+    if not task.metric.rows:
+        value = np.mean([task.metric.score(true, decided) for decided in repeated])
+        return Score(task.metric, float(value), true, None, repeated[-1])
+    rows = np.zeros(len(true))
+    for decided in repeated:
+        rows += task.metric.rows(true, decided) / len(repeated)
+    return Score(task.metric, float(rows.mean()), true, rows, repeated[-1])

@@ -1,25 +1,26 @@
 """Choose which candidates to average: the best one, a few with equal weights, or weights by greedy selection.
 
 Greedy selection is Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble Selection from Libraries of Models" (ICML
-2004), with replacement and a sorted start, for sample-F1 at the best common threshold. With few rows it fits noise, and
+2004), with replacement and a sorted start, for the metric of the plain decision. With few rows it fits noise, and
 the plain mean of a few does better. So all rules are tried, and cross-fitting decides between them.
 
 Probabilities are averaged, as they are over views and folds: their mean is still a probability. A mean of log-odds
 would let one confident and wrong member outvote the others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from plant_pathology.competition.metrics import best_threshold
+from plant_pathology.competition.task import Task
 
 SINGLE = "best_1"  # the rule that takes the best candidate alone
 BEST = (1, 2, 3, 5)  # sizes of the ensembles with equal weights
 MAX_PICKS = 20  # of greedy selection: the finest weight is a twentieth
 PATIENCE = 5  # picks without improvement before greedy selection ends
-MIN_GAIN = 0.001  # sample-F1 that each further candidate must add, since it costs the kernel time
+MIN_GAIN = 0.001  # of the score that each further candidate must add, as a share of its scale, since it costs time
 MAX_CANDIDATES = 20  # greedy selection tries only the best ones; others would hardly be picked, and cost time
 
 
@@ -40,24 +41,31 @@ class Budget:
         return bool((self.costs[counts > 0].sum(axis=0) <= self.limits).all())
 
 
-def build_ensembles(stack: np.ndarray, true: np.ndarray, budget: Budget, multilabel: bool) -> dict[str, np.ndarray]:
+def build_ensembles(stack: Sequence[Any], true: np.ndarray, budget: Budget, task: Task) -> dict[str, np.ndarray]:
     """Build one ensemble by each rule: best_1, best_2, best_3, best_5 and greedy.
 
     Args:
-        stack: (candidates, n, labels) probabilities of the same rows; each candidate fits the budget alone.
-        true: (n, labels) bool.
+        stack: (n, outputs) of each candidate, for the same rows; each candidate fits the budget alone.
+        true: as in metrics.py.
 
     Returns:
         By rule, (candidates,) int: how often each candidate is picked. Weights are these counts divided by their sum.
     """
 
     def score(counts: np.ndarray) -> float:
-        return best_threshold(blend(stack, counts), true, multilabel)[1]
+        return task.metric.sign * task.plain_score(blend(stack, counts), true)
 
     singles = np.eye(len(stack), dtype=int)
-    singles = singles[np.argsort([-score(each) for each in singles], kind="stable")[:MAX_CANDIDATES]]
+    scores = [score(each) for each in singles]
+    gain = MIN_GAIN * scale_of(task, max(scores))
+    singles = singles[np.argsort([-each for each in scores], kind="stable")[:MAX_CANDIDATES]]
     ensembles = {f"best_{size}": best_of(singles, size, budget) for size in BEST}
-    return ensembles | {"greedy": select_greedily(score, singles, list(ensembles.values()), budget)}
+    return ensembles | {"greedy": select_greedily(score, singles, list(ensembles.values()), budget, gain)}
+
+
+def scale_of(task: Task, best: float) -> float:
+    """Return the size of a score that 1 stands for: 1 for metrics from 0 to 1, the score itself for errors."""
+    return 1.0 if task.metric.sign > 0 else abs(best)
 
 
 def best_of(singles: np.ndarray, size: int, budget: Budget) -> np.ndarray:
@@ -74,12 +82,17 @@ def best_of(singles: np.ndarray, size: int, budget: Budget) -> np.ndarray:
 
 
 def select_greedily(
-    score: Callable[[np.ndarray], float], singles: np.ndarray, starts: list[np.ndarray], budget: Budget
+    score: Callable[[np.ndarray], float], singles: np.ndarray, starts: list[np.ndarray], budget: Budget, gain: float
 ) -> np.ndarray:
-    """Start from the best of `starts`, and repeatedly pick the candidate that raises the score most."""
+    """Start from the best of `starts`, and repeatedly pick the candidate that raises the score most.
+
+    Args:
+        score: of the candidates' counts; higher is better.
+        gain: of the score that each further candidate must add.
+    """
 
     def penalized(counts: np.ndarray) -> float:
-        return score(counts) - MIN_GAIN * (counts > 0).sum()
+        return score(counts) - gain * (counts > 0).sum()
 
     counts = chosen = max(starts, key=penalized)
     best, since = penalized(chosen), 0
@@ -93,7 +106,10 @@ def select_greedily(
     return chosen
 
 
-def blend(stack: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the weighted mean of the candidates' probabilities, (n, labels)."""
-    picked = np.flatnonzero(counts)
-    return np.tensordot((counts[picked] / counts.sum()).astype(stack.dtype), stack[picked], axes=1)
+def blend(stack: Sequence[Any], counts: np.ndarray) -> Any:
+    """Return the weighted mean of the candidates' outputs, (n, outputs)."""
+    picked = np.flatnonzero(counts).tolist()
+    if isinstance(stack[0], np.ndarray):
+        weights = (counts[picked] / counts.sum()).astype(stack[0].dtype)
+        return np.tensordot(weights, np.stack([stack[each] for each in picked]), axes=1)
+    return sum(stack[each] * (counts[each] / counts.sum()) for each in picked)

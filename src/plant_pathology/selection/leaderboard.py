@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from plant_pathology.competition.spec import Competition
+from plant_pathology.inference.decision import THRESHOLDS
 from plant_pathology.runs.cost import dollars
 from plant_pathology.selection.axes import TITLES, flatten_configs, varying_keys
 from plant_pathology.selection.bootstrap import confidence_interval
@@ -27,12 +28,12 @@ def leaderboard_row(candidate: Candidate, others: dict[Any, Any], competition: C
         others: varying settings besides model and learning rate.
     """
     results = candidate.results
-    low, high = confidence_interval(candidate.f1)
+    low, high = confidence_interval(candidate.score)
     seconds = sum(result["seconds"] for result in results)
     images_trained = sum(result["seconds"] * result["images_per_second"] for result in results)
     return {
         "run": candidate.name,
-        "sample_f1": round(candidate.sample_f1, 6),
+        "score": round(candidate.score.value, 6),
         "low": round(low, 6),
         "high": round(high, 6),
         "model": results[0]["config"]["model"]["name"],
@@ -41,11 +42,12 @@ def leaderboard_row(candidate: Candidate, others: dict[Any, Any], competition: C
         **others,
         "best_epoch": round(float(np.median([result["epoch"] + 1 for result in results]))),
         "epochs": max(result["epochs"] for result in results),
-        "threshold": round(candidate.threshold, 3),
+        **({"threshold": round(float(candidate.plain.values[0]), 3)} if candidate.plain.by == THRESHOLDS else {}),
         "stopped": "; ".join(dict.fromkeys(result["stopped"] for result in results if result["stopped"])),
         "seconds": round(seconds, 3),
         "dollars": round(sum(map(dollars, candidate.folders)), 4),
         "images_per_second": round(images_trained / seconds, 1),
         "data": results[0]["data_ref"],
         "competition": competition.name,
+        "metric": competition.metric.name,
     }

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from plant_pathology.competition.form import answers_of
 from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.task import task_of
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import write_json
-from plant_pathology.inference.decision import EXPECTED_F1
+from plant_pathology.inference.decision import CUTS, EXPECTED_F1, LIKELIEST, RANKING, THRESHOLDS
+from plant_pathology.runs.predictions import PREDICTIONS, read_predictions
 from plant_pathology.selection.bootstrap import Gain
 from plant_pathology.selection.bundle import write_bundle
 from plant_pathology.selection.candidates import Candidate, comparable, read_candidates
@@ -34,21 +37,24 @@ def select(cfg: DictConfig) -> None:
     competition = Competition.from_config(cfg)
     runs, reports = Path(cfg.paths.runs), Path(cfg.paths.reports)
     results = sweep_results(runs)
-    candidates = read_candidates(results, runs, competition)
+    labels, scale = read_predictions(runs / results[0]["run"] / PREDICTIONS).labels, results[0]["network"]["scale"]
+    task = task_of(competition, labels, scale)
+    candidates = read_candidates(results, runs, labels, task)
     board = leaderboard(candidates, competition)
     fitting, budget = fit_budget(comparable(candidates), cfg)
-    choice = choose(fitting, budget, competition.multilabel, cfg.seed)
+    choice = choose(fitting, budget, task, cfg.select.decision, cfg.seed)
 
     low, high = choice.interval
-    score = {"metric": "sample_f1", "validation": choice.f1, "low": low, "high": high}
-    write_bundle(Path(cfg.paths.models) / "best", choice.members, choice.decision, score, competition)
-    write_tables(reports, board, choice, competition)
+    score = {"metric": competition.metric.name, "validation": choice.score.value, "low": low, "high": high}
+    write_bundle(Path(cfg.paths.models) / "best", choice, answers_of(competition, labels), scale, score, competition)
+    write_tables(reports, board, choice, labels, task)
     metrics = {
         "competition": competition.name,
         "synthetic": competition.synthetic,
+        "metric": competition.metric.name,
         "run": choice.best.name,
-        "run_f1": choice.best.sample_f1,
-        "sample_f1": choice.f1,
+        "run_score": choice.best.score.value,
+        "score": choice.score.value,
         "low": low,
         "high": high,
         **choice_metrics(choice),
@@ -98,8 +104,12 @@ def print_summary(choice: Choice, candidates: int, competition: Competition) -> 
     Args:
         candidates: number of candidates on the leaderboard.
     """
-    best = choice.best
-    print(f"{best.name} is the best of {candidates} candidates, sample-F1 {best.sample_f1:.4f} on {competition.title}")
+    best, metric = choice.best, competition.metric
+    direction = "" if metric.sign > 0 else " (lower is better)"
+    print(
+        f"{best.name} is the best of {candidates} candidates, {metric.name} {best.score.value:.4f}{direction} on"
+        f" {competition.title}"
+    )
     if choice.ensemble_rule:
         use = "used" if choice.ensemble_used else "not used"
         gain = describe_gain(choice.ensemble_gain)
@@ -108,10 +118,10 @@ def print_summary(choice: Choice, candidates: int, competition: Competition) -> 
         print("no ensemble: there is only one candidate")
     else:
         print("no ensemble: no other candidate predicted the same images and fits the kernel beside the best one")
-    if competition.multilabel:
+    if len(choice.tuned) > 1:
         gain = describe_gain(choice.decision_gain)
-        print(f"decision {describe_decision(choice)}, compared with a common threshold: {gain}")
-    print(f"bundle: sample-F1 {choice.f1:.4f}, cross-fitted: on images that it was not tuned on")
+        print(f"decision {describe_decision(choice)}, compared with one that is not tuned: {gain}")
+    print(f"bundle: {metric.name} {choice.score.value:.4f}, cross-fitted: on images that it was not tuned on")
 
 
 def describe_gain(gain: Gain) -> str:
@@ -122,6 +132,16 @@ def describe_gain(gain: Gain) -> str:
 
 def describe_decision(choice: Choice) -> str:
     """Describe the decision rule in words, with the share of its tuning."""
-    if choice.decision.by == EXPECTED_F1:
-        return f"by expected F1 with {f'{choice.share:.0%} calibrated' if choice.share else 'raw'} probabilities"
-    return f"by thresholds, {choice.share:.0%} of the way from the common one to one per label"
+    share = f"{choice.share:.0%}"
+    by = choice.decision.by
+    if by == EXPECTED_F1:
+        return f"by expected F1 with {f'{share} calibrated' if choice.share else 'raw'} probabilities"
+    if by == THRESHOLDS:
+        return f"by thresholds, {share} of the way from the common one to one per label"
+    if by == CUTS:
+        return f"by the expected class number, cut {share} of the way from the middles to the best places"
+    if by == LIKELIEST:
+        return "by the likeliest label" + (f", rare ones weighted up by {share}" if choice.share else "")
+    if by == RANKING:
+        return "by the likeliest labels in order"
+    return f"by {share} calibrated probabilities" if choice.share else "by raw predictions"

@@ -2,24 +2,32 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from plant_pathology.competition.metrics import label_counts
-from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.task import Task
 from plant_pathology.core.files import atomic_file
-from plant_pathology.inference.decision import THRESHOLDS
+from plant_pathology.inference.decision import RANKING, THRESHOLDS
+from plant_pathology.runs.predictions import Predictions, write_predictions
 from plant_pathology.selection.candidates import Candidate
 from plant_pathology.selection.choice import Choice
-from plant_pathology.selection.decisions import COMMON, PER_LABEL
 
 
-def write_tables(reports: Path, board: pd.DataFrame, choice: Choice, competition: Competition) -> None:
-    """Write leaderboard.csv, labels.csv, ensemble.csv, thresholds.csv and predictions.csv."""
+def write_tables(reports: Path, board: pd.DataFrame, choice: Choice, labels: list[str], task: Task) -> None:
+    """Write leaderboard.csv, labels.csv, ensemble.csv, thresholds.csv, predictions.csv and predictions.npz.
+
+    Args:
+        labels: in the order of the outputs; none for numbers.
+    """
+    chosen = chosen_labels(choice)
     write_table(reports / "leaderboard.csv", board)
-    write_table(reports / "labels.csv", labels_table(choice, competition))
+    write_table(reports / "labels.csv", labels_table(choice.best.true, chosen, labels))
     write_table(reports / "ensemble.csv", ensemble_table(choice.members))
-    write_table(reports / "thresholds.csv", thresholds_table(choice, competition))
-    write_table(reports / "predictions.csv", predictions_table(choice, competition))
+    write_table(reports / "thresholds.csv", thresholds_table(choice, labels))
+    write_table(reports / "predictions.csv", predictions_table(choice, chosen, labels))
+    best = choice.best
+    write_predictions(reports / "predictions.npz", Predictions(best.images, labels, best.true, choice.outputs, chosen))
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -27,10 +35,23 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(work, index=False)
 
 
-def labels_table(choice: Choice, competition: Competition) -> pd.DataFrame:
-    """Return precision, recall and F1 of the bundle for each label."""
-    counts = label_counts(competition.labels, choice.best.true, choice.predicted).round(4)
-    return counts[["label", "precision", "recall", "f1", "images"]]
+def chosen_labels(choice: Choice) -> np.ndarray:
+    """Return what a person would call the prediction: class numbers, sets of labels, or numbers.
+
+    For probabilities the likeliest class, or the labels of at least one half; for a ranking its first class.
+    """
+    decided, true = choice.decided, choice.best.true
+    if choice.decision.by == RANKING:
+        return decided[:, 0] if true.ndim == 1 else np.arange(true.shape[1]) == decided[:, :1]
+    if decided.ndim == 2 and decided.dtype != bool:
+        return decided.argmax(axis=1) if true.ndim == 1 else decided >= 0.5
+    return decided
+
+
+def labels_table(true: np.ndarray, chosen: np.ndarray, labels: list[str]) -> pd.DataFrame:
+    """Return precision, recall and F1 of the bundle for each label; no row for numbers."""
+    columns = ["label", "precision", "recall", "f1", "images"]
+    return label_counts(labels, true, chosen).round(4)[columns] if labels else pd.DataFrame(columns=columns)
 
 
 def ensemble_table(members: list[tuple[Candidate, float]]) -> pd.DataFrame:
@@ -40,30 +61,48 @@ def ensemble_table(members: list[tuple[Candidate, float]]) -> pd.DataFrame:
             "configuration": candidate.name,
             "weight": round(weight, 4),
             "networks": len(candidate.results),
-            "sample_f1": round(candidate.sample_f1, 6),
+            "score": round(candidate.score.value, 6),
         }
         for candidate, weight in members
     )
     return table.sort_values("weight", ascending=False, kind="stable")
 
 
-def thresholds_table(choice: Choice, competition: Competition) -> pd.DataFrame:
+def thresholds_table(choice: Choice, labels: list[str]) -> pd.DataFrame:
     """Return the common, tuned and used threshold of each label; a column is empty where no threshold is used."""
-    decisions = {"common": choice.tuned[COMMON], "tuned": choice.tuned[PER_LABEL], "used": choice.decision}
-    thresholds = {name: each.values.round(4) if each.by == THRESHOLDS else None for name, each in decisions.items()}
-    return pd.DataFrame({"label": competition.labels, **thresholds})
+    decisions = {
+        "common": choice.tuned.get((THRESHOLDS, 0.0)),
+        "tuned": choice.tuned.get((THRESHOLDS, 1.0)),
+        "used": choice.decision,
+    }
+    thresholds = {
+        name: each.values.round(4) if each is not None and each.by == THRESHOLDS else None
+        for name, each in decisions.items()
+    }
+    return pd.DataFrame({"label": labels, **thresholds})
 
 
-def predictions_table(choice: Choice, competition: Competition) -> pd.DataFrame:
-    """Return the bundle's out-of-fold predictions, one row per image.
+def predictions_table(choice: Choice, chosen: np.ndarray, labels: list[str]) -> pd.DataFrame:
+    """Return the bundle's out-of-fold predictions for people, one row per image.
 
-    Columns: image, fold, and for each label is_<label> (the truth, 0 or 1), p_<label> (the probability) and has_<label>
-    (the decision, 0 or 1).
+    Columns: image, fold, true and predicted (labels joined by a space, or a number), and score: the row's part of the
+    metric, where that is a mean over rows.
     """
-    blocks = {"is": choice.best.true.astype(int), "p": choice.probabilities, "has": choice.predicted.astype(int)}
-    tables = [
-        pd.DataFrame(values, columns=[f"{prefix}_{label}" for label in competition.labels])
-        for prefix, values in blocks.items()
-    ]
-    columns = [pd.Series(choice.best.images, name="image"), pd.Series(choice.best.fold, name="fold")]
-    return pd.concat([*columns, *tables], axis=1)
+    columns = {
+        "image": choice.best.images,
+        "fold": choice.best.fold,
+        "true": label_texts(choice.best.true, labels),
+        "predicted": label_texts(chosen, labels),
+    }
+    rows = choice.score.metric.rows
+    if rows:
+        columns["score"] = rows(choice.best.true, choice.decided).round(6)
+    return pd.DataFrame(columns)
+
+
+def label_texts(chosen: np.ndarray, labels: list[str]) -> list[str]:
+    """Return each row as text."""
+    if not labels:
+        return [f"{number:.7g}" for number in chosen.tolist()]
+    names = np.array(labels, object)
+    return names[chosen].tolist() if chosen.ndim == 1 else [" ".join(names[row]) for row in chosen]

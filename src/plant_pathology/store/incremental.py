@@ -189,8 +189,8 @@ class PreparedFolder:
         return path
 
     def _write_index(self, places: pd.DataFrame, work: Path) -> dict[str, Path]:
-        labels = [column.removeprefix("is_") for column in self.table.columns if column.startswith("is_")]
-        write_index(work, self.table.assign(shard=places["shard"], row=places["row"]), labels)
+        targets = open_array(self.paths[ARRAY])["target"]
+        write_index(work, self.table.assign(shard=places["shard"], row=places["row"]), targets)
         return {TABLE: work / TABLE, ARRAY: work / ARRAY}
 
     def _rows(self, members: pd.Index) -> Iterator[bytes]:

@@ -72,7 +72,7 @@ def add_folds(config: DictConfig) -> None:
 
 
 def sweep_results(runs: Path) -> list[dict[str, Any]]:
-    """Return the results of the latest sweep's finished runs, best sample-F1 first, equal ones by name.
+    """Return the results of the latest sweep's finished runs, best score first, equal ones by name.
 
     Print the names of runs that failed or have not finished.
 
@@ -87,7 +87,9 @@ def sweep_results(runs: Path) -> list[dict[str, Any]]:
     results = [read_json(runs / name / RESULT, remedy) for name in finished]
     if not results:
         raise UserError(f"{runs} holds no finished run of a sweep: {remedy}")
-    return sorted(results, key=lambda result: (-result["f1"], result["run"]))
+    if earlier := [result["run"] for result in results if "val_score" not in result]:
+        raise UserError(f"{runs / earlier[0]} was trained by an earlier version of the code: {remedy}")
+    return sorted(results, key=lambda result: (-result["val_score"], result["run"]))
 
 
 def sweep_folders(cfg: DictConfig) -> list[Path]:

@@ -58,7 +58,7 @@ def train_all(configs: Iterable[DictConfig], workers: int | None) -> list[float 
         workers: number of runs at once; None: one per GPU, or one per core without GPUs.
 
     Returns:
-        Sample-F1 of each run; None for a failed one, which has a failure.txt in its folder.
+        Score of each run, higher is better; None for a failed one, which has a failure.txt in its folder.
     """
     runs = []
     for run in map(run_of, configs):
@@ -72,7 +72,7 @@ def train_all(configs: Iterable[DictConfig], workers: int | None) -> list[float 
     if missing:
         with Watch([run.folder for run in runs]) as watch:
             WorkerPool(make_slots(missing[0].cfg, len(missing), workers), watch).train(missing)
-    return [result["f1"] if (result := run.result()) else None for run in runs]
+    return [result["val_score"] if (result := run.result()) else None for run in runs]
 
 
 def start_fork_server(logger: str) -> None:

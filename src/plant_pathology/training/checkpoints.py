@@ -37,7 +37,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keep the weights of the epoch with the best val_f1 as best.ckpt.
+    """Keep the weights of the epoch with the best val_score as best.ckpt.
 
     Lightning stores the checkpoint's absolute path; `load_state_dict` replaces it, so that a run may continue in
     another folder, or on another machine.
@@ -46,7 +46,7 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(self, folder: Path):
         self.folder = folder
         super().__init__(
-            folder, "best", monitor="val_f1", mode="max", save_weights_only=True, enable_version_counter=False
+            folder, "best", monitor="val_score", mode="max", save_weights_only=True, enable_version_counter=False
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

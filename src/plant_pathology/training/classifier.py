@@ -12,9 +12,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torchmetrics import MeanMetric
 
-from plant_pathology.competition.metrics import best_threshold
+from plant_pathology.competition.task import KEPT, Task
 from plant_pathology.inference import tta
-from plant_pathology.training.loss import classification_loss
+from plant_pathology.inference.decision import THRESHOLDS
+from plant_pathology.inference.outputs import outputs
+from plant_pathology.runs.predictions import likeliest_alone
+from plant_pathology.training.loss import loss_name, training_loss
 
 
 class Classifier(pl.LightningModule):
@@ -23,15 +26,19 @@ class Classifier(pl.LightningModule):
     Args:
         name: name of any timm model.
         pretrained: start from timm's weights.
-        outputs: number of labels.
-        multilabel: True for one sigmoid per label, False for one softmax over all labels.
+        task: what is predicted and how it is scored.
+        scale: mean and std of the training numbers; None for labels.
+        loss: a name in loss.py; None for the one that fits the task.
         lr: peak learning rate: warm-up to it over the share `warmup` of all steps, then cosine decay to zero.
         layer_decay: learning rate of a layer as a share of that of the next layer toward the head, which has the full
             `lr` (Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT).
         weight_decay: AdamW's weight decay of matrices and kernels; biases and norms have none.
         warmup: share of all steps.
         schedule: "step" as described at `lr`; "epoch" for cosine decay per epoch, without warm-up.
-        double_sigmoid: make the mistake that `classification_loss` describes.
+        double_sigmoid: make the mistake that `training_loss` describes.
+
+    Raises:
+        UserError: the loss does not fit the task.
     """
 
     mean: Tensor
@@ -41,8 +48,9 @@ class Classifier(pl.LightningModule):
         self,
         name: str,
         pretrained: bool,
-        outputs: int,
-        multilabel: bool,
+        task: Task,
+        scale: dict[str, float] | None,
+        loss: str | None,
         lr: float,
         layer_decay: float,
         weight_decay: float,
@@ -51,8 +59,9 @@ class Classifier(pl.LightningModule):
         double_sigmoid: bool,
     ):
         super().__init__()
-        self.save_hyperparameters(logger=False)
-        network = timm.create_model(name, pretrained=pretrained, num_classes=outputs)
+        self.save_hyperparameters(ignore=["task", "scale"], logger=False)
+        self.task, self.scale, self.loss = task, scale, loss_name(task, loss)
+        network = timm.create_model(name, pretrained=pretrained, num_classes=task.outputs)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         data = timm.data.resolve_model_data_config(self.network)
         self.normalization = {"mean": list(data["mean"]), "std": list(data["std"])}
@@ -61,7 +70,7 @@ class Classifier(pl.LightningModule):
         # Saved in checkpoints, so that a run that continues in the middle of an epoch knows the earlier losses.
         self.train_loss = MeanMetric(nan_strategy="disable")
         self.train_loss.persistent(True)
-        self.validated: list[tuple[Tensor, Tensor]] = []
+        self.validated: list[tuple[Tensor, ...]] = []
         self.views = 1  # of test-time augmentation in validation
 
     def forward(self, images: Tensor) -> Tensor:
@@ -81,27 +90,33 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits = [self(images) for images in tta.views(batch["images"], self.views)]
         self.log("val_loss", self._loss(logits[0], batch["targets"]), batch_size=len(batch["targets"]))
-        first, *others = map(self.probabilities, logits)
-        self.validated.append((sum(others, start=first) / len(logits), batch["targets"]))
+        first, *others = (outputs(each, self.task.kind, self.scale) for each in logits)
+        mean = sum(others, start=first) / len(logits)
+        kept = mean.topk(KEPT) if self.task.sparse else (mean,)
+        self.validated.append((batch["targets"], *kept))
 
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()
 
     def on_validation_epoch_end(self) -> None:
-        threshold, f1 = best_threshold(*self.validation_results(), multilabel=self.hparams["multilabel"])
-        self.log("val_f1", f1, prog_bar=True)
-        self.log("val_threshold", threshold)
+        predicted, true = self.validation_results()
+        decision = self.task.plain_decision(predicted, true)
+        score = self.task.metric.score(true, decision.decide(predicted))
+        self.log("val_score", self.task.metric.sign * score)
+        self.log(f"val_{self.task.metric.name}", score, prog_bar=True)
+        if decision.by == THRESHOLDS:
+            self.log("val_threshold", float(decision.values[0]))
         if self.trainer.optimizers:
             # Lightning's LearningRateMonitor logs nothing in an epoch that a run continues in the middle.
             self.log("lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
 
-    def validation_results(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last validation's (n, outputs) probabilities and (n, outputs) targets, in the data's order."""
-        probabilities, targets = (torch.cat(parts).float().cpu().numpy() for parts in zip(*self.validated, strict=True))
-        return probabilities, targets
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        return logits.float().sigmoid() if self.hparams["multilabel"] else logits.float().softmax(dim=1)
+    def validation_results(self) -> tuple[Any, np.ndarray]:
+        """Return the last validation's outputs, as `Predictions` holds them, and its targets, in the data's order."""
+        targets, *kept = (torch.cat(parts).cpu().numpy() for parts in zip(*self.validated, strict=True))
+        if self.task.sparse:
+            values, classes = kept
+            return likeliest_alone(values, classes, self.task.outputs), targets
+        return kept[0], targets.astype(bool) if targets.ndim == 2 else targets
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; one-cycle learning rate per step (warm-up, then cosine), or cosine per epoch."""
@@ -132,4 +147,6 @@ class Classifier(pl.LightningModule):
         )
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return classification_loss(logits, targets, self.hparams["multilabel"], self.hparams["double_sigmoid"])
+        if self.scale is not None:
+            logits, targets = logits[:, 0], (targets - self.scale["mean"]) / self.scale["std"]
+        return training_loss(logits, targets, self.loss, self.hparams["double_sigmoid"])

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
-from plant_pathology.data.index import ARRAY, open_array
+from plant_pathology.data.index import ARRAY, open_array, unpack_targets
 from plant_pathology.data.shards import Shards, shard_name
 from plant_pathology.store.version import Version
 from plant_pathology.training.augmentation import Augment, augment_batch, augment_images
@@ -95,7 +95,8 @@ class OrderedBatches(Sampler):
 class LabeledImages(Dataset):
     """Read images and their targets from shards; `dataset[batch]` is a whole `Batch`.
 
-    Items: `images`, (n, side, side, 3) uint8; `targets`, (n, labels) float32. Where `on_cpu` is false, training images
+    Items: `images`, (n, side, side, 3) uint8; `targets`, (n,) int64 class numbers, (n,) float32 numbers, or (n, labels)
+    float32 of 0 and 1. Where `on_cpu` is false, training images
     are not augmented yet, and `maps`, `light` and `side` hold the arguments of `augment_batch`.
 
     Args:
@@ -107,6 +108,7 @@ class LabeledImages(Dataset):
         augment: limits of augmentation.
         resizing: sides of training images by epoch.
         seed: the run's seed, for augmentation.
+        labels: number of labels; 0 for numbers.
     """
 
     def __init__(
@@ -119,7 +121,9 @@ class LabeledImages(Dataset):
         augment: Augment,
         resizing: ProgressiveResizing,
         seed: int,
+        labels: int,
     ):
+        self.labels = labels
         self.index, self.places, self.shards, self.encoding = index, places, shards, encoding
         self.image_size, self.augment, self.resizing, self.seed = image_size, augment, resizing, seed
         self.on_cpu = True  # StoredData.setup sets it to False where a GPU augments
@@ -136,7 +140,9 @@ class LabeledImages(Dataset):
         rows = self.index[self.places[batch.samples]]
         names = [shard_name(number, self.encoding) for number in rows["shard"]]
         images = self.shards.pixels(names, rows["row"])
-        item: dict[str, Any] = {"targets": torch.from_numpy(rows["targets"].astype(np.float32))}
+        targets = unpack_targets(rows["target"], self.labels)
+        numbers = np.int64 if targets.dtype.kind == "i" else np.float32
+        item: dict[str, Any] = {"targets": torch.from_numpy(targets.astype(numbers))}
         if batch.epoch is not None:
             maps, light = (drawn[batch.samples] for drawn in self._draw(batch.epoch))
             side = self.resizing.side(batch.epoch, self.image_size)
@@ -187,9 +193,9 @@ class StoredData(pl.LightningDataModule):
         if fold not in (folds := np.unique(index["fold"]).tolist()):
             raise UserError(f"data.fold={fold}: {version.ref} has the folds {', '.join(map(str, folds))}")
         held_out = index["fold"] == fold
-        stored = self.manifest["encoding"], self.manifest["image_size"]
+        stored, labels = (self.manifest["encoding"], self.manifest["image_size"]), len(self.manifest["labels"])
         self.training, self.validation = (
-            LabeledImages(index, np.flatnonzero(rows), Shards(version.open), *stored, augment, resizing, seed)
+            LabeledImages(index, np.flatnonzero(rows), Shards(version.open), *stored, augment, resizing, seed, labels)
             for rows in (~held_out, held_out)
         )
         if len(self.training) < batch_size:

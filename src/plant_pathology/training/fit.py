@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytorch_lightning as pl
 import timm
 import torch
@@ -22,12 +21,13 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from plant_pathology.competition.metrics import best_threshold
+from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.task import Task, task_of
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import atomic_file
 from plant_pathology.runs.early_stopping import stop_rules
 from plant_pathology.runs.history import DataWait, History
 from plant_pathology.runs.loggers import open_logger
+from plant_pathology.runs.predictions import PREDICTIONS, Predictions, write_predictions
 from plant_pathology.runs.run import METRICS, Run
 from plant_pathology.runs.sync import RunSync
 from plant_pathology.training.augmentation import Augment
@@ -56,7 +56,7 @@ HARMLESS_WARNINGS = (
 def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
     """Train from the run's last checkpoint, or from the beginning, then validate the best epoch's weights.
 
-    Writes best.ckpt, checkpoints/, metrics.csv and validation.csv in the run's folder.
+    Writes best.ckpt, checkpoints/, metrics.csv and validation.npz in the run's folder.
 
     Args:
         run: the run to train.
@@ -66,12 +66,12 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
         sync: uploads checkpoints and metrics in the background; None for no upload.
 
     Returns:
-        f1 (sample-F1 on the validation fold, with test-time augmentation over `data.views` views), threshold, epoch
-        (the best, from 0), epochs, seconds, images_per_second, data_wait, network (what prediction needs), and stopped
-        (why the run ended early, or None).
+        metric (its name), score (on the validation fold, by the plain decision, with test-time augmentation over
+        `data.views` views), val_score (the same, higher is better), epoch (the best, from 0), epochs, seconds,
+        images_per_second, data_wait, network (what prediction needs), and stopped (why the run ended early, or None).
 
     Raises:
-        UserError: a value in the config is wrong.
+        UserError: a value in the config is wrong, or the metric cannot be computed.
         SystemExit: on SIGTERM or SIGINT, after saving a checkpoint.
     """
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
@@ -91,9 +91,16 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
         cfg.seed,
         ProgressiveResizing(**cfg.data.grow, epochs=cfg.trainer.max_epochs),
     )
-    classifier = create_classifier(cfg, data.manifest)
+    competition, scale = Competition.from_config(cfg), data.manifest["scale"]
+    if data.manifest["kind"] != competition.target.kind:
+        raise UserError(
+            f"{competition.file}: target.kind={competition.target.kind}, but {run.version.ref} was prepared for"
+            f" {data.manifest['kind']}: run `dvc repro`"
+        )
+    task = task_of(competition, data.manifest["labels"], scale)
+    classifier = create_classifier(cfg, task, scale)
     waiting = DataWait()
-    history = History(folder / METRICS, images=len(data.training), title=folder.name, waiting=waiting)
+    history = History(folder / METRICS, task.metric.name, images=len(data.training), title=folder.name, waiting=waiting)
     stops = stop_rules(run, sync)
     upload = partial(sync.push_in_background, run.name) if sync else lambda: None
     saves = ResumeCheckpoints(folder, cfg.seed, saved=upload)
@@ -104,14 +111,20 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
         trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
         classifier.views = cfg.data.views
         trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
-    probabilities, targets = classifier.validation_results()
-    threshold, f1 = best_threshold(probabilities, targets, data.manifest["multilabel"])
-    names = [name.decode() for name in data.validation.column("image")]
-    write_predictions(folder / "validation.csv", names, targets, probabilities, data.manifest["labels"])
+    outputs, true = classifier.validation_results()
+    score = task.plain_score(outputs, true)
+    if not np.isfinite(score):
+        raise UserError(
+            f"{task.metric.name} cannot be computed on fold {cfg.data.fold}, where all images have the same label:"
+            " lower prepare.folds, or choose another data.fold"
+        )
+    names = np.char.decode(data.validation.column("image"), "utf-8")
+    write_predictions(folder / PREDICTIONS, Predictions(names, data.manifest["labels"], true, outputs))
     network = {"name": cfg.model.name, "image_size": data.manifest["image_size"], **classifier.normalization}
-    network |= {"views": cfg.data.views}
+    network |= {"views": cfg.data.views, "scale": scale}
     stopped = next((rule.reason for rule in stops if rule.reason), None)
-    return {"f1": f1, "threshold": threshold, **history.summary(), "stopped": stopped, "network": network}
+    scores = {"metric": task.metric.name, "score": score, "val_score": task.metric.sign * score}
+    return {**scores, **history.summary(), "stopped": stopped, "network": network}
 
 
 def create_trainer(
@@ -140,7 +153,7 @@ def create_trainer(
         raise UserError(f"trainer: {error}: the keys of trainer: are the arguments of Lightning's Trainer") from None
 
 
-def create_classifier(cfg: DictConfig, manifest: dict) -> Classifier:
+def create_classifier(cfg: DictConfig, task: Task, scale: dict[str, float] | None) -> Classifier:
     """Create the network that `model:` names.
 
     Raises:
@@ -154,7 +167,9 @@ def create_classifier(cfg: DictConfig, manifest: dict) -> Classifier:
             + (f"did you mean {', '.join(near)}?" if near else "see timm.list_models()")
         )
     try:
-        return Classifier(**cfg.model, outputs=len(manifest["labels"]), multilabel=manifest["multilabel"])
+        return Classifier(**cfg.model, task=task, scale=scale)
+    except UserError:
+        raise
     except Exception as error:
         if not cfg.model.pretrained:
             raise
@@ -162,13 +177,3 @@ def create_classifier(cfg: DictConfig, manifest: dict) -> Classifier:
             f"model.pretrained=true, but timm could not load the weights of {name} ({type(error).__name__}:"
             f" {error}): connect to the internet once, or train from scratch with model.pretrained=false"
         ) from error
-
-
-def write_predictions(
-    path: Path, images: list[str], targets: np.ndarray, probabilities: np.ndarray, labels: list[str]
-) -> None:
-    """Write validation.csv: one row per image with its name, is_<label> (0 or 1) and p_<label> (probability)."""
-    true = pd.DataFrame(targets.astype(int), columns=[f"is_{label}" for label in labels])
-    predicted = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])
-    with atomic_file(path) as work:
-        pd.concat([pd.Series(images, name="image"), true, predicted], axis=1).to_csv(work, index=False)

@@ -31,7 +31,7 @@ from plant_pathology.runs.sync import any_file, sync_of
 
 
 def train_sweep_member(cfg: DictConfig) -> float | None:
-    """Train one run of a sweep and return its F1.
+    """Train one run of a sweep and return its score for sweepers.
 
     When it fails, write failure.txt and return None: the other runs go on, and the sweep ends with an error that lists
     the failed ones.
@@ -40,7 +40,7 @@ def train_sweep_member(cfg: DictConfig) -> float | None:
     enter_sweep(run)
     try:
         check(cfg)
-        return train(run)["f1"]
+        return train(run)["val_score"]
     except Exception as error:
         record_failure(run, traceback.format_exc())
         print(f"{run.name}: failed: {error}", flush=True)
@@ -122,4 +122,4 @@ def write_start_files(run: Run) -> int:
 
 def describe(result: dict[str, Any]) -> str:
     stopped = f", stopped: {result['stopped']}" if result["stopped"] else ""
-    return f"sample-F1 {result['f1']:.4f} at epoch {result['epoch'] + 1}{stopped}"
+    return f"{result['metric']} {result['score']:.4f} at epoch {result['epoch'] + 1}{stopped}"
