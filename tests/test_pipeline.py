@@ -54,13 +54,13 @@ def test_another_vocabulary_is_an_experiment_that_reruns_all_and_an_old_commit_b
     git(checkout, "add", "dvc.lock")
     git(checkout, "commit", "-qm", "first")
     before, kernel = content(checkout / "models/best"), content(checkout / "kernels/submission")
-    labels = "conf/competition/sample.yaml:competition.labels=[something_new,complex,frog_eye_leaf_spot,healthy,"
+    labels = "conf/competition/sample.yaml:competition.target.labels=[something_new,complex,frog_eye_leaf_spot,healthy,"
     labels += "powdery_mildew,rust,scab]"
     lr = "conf/params.yaml:sweep.lr='1e-2,2e-2'"
     output = run_in(checkout, "dvc", "exp", "run", "-S", labels, "-S", lr)
     assert ran(output) == STAGES
     assert sorted(pd.read_csv(checkout / "reports/leaderboard.csv")["lr"]) == [0.01, 0.02]
-    assert "something_new" in json.loads((checkout / "models/best/bundle.json").read_text())["labels"]
+    assert "something_new" in json.loads((checkout / "models/best/bundle.json").read_text())["answers"]["labels"]
     assert content(checkout / "kernels/submission") != kernel
     git(checkout, "commit", "-qam", "second")
     git(checkout, "checkout", "-q", "HEAD^")
@@ -73,7 +73,7 @@ def test_another_vocabulary_is_an_experiment_that_reruns_all_and_an_old_commit_b
 def test_dvc_s_own_tools_show_the_figures(project):
     assert "rehearse" in run_in(project, "dvc", "dag")
     metrics = json.loads(run_in(project, "dvc", "metrics", "show", "--json"))[""]["data"]
-    assert 0 < metrics["reports/metrics.json"]["data"]["sample_f1"] <= 1
+    assert 0 < metrics["reports/metrics.json"]["data"]["score"] <= 1
     assert metrics["reports/rehearsal.json"]["data"]["verdict"] == "passed"
     page = run_in(project, "dvc", "plots", "show", "--out", "plots").strip().removeprefix("file://")
     shown = Path(page).read_text()

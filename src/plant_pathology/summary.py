@@ -58,7 +58,7 @@ def summarize() -> None:
     kernel = json.loads((KERNELS / "submission" / "kernel-metadata.json").read_text(encoding="utf-8"))
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(leaderboard_table(board, metrics))
-    console.print(f"best       {metrics['run']}, sample-F1 {metrics['run_f1']:.4f} out of fold")
+    console.print(f"best       {metrics['run']}, {metrics['metric']} {metrics['run_score']:.4f} out of fold")
     console.print(f"bundle     {describe_bundle(metrics)}")
     console.print(f"rehearsal  {describe_rehearsal(rehearsal)}")
     console.print(f"report     {REPORTS / 'index.html'}: open it in a browser")
@@ -68,13 +68,13 @@ def summarize() -> None:
 def leaderboard_table(board: list[dict[str, str]], metrics: dict[str, Any]) -> Table:
     origin = "embedded sample, not real images" if metrics["synthetic"] else metrics["competition"]
     table = Table(title=f"Leaderboard ({origin})", title_justify="left")
-    for column in ("run", "sample-F1", "95 %", "best epoch", "seconds"):
+    for column in ("run", metrics["metric"], "95 %", "best epoch", "seconds"):
         table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
     for row in board[:12]:
         epoch = f"{row['best_epoch']}/{row['epochs']}" + (" stopped" if row["stopped"] else "")
         name = row["run"] + (f" x{row['folds']}" if row["folds"] != "1" else "")
         interval = f"{float(row['low']):.3f}-{float(row['high']):.3f}"
-        table.add_row(name, f"{float(row['sample_f1']):.4f}", interval, epoch, f"{float(row['seconds']):.0f}")
+        table.add_row(name, f"{float(row['score']):.4f}", interval, epoch, f"{float(row['seconds']):.0f}")
     return table
 
 
@@ -84,7 +84,7 @@ def describe_bundle(metrics: dict[str, Any]) -> str:
     size = f"an ensemble of {gain['configurations']}" if used else "the best alone"
     noise = ", noise" if gain["noise"] else ""
     difference = f"ensemble against best {gain['gain']:+.4f} ({gain['low']:.4f} to {gain['high']:.4f}){noise}"
-    lines = [f"{size}, sample-F1 {metrics['sample_f1']:.4f} on images that it was not tuned on"]
+    lines = [f"{size}, {metrics['metric']} {metrics['score']:.4f} on images that it was not tuned on"]
     return f";{INDENT}".join([*lines, difference] if gain["rule"] else lines)
 
 

@@ -274,10 +274,10 @@ def test_the_model_card_names_data_score_networks_use_and_license(project):
     card = (project / "kernels/dataset/README.md").read_text()
     for fact in (
         spec["title"],
-        "drawn leaves, not on photographs",
-        *spec["labels"],
+        "drawn images, not on photographs",
+        *spec["answers"]["labels"],
         f"{spec['data']['ref']}, sha256 {spec['data']['sha256']}",
-        f"sample-F1 {spec['score']['validation']:.4f}",
+        f"sample_f1 {spec['score']['validation']:.4f}",
         "neither its networks nor its thresholds were fitted to",
         "## Intended use",
         "other, since no single license covers everything",
@@ -287,20 +287,25 @@ def test_the_model_card_names_data_score_networks_use_and_license(project):
         assert fact in card, fact
     for network, run in zip(spec["members"], spec["runs"], strict=True):
         cells = (network["run"], network["architecture"], network["image_size"], network["views"])
-        assert f"| {' | '.join(map(str, cells))} | {network['weight']:.4f} | {run['f1']:.4f} |" in card
+        assert f"| {' | '.join(map(str, cells))} | {network['weight']:.4f} | {run['score']:.4f} |" in card
     described = metadata_of(project, "dataset")
     assert described["description"] == card and described["licenses"] == [{"name": "other"}]
 
 
 def test_the_model_card_of_real_images_names_rules_and_pretrained_weights(root):
     path = root / "models/best/bundle.json"
-    spec = json.loads(path.read_text()) | {"synthetic": False, "multilabel": False}
+    spec = json.loads(path.read_text()) | {"synthetic": False, "kind": "one"}
     spec["runs"][0]["config"]["model"]["pretrained"] = True
     path.unlink()
     path.write_text(json.dumps(spec))
     done = package(root, "package.licence=CC-BY-NC-4.0")
     assert done.returncode == 0, done.stderr
     card = (root / "kernels/dataset/README.md").read_text()
-    for fact in ("one of these labels", "whose rules say", "timm's pretrained weights", "\nCC-BY-NC-4.0.\n"):
+    for fact in (
+        "Output: one of 6 labels: complex, ",
+        "whose rules say",
+        "timm's pretrained weights",
+        "\nCC-BY-NC-4.0.\n",
+    ):
         assert fact in card, fact
     assert "drawn" not in card.partition("\n")[2] and metadata_of(root, "dataset")["licenses"][0]["name"] in card

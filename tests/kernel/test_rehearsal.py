@@ -14,17 +14,21 @@ from PIL import Image
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from plant_pathology.competition.form import read_form
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.hashes import folder_hash
 from plant_pathology.inference.decode import ImageError, decode
 from plant_pathology.inference.predictor import Predictor, predict_submission
+from plant_pathology.inference.test_set import Form
 from plant_pathology.kernel.limits import Limits
 from plant_pathology.kernel.sandbox import run_kernel, why_no_namespaces
 from plant_pathology.kernel.submission_check import check_submission
 from plant_pathology.kernel.test_sets import SIZES, made_test_set
+from plant_pathology.runs.predictions import read_predictions
 from support.commands import PROJECT, config, git, run_module
 
 COMPETITION = Competition.from_config(config())
+LABELS = list(COMPETITION.target.labels)
 
 
 @pytest.fixture
@@ -102,7 +106,7 @@ def test_the_wheel_holds_only_the_room_inference(project):
 def test_the_rehearsal_passes_offline_and_equal_on_the_public_and_a_hidden_test_set(project):
     report = rehearsal(project)
     assert report["verdict"] == "passed"
-    names = {"runs", "time", "compute", "offline", "imports", "submission", "equal", "unreadable"}
+    names = {"runs", "time", "compute", "offline", "imports", "submission", "equal", "readable", "unreadable"}
     assert set(report["checks"]) == names and set(report["checks"].values()) == {"passed"}
     assert report["test_sets"]["public"]["images"] == 8 and report["test_sets"]["hidden"]["images"] == 100
     took = report["test_sets"]["hidden"]["seconds"]
@@ -113,7 +117,7 @@ def test_the_rehearsal_passes_offline_and_equal_on_the_public_and_a_hidden_test_
 
 def test_the_hidden_test_set_has_other_names_sizes_and_order_and_an_image_that_cannot_be_read(raw, tmp_path):
     unreadable = made_test_set(raw, tmp_path / "hidden", 150, COMPETITION)
-    form = COMPETITION.read_sample_submission(tmp_path / "hidden")
+    form = read_form(COMPETITION, tmp_path / "hidden").table
     files = {path.name for path in (tmp_path / "hidden/test_images").iterdir()}
     assert len(files) == 150 and set(form["image"]) == files and list(form["image"]) != sorted(files)
     assert not files & {path.name for folder in ("train_images", "test_images") for path in (raw / folder).iterdir()}
@@ -168,6 +172,7 @@ def plant(root, project, fault):
     """A kernel without torch, which knows what to say of the public test set, and has a fault."""
     known = pd.read_csv(project / "reports/rehearsal/submission.csv").set_index("image")["labels"].to_dict()
     fallback = json.loads((project / "models/best/bundle.json").read_text())["fallback"]
+    fallback = " ".join(np.array(LABELS)[np.array(fallback[0])])
     source = LIGHT.format(known=known, fallback=fallback, fault=fault)
     path = root / "kernels/submission/submission.ipynb"
     path.unlink()
@@ -210,11 +215,11 @@ def test_a_kernel_that_kaggle_would_fail_fails_here(project, root, fault, check,
         ),
         (
             "table = table.sort_values('image')",
-            {"submission": "hidden: Submission Scoring Error: the images are not in"},
+            {"submission": "hidden: Submission Scoring Error: the ids are not in"},
         ),
         (
             "table['labels'] = table['labels'] if not hidden else 'scab rust'",
-            {"unreadable": "has the labels 'scab rust'"},
+            {"unreadable": "has 'scab rust'"},
         ),
     ],
 )
@@ -371,7 +376,8 @@ def test_use_beyond_the_machine_s_memory_or_disk_fails(memory, disk, error, pass
     assert LIMITS.check_compute(memory, disk, error).passed is passed
 
 
-FORM = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "labels": ["healthy", "healthy"]})
+FORM = Form(pd.DataFrame({"image": ["a.jpg", "b.jpg"], "labels": ["healthy", "healthy"]}), "image", ["a.jpg", "b.jpg"])
+SPEC = {"kind": "several", "answers": {"as_": "labels", "labels": LABELS, "separator": " ", "positive": None}}
 
 
 @pytest.mark.parametrize(
@@ -384,28 +390,50 @@ FORM = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "labels": ["healthy", "healthy
         ("image,labels\na.jpg,scab\n", "not those of"),
         ("image,labels\na.jpg,scab\nc.jpg,rust\n", "not those of"),
         ("image,labels\na.jpg,scab\nb.jpg,rust rust\n", "twice"),
-        ("image,labels\na.jpg,scab\nb.jpg,\n", "empty or unknown"),
+        ("image,labels\na.jpg,scab\nb.jpg,\n", "empty cell"),
         ("image,labels\na.jpg,scab\nb.jpg,rst\n", "empty or unknown"),
     ],
 )
 def test_a_submission_that_kaggle_would_not_score_is_found(tmp_path, rows, wrong):
     (tmp_path / "submission.csv").write_text(rows)
-    check = check_submission(tmp_path / "submission.csv", FORM, COMPETITION)
+    check = check_submission(tmp_path / "submission.csv", FORM, SPEC)
     assert check.passed is (wrong is None) and (wrong is None or wrong in check.detail)
 
 
 def test_an_unreadable_test_image_costs_its_own_row_only(project, tmp_path):
-    images, bundle = tmp_path / "images", project / "models/best"
-    shutil.copytree(project / "data/raw/sample/test_images", images)
-    form = project / "data/raw/sample/sample_submission.csv"
-    whole, problems = predict_submission(bundle, images, form)
+    raw, bundle = tmp_path / "raw", project / "models/best"
+    shutil.copytree(project / "data/raw/sample", raw)
+    whole, problems = predict_submission(bundle, raw)
     assert problems == []
-    damaged = images / whole["image"][2]
+    damaged = raw / "test_images" / whole["image"][2]
     damaged.write_bytes(damaged.read_bytes()[:300])
-    partial, problems = predict_submission(bundle, images, form)
+    partial, problems = predict_submission(bundle, raw)
     assert len(problems) == 1 and damaged.name in problems[0]
-    assert partial["labels"][2] == Predictor(bundle).spec["fallback"]
+    fallback = np.array(LABELS)[Predictor(bundle).fallback[0]]
+    assert partial["labels"][2] == " ".join(fallback)
     assert partial.drop(2).equals(whole.drop(2))
+
+
+def test_test_images_that_kaggle_ships_packed_are_unpacked(project, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(project / "data/raw/sample", raw)
+    whole, _ = predict_submission(project / "models/best", raw)
+    for below in ("", "test_images/"):
+        with zipfile.ZipFile(tmp_path / "test_images.zip", "w") as archive:
+            for path in (project / "data/raw/sample/test_images").iterdir():
+                archive.write(path, f"{below}{path.name}")
+        shutil.rmtree(raw / "test_images", ignore_errors=True)
+        shutil.copyfile(tmp_path / "test_images.zip", raw / "test_images.zip")
+        packed, problems = predict_submission(project / "models/best", raw)
+        assert problems == [] and packed.equals(whole)
+
+
+def test_a_kernel_that_reads_no_test_image_fails(project, root):
+    """With a wrong path or format of the test images every row is the fallback, which looks like a submission."""
+    fault = "print(*(f'unreadable, gets the most frequent answer: {image}' for image in table['image']), sep=chr(10))"
+    plant(root, project, fault)
+    assert stage("rehearse", root, project, "rehearse.images=100").returncode == 1
+    assert "8 of 8 images could not be read" in rehearsal(root)["checks"]["readable"]
 
 
 def alone(bundle, member, folder):
@@ -421,18 +449,17 @@ def test_each_network_of_the_bundle_predicts_what_its_run_measured(project, tmp_
     spec = json.loads((project / "models/best/bundle.json").read_text())
     assert sum(member["weight"] for member in spec["members"]) == pytest.approx(1)
     for member in spec["members"]:
-        stored = pd.read_csv(project / "runs" / member["run"] / "validation.csv")
-        paths = [project / "data/raw/sample/train_images" / name for name in stored["image"]]
-        probabilities, _ = alone(project / "models/best", member, tmp_path / member["run"]).probabilities(paths)
-        np.testing.assert_allclose(probabilities, stored.filter(regex="^p_"), atol=1e-4)
+        stored = read_predictions(project / "runs" / member["run"] / "validation.npz")
+        paths = [project / "data/raw/sample/train_images" / name for name in stored.images]
+        predicted = outputs(alone(project / "models/best", member, tmp_path / member["run"]), paths)
+        np.testing.assert_allclose(predicted, stored.outputs, atol=1e-4)
 
 
 def test_the_kernel_decides_labels_as_select_did_with_every_decision_rule(project, tmp_path):
-    stored = pd.read_csv(project / "reports/predictions.csv")
-    bundle = Predictor(project / "models/best")
-    p, has = (stored[[prefix + label for label in bundle.labels]].to_numpy() for prefix in ("p_", "has_"))
-    assert (one_hot(bundle, p) == has).all()
-    labels, sets = len(bundle.labels), {}
+    stored = read_predictions(project / "reports/predictions.npz")
+    bundle, p = Predictor(project / "models/best"), stored.outputs
+    assert (one_hot(bundle, p) == stored.chosen).all()
+    labels, sets = len(LABELS), {}
     ways = {"likeliest": [], "thresholds": [0.9] * labels, "expected_f1": [1.0, 9.0] + [0.0] * (labels - 1)}
     for by, values in ways.items():
         shutil.copytree(project / "models/best", tmp_path / by)
@@ -445,8 +472,13 @@ def test_the_kernel_decides_labels_as_select_did_with_every_decision_rule(projec
 
 def one_hot(bundle, probabilities):
     """The labels of a submission, (n, labels)."""
-    rows = [row.split(bundle.spec["separator"]) for row in bundle.label_sets(probabilities)]
-    return MultiLabelBinarizer(classes=bundle.labels).fit_transform(rows)
+    cells = bundle.answers.cells(bundle.decision.decide(probabilities), ["labels"])["labels"]
+    return MultiLabelBinarizer(classes=LABELS).fit_transform([cell.split() for cell in cells])
+
+
+def outputs(bundle, paths):
+    """The outputs for images, all of which can be read."""
+    return np.concatenate([predicted for _, predicted in bundle.outputs(paths)])
 
 
 def test_members_are_averaged_by_weight_each_at_its_own_size(project, tmp_path):
@@ -458,6 +490,6 @@ def test_members_are_averaged_by_weight_each_at_its_own_size(project, tmp_path):
     both = alone(bundle, member, tmp_path / "both")
     both.spec["members"] = [member | {"weight": 0.75}, small | {"weight": 0.25}]
     both.networks, both.sides = one.networks + other.networks, [16, 32]
-    (first, _), (second, _), (mean, _) = (each.probabilities(paths) for each in (one, other, both))
+    first, second, mean = (outputs(each, paths) for each in (one, other, both))
     assert abs(first - second).max() > 0.001
     np.testing.assert_allclose(mean, 0.75 * first + 0.25 * second, atol=1e-6)

@@ -13,8 +13,11 @@ import pytest
 
 from plant_pathology.competition.metrics import label_counts
 from plant_pathology.kernel.package import folder_hashes
-from plant_pathology.reporting.error_analysis import label_errors, set_matrix, set_names
+from plant_pathology.reporting.error_analysis import class_errors, label_errors, losses, set_matrix, set_names
+from plant_pathology.reporting.page import extreme_labels
+from plant_pathology.runs.predictions import Predictions, write_predictions
 from plant_pathology.selection.axes import flatten_configs, map_axes
+from plant_pathology.selection.tables import label_texts
 from plant_pathology.store.folder import FolderBackend
 from plant_pathology.store.store import Store
 from support.commands import run_module
@@ -25,13 +28,14 @@ IMAGES = 40
 REASON = "CUDA out of memory <b>"
 COMMAND = [
     "competition=sample",
-    "competition.labels=['<script>alert(1)</script>',scab]",
+    "competition.target.labels=['<script>alert(1)</script>',scab]",
 ]
 
 
 def config(model="resnet18", lr=1e-3, **others):
     data = {"fold": 0, "batch_size": 32, "augment": {"crop": 0.7}}
     settings = {"seed": 1, "model": {"name": model, "lr": lr}, "trainer": {"max_epochs": 3}, "data": data}
+    settings["competition"] = {"name": "sample", "metric": "sample_f1", "kind": "several"}
     for key, value in others.items():
         (data["augment"] if key == "crop" else data)[key] = value
     return settings
@@ -41,12 +45,16 @@ def write_run(folder, settings, version, f1, stopped=None, failure=None):
     folder.mkdir(parents=True)
     identity = {"config": settings, "data": version.sha256, "code": "c0de"}
     (folder / "run.json").write_text(json.dumps({"run": folder.name, "data_ref": version.ref, **identity}))
-    epochs = pd.DataFrame({"epoch": range(3), "val_f1": f1, "val_loss": 0.4, "train_loss": 0.5, "seconds": 60.0})
+    epochs = pd.DataFrame(
+        {"epoch": range(3), "val_sample_f1": f1, "val_score": f1, "val_loss": 0.4, "train_loss": 0.5, "seconds": 60.0}
+    )
     epochs.to_csv(folder / "metrics.csv", index=False)
     if failure:
         (folder / "failure.txt").write_text(f"Traceback\n{failure}\n")
     else:
-        (folder / "result.json").write_text(json.dumps({"run": folder.name, **identity, "f1": f1, "stopped": stopped}))
+        (folder / "result.json").write_text(
+            json.dumps({"run": folder.name, **identity, "score": f1, "stopped": stopped})
+        )
 
 
 def predictions():
@@ -55,11 +63,8 @@ def predictions():
     probabilities = np.where(true == 1, 0.9, 0.1)
     for row, confidence in zip(range(4, 10), (0.99, 0.45, 0.44, 0.43, 0.42, 0.41), strict=True):
         probabilities[row] = np.where(true[row] == 1, 0.3, confidence)
-    table = pd.DataFrame({"image": [f"{number}.jpg" for number in range(IMAGES)], "fold": 0})
-    for column, label in enumerate(LABELS):
-        table[f"is_{label}"], table[f"p_{label}"] = true[:, column], probabilities[:, column]
-        table[f"has_{label}"] = (probabilities[:, column] >= 0.4).astype(int)
-    return table
+    images = np.array([f"{number}.jpg" for number in range(IMAGES)])
+    return Predictions(images, LABELS, true.astype(bool), probabilities, probabilities >= 0.4)
 
 
 def write_selection(reports, runs, version):
@@ -67,7 +72,7 @@ def write_selection(reports, runs, version):
     reports.mkdir()
     board = pd.DataFrame(
         {
-            "run": name, "sample_f1": f1, "low": f1 - 0.02, "high": f1 + 0.02, "model": settings["model"]["name"],
+            "run": name, "score": f1, "low": f1 - 0.02, "high": f1 + 0.02, "model": settings["model"]["name"],
             "lr": settings["model"]["lr"], "folds": 1, "best_epoch": 3, "epochs": 3, "threshold": 0.5,
             "stopped": stopped, "seconds": 180.0, "dollars": 0.0, "images_per_second": 100.0, "data": version.ref,
             "competition": "sample",
@@ -76,15 +81,24 @@ def write_selection(reports, runs, version):
     )  # fmt: skip
     board.to_csv(reports / "leaderboard.csv", index=False)
     best = board["run"][0]
-    weights = {"configuration": [best], "weight": 1.0, "networks": 1, "sample_f1": 0.8}
+    weights = {"configuration": [best], "weight": 1.0, "networks": 1, "score": 0.8}
     pd.DataFrame(weights).to_csv(reports / "ensemble.csv", index=False)
     thresholds = {"label": LABELS, "common": 0.4, "tuned": 0.3, "used": 0.4}
     pd.DataFrame(thresholds).to_csv(reports / "thresholds.csv", index=False)
-    predictions().to_csv(reports / "predictions.csv", index=False)
+    stored = predictions()
+    write_predictions(reports / "predictions.npz", stored)
+    texts = {name: label_texts(rows, LABELS) for name, rows in (("true", stored.true), ("predicted", stored.chosen))}
+    pd.DataFrame({"image": stored.images, "fold": 0, **texts}).to_csv(reports / "predictions.csv", index=False)
     ensemble = {"used": False, "rule": "best_2", "configurations": 1, "gain": 0.001, "noise": True}
     ensemble |= {"low": -0.01, "high": 0.012}
-    metrics = {"competition": "sample", "synthetic": True, "run": best, "run_f1": 0.8, "sample_f1": 0.8125, "low": 0.79}
-    metrics |= {"high": 0.83, "ensemble": ensemble, "decision": {"by": "thresholds", "share": 0.0}}
+    metrics = {"competition": "sample", "synthetic": True, "run": best, "run_score": 0.8, "score": 0.8125}
+    metrics |= {
+        "metric": "sample_f1",
+        "low": 0.79,
+        "high": 0.83,
+        "ensemble": ensemble,
+        "decision": {"by": "thresholds", "share": 0.0},
+    }
     (reports / "metrics.json").write_text(json.dumps(metrics))
 
 
@@ -241,8 +255,9 @@ def test_a_decision_by_expected_f1_is_explained_and_shows_no_used_threshold(proj
     metrics = json.loads((reports / "metrics.json").read_text())
     (reports / "metrics.json").write_text(json.dumps(metrics | {"decision": {"by": "expected_f1", "share": 0.5}}))
     pd.read_csv(reports / "thresholds.csv").assign(used=None).to_csv(reports / "thresholds.csv", index=False)
-    predictions = pd.read_csv(reports / "predictions.csv").assign(**{f"has_{LABELS[0]}": 1})
-    predictions.to_csv(reports / "predictions.csv", index=False)
+    stored = predictions()
+    stored.chosen[:, 0] = True
+    write_predictions(reports / "predictions.npz", stored)
     without = report(tmp_path / "copy")
     explanation = "the label set with the highest expected F1, by its probabilities, 50 % calibrated,"
     assert explanation in section(without, "Labels") and explanation not in page
@@ -296,3 +311,22 @@ def test_a_suspect_label_needs_an_opposite_above_one_half_and_above_its_mean():
     # A label that is predicted as given is not suspect.
     rows, _ = label_errors(np.array([[0.3], [0.25], [0.2], [0.28], [0.2], [0.2]]), true, true)
     assert rows.tolist() == []
+
+
+def test_of_many_labels_the_most_frequent_and_the_worst_are_shown():
+    labels = [f"label {number}" for number in range(3474)]
+    true = np.minimum(np.random.default_rng(0).geometric(0.01, 9000), 3000) - 1
+    predicted = np.where(true < 40, true, (true + 1) % 3474)
+    shown = extreme_labels(label_counts(labels, true, predicted))
+    assert len(shown) == 60 and shown["label"].nunique() == 60
+    assert shown["images"].head(30).min() >= shown["images"].tail(30).max()
+    assert (shown["f1"].tail(30) == 0).all() and (shown["images"] > 0).all()
+
+
+def test_a_class_that_the_prediction_contradicts_with_confidence_is_a_likely_label_error():
+    true, predicted = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0])
+    outputs = np.array([[0.9, 0.1], [0.02, 0.98], [0.2, 0.8], [0.3, 0.7], [0.55, 0.45]])
+    # The second row's prediction is above the mean of its class, 0.65; the last one's is above 0.46.
+    assert class_errors(outputs, true, predicted).tolist() == [1, 4]
+    assert losses(outputs, true)[1] == pytest.approx(-np.log(0.02))
+    assert losses(np.float32([[1.0], [4.0]]), np.float32([1.5, 2.0])).tolist() == [0.5, 2.0]

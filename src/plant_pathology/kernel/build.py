@@ -17,7 +17,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, read_json, write_json
 from plant_pathology.kernel.kaggle_image import image_distributions
 from plant_pathology.kernel.model_card import model_card
-from plant_pathology.kernel.rules import problems_of
+from plant_pathology.kernel.rules import MAX_SLUG, problems_of
 from plant_pathology.kernel.source import CODE_FILES, kernel_source
 from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheel_of_room, wheels_in
 
@@ -37,8 +37,8 @@ def build(cfg: DictConfig) -> None:
     spec = read_json(bundle / "bundle.json", "run `python -m plant_pathology.select`")
     if spec["competition"] != competition.name:
         raise UserError(f"{bundle} is for {spec['competition']}, not {competition.name}: run `dvc repro`")
-    dataset = f"{cfg.package.owner}/{cfg.package.dataset or f'{competition.name}-bundle'}"
-    kernel = f"{cfg.package.owner}/{cfg.package.kernel or f'{competition.name}-submission'}"
+    dataset = f"{cfg.package.owner}/{cfg.package.dataset or default_slug(competition.name, 'bundle')}"
+    kernel = f"{cfg.package.owner}/{cfg.package.kernel or default_slug(competition.name, 'submission')}"
     origin = origin_of(Path(cfg.paths.root), spec)
     with atomic_folder(kernels / "dataset") as data, atomic_folder(kernels / "submission") as code:
         shutil.copytree(bundle, data, dirs_exist_ok=True)
@@ -66,6 +66,14 @@ def write_wheels(folder: Path) -> list[metadata.Distribution]:
     wheels = wheels_in(folder)
     check_wheels(wheels, image_distributions())
     return wheels
+
+
+def default_slug(competition: str, ending: str) -> str:
+    """Return <competition>-<ending>, with the competition's last words left out if Kaggle would find it too long."""
+    words = competition.split("-")
+    while len(slug := "-".join([*words, ending])) > MAX_SLUG and len(words) > 1:
+        words.pop()
+    return slug
 
 
 def title_of(ref: str) -> str:

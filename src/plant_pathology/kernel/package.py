@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import read_json
 from plant_pathology.core.hashes import content_hash, folder_hash
 from plant_pathology.kernel.rules import REMEDY, problems_of, read_metadata, uploaded_files
 
@@ -35,6 +36,11 @@ class Package:
     def origin(self) -> dict[str, Any]:
         """Commit, data version, score and runs, as `package` recorded them."""
         return self.metadata["provenance"]
+
+    @property
+    def bundle(self) -> dict[str, Any]:
+        """Content of the dataset's bundle.json."""
+        return read_json(self.folder / "dataset" / "bundle.json", REMEDY)
 
     @property
     def data_files(self) -> set[str]:

@@ -11,19 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from plant_pathology.competition.metrics import sample_f1
+from plant_pathology.competition.form import read_form
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, read_json, write_json
+from plant_pathology.inference.answers import Answers
+from plant_pathology.inference.tables import read_table
+from plant_pathology.inference.test_set import Form
 from plant_pathology.kernel.limits import Limits
 from plant_pathology.kernel.package import folder_hashes
 from plant_pathology.kernel.sandbox import Outcome, run_kernel
+from plant_pathology.kernel.scoring import submission_score
 from plant_pathology.kernel.submission_check import Check, check_submission
 from plant_pathology.kernel.test_sets import given_test_set, made_test_set
 
+SELECT = "run `python -m plant_pathology.select`"
+UNREADABLE = "unreadable, "  # begins the kernel's line about an image that it could not read
+MAX_UNREADABLE = 0.01  # share of them; more are a wrong path or format, and score like no prediction at all
 # Packages for training: absent from Kaggle's image, or slow to import.
 FORBIDDEN = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "dvc"}
 COMPARED = 256  # first rows, which are predicted again: whole batches, since the batch size changes the last digits
@@ -35,7 +43,7 @@ class TestSet:
 
     Args:
         raw: the folder.
-        unreadable: name of an image that was damaged on purpose.
+        unreadable: id of an image that was damaged on purpose.
     """
 
     name: str
@@ -68,7 +76,7 @@ def rehearse(cfg: DictConfig) -> None:
         UserError: the configured solution does not exist, or the rehearsal failed and rehearse.strict is set.
     """
     competition, limits = Competition.from_config(cfg), Limits.from_config(cfg)
-    kernels, reports = Path(cfg.paths.kernels), Path(cfg.paths.reports)
+    kernels, bundle, reports = Path(cfg.paths.kernels), Path(cfg.paths.models) / "best", Path(cfg.paths.reports)
     if cfg.rehearse.solution and not Path(cfg.rehearse.solution).is_file():
         raise UserError(f"rehearse.solution={cfg.rehearse.solution}: there is no such file: correct the path")
     (reports / "rehearsal.json").unlink(missing_ok=True)
@@ -77,7 +85,7 @@ def rehearse(cfg: DictConfig) -> None:
         for test_set in test_sets(cfg, competition, Path(scratch)):
             working = Path(scratch) / f"{test_set.name}-working"
             working.mkdir()
-            trial = run_trial(test_set, kernels, Path(cfg.paths.models) / "best", working, competition, limits)
+            trial = run_trial(test_set, kernels, bundle, working, competition, limits)
             trials[test_set.name] = trial
             (kept / f"{test_set.name}.log").write_text(trial.outcome.log, encoding="utf-8")
             if not all(check.passed for check in trial.checks.values()):
@@ -87,7 +95,14 @@ def rehearse(cfg: DictConfig) -> None:
                 shutil.copyfile(working / "submission.csv", kept / "submission.csv")
         else:
             if cfg.rehearse.solution:
-                score = score_of(kept / "submission.csv", Path(cfg.rehearse.solution), competition)
+                score = submission_score(
+                    kept / "submission.csv",
+                    Path(cfg.rehearse.solution),
+                    Path(cfg.paths.raw),
+                    read_form(competition, test_set.raw),
+                    Answers(**read_json(bundle / "bundle.json", SELECT)["answers"]),
+                    competition,
+                )
     checks = merge_checks(trials)
     passed = all(each.passed for each in checks.values())
     last = list(trials.values())[-1]
@@ -133,8 +148,9 @@ def run_trial(
 ) -> Trial:
     """Run the kernel on a test set and check for every known reason why a submission fails on Kaggle."""
     dataset = read_json(kernels / "dataset" / "dataset-metadata.json", "run `python -m plant_pathology.package`")["id"]
-    form = competition.read_sample_submission(test_set.raw)
-    images = len(form)
+    spec = read_json(bundle / "bundle.json", SELECT)
+    form = read_form(competition, test_set.raw)
+    images = len(form.table)
     print(f"the {test_set.name} test set, {images} images", flush=True)
     inputs = {competition.name: test_set.raw, dataset.split("/")[1]: kernels / "dataset"}
     outcome = run_kernel(kernels / "submission", inputs, working, limits.rehearsal_timeout(images), limits)
@@ -152,12 +168,13 @@ def run_trial(
         "imports": Check(
             not forbidden, f"imports {', '.join(forbidden)}" if forbidden else "nothing that belongs to training"
         ),
-        "submission": check_submission(submitted, form, competition),
+        "submission": check_submission(submitted, form, spec),
     }
     if checks["submission"].passed:
-        checks["equal"] = check_equal(submitted, bundle, test_set.raw, form, competition)
+        checks["equal"] = check_equal(submitted, bundle, test_set.raw)
+        checks["readable"] = check_readable(outcome.log, form, test_set.unreadable)
     if checks["submission"].passed and test_set.unreadable:
-        checks["unreadable"] = check_unreadable(test_set.unreadable, outcome.log, submitted, bundle, competition)
+        checks["unreadable"] = check_unreadable(test_set.unreadable, outcome.log, submitted, spec, form)
     return Trial(images, outcome, checks)
 
 
@@ -177,51 +194,42 @@ def merge_checks(trials: dict[str, Trial]) -> dict[str, Check]:
     return checks
 
 
-def check_equal(path: Path, bundle: Path, raw: Path, form: pd.DataFrame, competition: Competition) -> Check:
-    """Compare the first rows with the repository's own predictions."""
+def check_equal(path: Path, bundle: Path, raw: Path) -> Check:
+    """Compare the first rows with the repository's own predictions: texts must be equal, numbers nearly so."""
     # Imported here, so that a kernel that fails is reported without waiting for torch.
     from plant_pathology.inference.predictor import predict_submission
 
-    theirs = pd.read_csv(path, dtype=str, keep_default_na=False).head(COMPARED)
-    with tempfile.TemporaryDirectory() as scratch:
-        first = Path(scratch) / competition.sample_submission
-        form.head(COMPARED).to_csv(first, index=False)
-        expected, _ = predict_submission(bundle, raw / competition.test_images, first)
-    differing = int((expected != theirs).any(axis=1).sum())
+    theirs = read_table(path).head(COMPARED)
+    expected, _ = predict_submission(bundle, raw, first=COMPARED)
+    differing = int((~equal_cells(expected, theirs)).any(axis=1).sum())
     return Check(not differing, f"{differing} of {len(expected)} rows differ from the repository's predictions")
 
 
-def check_unreadable(image: str, log: str, submitted: Path, bundle: Path, competition: Competition) -> Check:
-    """Check that the kernel's log names the unreadable image and that its row has the bundle's fallback labels."""
-    table = pd.read_csv(submitted, dtype=str).set_index(competition.image_column)
-    labels = table.loc[image, competition.label_column]
-    fallback = read_json(bundle / "bundle.json", "run `python -m plant_pathology.select`")["fallback"]
-    if labels != fallback:
-        return Check(False, f"the damaged image {image} has the labels {labels!r}, not {fallback!r}")
+def equal_cells(ours: pd.DataFrame, theirs: pd.DataFrame) -> np.ndarray:
+    """Return which cells are equal, as text or, with another number of threads, up to the last digits of a number."""
+    ours_number, theirs_number = (
+        table.apply(pd.to_numeric, errors="coerce").to_numpy(float) for table in (ours, theirs)
+    )
+    return (ours.to_numpy() == theirs.to_numpy()) | np.isclose(ours_number, theirs_number, rtol=1e-3, atol=1e-4)
+
+
+def check_readable(log: str, form: Form, damaged: str | None) -> Check:
+    """Check that the kernel could read the images, besides the one that was damaged on purpose and a few more."""
+    unreadable = sum(line.startswith(UNREADABLE) for line in log.splitlines()) - (damaged is not None)
+    share = unreadable / len(form.table)
+    return Check(share <= MAX_UNREADABLE, f"{unreadable} of {len(form.table)} images could not be read")
+
+
+def check_unreadable(id_: str, log: str, submitted: Path, spec: dict[str, Any], form: Form) -> Check:
+    """Check that the kernel's log names the unreadable image and that its row has the bundle's fallback."""
+    table = read_table(submitted).set_index(form.id)
+    cells = table.loc[id_, form.answers]
+    fallback = Answers(**spec["answers"]).cells(np.array(spec["fallback"]), form.answers)
+    expected = {column: cell for column, (cell,) in fallback.items()}
+    image = Path(form.images[form.table[form.id].tolist().index(id_)]).name
+    shown = " ".join(cells[:3])
+    if cells.to_dict() != expected:
+        return Check(False, f"the damaged image {image} has {shown!r}, not {' '.join(expected.values())!r}")
     if image not in log:
         return Check(False, f"the kernel's log does not name the damaged image {image}")
-    return Check(True, f"{image} is damaged, reported, and has the labels {fallback!r}")
-
-
-def score_of(submitted: Path, solution: Path, competition: Competition) -> float:
-    """Return the submission's sample-F1: the mean of per-image F1 scores.
-
-    Args:
-        solution: a CSV with the columns of a submission and the true labels.
-
-    Raises:
-        UserError: the solution has no row for an image of the submission.
-    """
-    columns = [competition.image_column, competition.label_column]
-    ours, truth = (pd.read_csv(path, dtype=str, keep_default_na=False)[columns] for path in (submitted, solution))
-    both = ours.merge(truth, on=competition.image_column, how="left", suffixes=("_ours", "_true"))
-    if both.isna().any(axis=None):
-        missing = both[both.isna().any(axis=1)][competition.image_column]
-        raise UserError(
-            f"rehearse.solution={solution} has no row for {len(missing)} images, first {missing.iloc[0]}: add them"
-        )
-    predicted, true = (
-        competition.one_hot(competition.label_lists(both[f"{competition.label_column}_{side}"]))
-        for side in ("ours", "true")
-    )
-    return sample_f1(predicted, true)
+    return Check(True, f"{image} is damaged, reported, and has {shown!r}")

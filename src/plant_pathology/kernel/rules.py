@@ -59,7 +59,8 @@ LICENCES = (
 )
 OWNER = re.compile(r"[A-Za-z0-9_-]{3,}")
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-LENGTHS = {"dataset": (6, 50), "kernel": (5, 50)}  # characters of a slug and of its title
+MAX_SLUG = 50
+LENGTHS = {"dataset": (6, MAX_SLUG), "kernel": (5, MAX_SLUG)}  # characters of a slug and of its title
 SUFFIXES = {"notebook": ".ipynb", "script": ".py"}
 SOURCE_BYTES = 10**6
 DATASET_BYTES = 200 * 10**9

@@ -1,5 +1,7 @@
 """Analyze errors: confusion of label sets, loss of each image, likely label errors."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -9,12 +11,14 @@ OTHERS = "other sets"
 
 
 def set_names(rows: np.ndarray, labels: list[str]) -> np.ndarray:
-    """Return each row's label set as text, "rust + scab" or "no label", (n,) str.
+    """Return each row's labels as text, "rust + scab" or "no label", (n,) str.
 
     Args:
-        rows: (n, labels) bool.
+        rows: (n, labels) bool, or (n,) class numbers.
         labels: names.
     """
+    if rows.ndim == 1:
+        return np.array(labels, object)[rows]
     kinds, kind = np.unique(rows, axis=0, return_inverse=True)
     names = [" + ".join(np.array(labels)[each]) or "no label" for each in kinds]
     return np.array(names, object)[kind.ravel()]
@@ -45,19 +49,19 @@ def frequent_mistakes(true: np.ndarray, predicted: np.ndarray, count: int) -> pd
     return pairs.sort_values(["images", "true", "predicted"], ascending=[False, True, True]).head(count)
 
 
-def losses(probabilities: np.ndarray, true: np.ndarray, multilabel: bool) -> np.ndarray:
-    """Return the cross-entropy of each row, (n,).
-
-    With several labels per row, the mean of the labels' binary cross-entropies; with one, minus the logarithm of the
-    true label's probability.
+def losses(outputs: Any, true: np.ndarray) -> np.ndarray:
+    """Return how far each row's prediction is from the truth, (n,): its cross-entropy, or for a number the distance.
 
     Args:
-        probabilities: (n, labels).
-        true: (n, labels) bool.
+        outputs: (n, labels) probabilities or (n, 1) numbers.
+        true: as in competition/metrics.py.
     """
-    p = probabilities.astype(float).clip(TINY, 1 - TINY)
-    if not multilabel:
-        return -np.log((p * true).sum(axis=1).clip(TINY))
+    if true.dtype.kind == "f":
+        return np.abs(outputs[:, 0] - true)
+    if true.ndim == 1:
+        of_true = np.asarray(outputs[np.arange(len(true)), true]).ravel()
+        return -np.log(of_true.astype(float).clip(TINY))
+    p = outputs.astype(float).clip(TINY, 1 - TINY)
     return -np.where(true, np.log(p), np.log1p(-p)).mean(axis=1)
 
 
@@ -90,3 +94,24 @@ def label_errors(probabilities: np.ndarray, true: np.ndarray, predicted: np.ndar
     rows = np.flatnonzero(suspect.any(axis=1))
     rows = rows[np.argsort(confidence[rows].min(axis=1), kind="stable")]
     return rows, confidence[rows].argmin(axis=1)
+
+
+def class_errors(outputs: Any, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Find rows whose class out-of-fold predictions contradict with confidence, by confident learning.
+
+    Northcutt, Jiang and Chuang (2021): a row is suspect if another class is predicted, with at least the mean
+    probability that rows of that class get for it. Rows are ranked by the probability of the given class.
+
+    Args:
+        outputs: (n, labels) probabilities, by models that were not trained on the row.
+        true, predicted: (n,) class numbers.
+
+    Returns:
+        Indices of the suspect rows, the least probable class first.
+    """
+    rows = np.arange(len(true))
+    of_true, of_predicted = (np.asarray(outputs[rows, each]).ravel() for each in (true, predicted))
+    counts = np.bincount(true, minlength=outputs.shape[1])
+    mean = np.bincount(true, of_true, minlength=outputs.shape[1]) / np.maximum(counts, 1)
+    suspect = np.flatnonzero((predicted != true) & (counts[predicted] > 0) & (of_predicted >= mean[predicted]))
+    return suspect[np.argsort(of_true[suspect], kind="stable")]

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from plant_pathology.competition.metrics import Metric
 from plant_pathology.core.plotting import COLORS, INK, MAP, MUTED, drawing
 from plant_pathology.reporting.error_analysis import OTHERS
 from plant_pathology.runs.status import Status
@@ -18,77 +19,83 @@ ENDS = {"stopped": "s", "failed": "X", "interrupted": "D", "running": ">"}
 NAMED = len(COLORS)  # runs with a color of their own among the curves
 
 
-def draw_map(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> None:
-    """Draw sample-F1 by the axes of the sweep.
+def draw_map(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str, metric: Metric) -> None:
+    """Draw the score by the axes of the sweep.
 
     A heatmap for two keys with a grid of values; points along a key with more than four numbers; else one row per
     candidate.
 
     Args:
-        board: run, sample_f1, low, high, and one column per key.
+        board: run, score, low, high, and one column per key.
         keys: at most two dotted config keys.
         path: the .svg to write.
         origin: the competition's title, shown on the figure.
+        metric: the competition's.
     """
     numbers = [key for key in keys if pd.api.types.is_numeric_dtype(board[key]) and board[key].nunique() > 4]
     cells = len(board[list(keys)].drop_duplicates())
     if len(keys) == 2 and 2 * cells >= board[keys[0]].nunique() * board[keys[1]].nunique():
-        draw_heatmap(board, keys[0], keys[1], path, origin)
+        draw_heatmap(board, keys[0], keys[1], path, origin, metric)
     elif numbers:
-        draw_scatter(board, numbers[-1], [key for key in keys if key != numbers[-1]], path, origin)
+        draw_scatter(board, numbers[-1], [key for key in keys if key != numbers[-1]], path, origin, metric)
     else:
-        draw_rows(board, keys, path, origin)
+        draw_rows(board, keys, path, origin, metric)
 
 
-def draw_heatmap(board: pd.DataFrame, down: str, across: str, path: Path, origin: str) -> None:
-    """Draw the best sample-F1 of each pair of values."""
-    table = board.pivot_table(index=down, columns=across, values="sample_f1", aggfunc="max", sort=True)
+def draw_heatmap(board: pd.DataFrame, down: str, across: str, path: Path, origin: str, metric: Metric) -> None:
+    """Draw the best score of each pair of values."""
+    table = board.pivot_table(
+        index=down, columns=across, values="score", aggfunc="max" if metric.sign > 0 else "min", sort=True
+    )
     with drawing(path, 2.4 + 1.1 * table.shape[1], 1.3 + 0.5 * table.shape[0], origin) as figure:
         axes = figure.subplots()
         scores = table.to_numpy()
         draw_cells(axes, scores, [["–" if np.isnan(score) else f"{score:.3f}" for score in row] for row in scores])
         axes.set_xticks(range(table.shape[1]), map(value, table.columns))
         axes.set_yticks(range(table.shape[0]), map(value, table.index))
-        axes.set(xlabel=axis_title(across), ylabel=axis_title(down), title="sample-F1, out of fold")
+        axes.set(xlabel=axis_title(across), ylabel=axis_title(down), title=f"{metric.name}, out of fold")
 
 
-def draw_scatter(board: pd.DataFrame, along: str, by: Sequence[str], path: Path, origin: str) -> None:
+def draw_scatter(board: pd.DataFrame, along: str, by: Sequence[str], path: Path, origin: str, metric: Metric) -> None:
     """Draw one point per candidate along a numeric key, colored by the value of the other key."""
     with drawing(path, 8, 3.6, origin) as figure:
         axes = figure.subplots()
         groups = list(board.groupby(by[0], sort=True)) if by else [("", board)]
         for number, (name, rows) in enumerate(groups):
             color = COLORS[number] if number < len(COLORS) else MUTED
-            axes.plot(rows[along], rows["sample_f1"], "o", color=color, alpha=0.8, label=value(name))
+            axes.plot(rows[along], rows["score"], "o", color=color, alpha=0.8, label=value(name))
         if by:
             figure.legend(loc="outside right upper", title=axis_title(by[0]), fontsize="small")
         if (board[along] > 0).all() and board[along].max() > 20 * board[along].min():
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.25)
-        axes.set(xlabel=axis_title(along), ylabel="sample-F1", title="sample-F1, out of fold")
+        axes.set(xlabel=axis_title(along), ylabel=metric.name, title=f"{metric.name}, out of fold")
 
 
-def draw_rows(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str) -> None:
+def draw_rows(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str, metric: Metric) -> None:
     """Draw one row per candidate, with its interval."""
     names = [", ".join(value(row[key]) for key in keys) or row["run"] for _, row in board.iterrows()]
     with drawing(path, 8, 1.3 + 0.28 * len(board), origin) as figure:
         axes = figure.subplots()
         at = np.arange(len(board))
         axes.hlines(at, board["low"], board["high"], color=COLORS[0], alpha=0.5, linewidth=3)
-        axes.plot(board["sample_f1"], at, "o", color=COLORS[0])
-        for y, high, score in zip(at, board["high"], board["sample_f1"], strict=True):
+        axes.plot(board["score"], at, "o", color=COLORS[0])
+        for y, high, score in zip(at, board["high"], board["score"], strict=True):
             axes.annotate(f"{score:.3f}", (high, y), (5, 0), textcoords="offset points", va="center", fontsize="small")
         axes.set_yticks(at, names)
         axes.set_ylim(len(board) - 0.5, -0.5)
         axes.margins(x=0.12)
         axes.grid(axis="x", alpha=0.25)
-        axes.set(xlabel="sample-F1", ylabel=", ".join(map(axis_title, keys)), title="sample-F1 with its 95 % interval")
+        axes.set(
+            xlabel=metric.name, ylabel=", ".join(map(axis_title, keys)), title=f"{metric.name} with its 95 % interval"
+        )
 
 
-def draw_curves(runs: Sequence[Status], path: Path, origin: str) -> None:
-    """Draw sample-F1 and losses by epoch, one line per run: the first ones colored and named, the others gray."""
-    panels = {"val_f1": "validation sample-F1", "val_loss": "validation loss", "train_loss": "training loss"}
+def draw_curves(runs: Sequence[Status], path: Path, origin: str, metric: Metric) -> None:
+    """Draw the score and losses by epoch, one line per run: the first ones colored and named, the others gray."""
+    scores = f"val_{metric.name}"
+    panels = {scores: f"validation {metric.name}", "val_loss": "validation loss", "train_loss": "training loss"}
     with drawing(path, 12, 4.6, origin) as figure:
         plots = dict(zip(panels, figure.subplots(1, len(panels)), strict=True))
         lines: list[tuple[Line2D, str]] = []
@@ -110,7 +117,7 @@ def draw_curves(runs: Sequence[Status], path: Path, origin: str) -> None:
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.25)
             low, high = axes.dataLim.intervaly
-            if column != "val_f1" and high > 5 * low > 0:
+            if column != scores and high > 5 * low > 0:
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter("{x:g}")
         if unnamed := len(states) - len(lines):
@@ -176,6 +183,30 @@ def draw_sets(table: pd.DataFrame, path: Path, origin: str) -> None:
         axes.set_xticks(range(across), table.columns, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(down), table.index)
         axes.set(xlabel="predicted", ylabel="true", title="images")
+
+
+def draw_numbers(true: np.ndarray, predicted: np.ndarray, path: Path, origin: str) -> None:
+    """Draw each image's predicted number against the true one."""
+    with drawing(path, 6, 5, origin) as figure:
+        axes = figure.subplots()
+        axes.plot(true, predicted, ".", color=COLORS[0], alpha=0.4, rasterized=True)
+        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
+        axes.plot(ends, ends, color=INK, lw=0.8)
+        axes.grid(alpha=0.25)
+        axes.set(xlabel="true", ylabel="predicted", title="one point per image; on the line it is right")
+
+
+def draw_residuals(true: np.ndarray, predicted: np.ndarray, path: Path, origin: str) -> None:
+    """Draw how far predicted numbers are from the truth, for tenths of the images by their true number."""
+    order = np.argsort(true, kind="stable")
+    parts = [part for part in np.array_split(order, 10) if len(part)]
+    with drawing(path, 8, 3.6, origin) as figure:
+        axes = figure.subplots()
+        axes.boxplot([(predicted - true)[part] for part in parts], showfliers=False, medianprops={"color": COLORS[1]})
+        axes.set_xticks(range(1, len(parts) + 1), [f"{true[part].min():.4g}–{true[part].max():.4g}" for part in parts])
+        axes.tick_params(axis="x", rotation=30)
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set(xlabel="true number", ylabel="predicted minus true", title="errors, by tenths of the images")
 
 
 def draw_cells(axes: Axes, shades: np.ndarray, texts: list[list[str]]) -> None:

@@ -20,13 +20,14 @@ from plant_pathology.reporting import figures
 from plant_pathology.reporting.error_analysis import frequent_mistakes, set_matrix, set_names
 from plant_pathology.reporting.galleries import galleries
 from plant_pathology.reporting.render import inline_svg, render
-from plant_pathology.reporting.selection_tables import read_selection
+from plant_pathology.reporting.selection_tables import SelectionTables, read_selection
 from plant_pathology.reporting.sweep_runs import SweepRuns, data_version, identity_rows, read_runs, shared_settings
 from plant_pathology.runs.status import FINISHED, STOPPED
 from plant_pathology.selection.axes import flatten_configs, map_axes, varying_keys
 
 SETS = 12  # label sets with a row and a column of their own
 MISTAKES = 10  # most frequent pairs of true and predicted set
+EXTREME = 30  # labels shown at either end where there are more
 
 
 def write_report(cfg: DictConfig) -> None:
@@ -41,26 +42,29 @@ def write_report(cfg: DictConfig) -> None:
     board = selection.board["run"].tolist()
     runs = read_runs(cfg, board)
     settings = flatten_configs({run: identity["config"] for run, identity in runs.identities.items()})
-    counts = label_counts(competition.labels, selection.true, selection.predicted)
-    true_sets, predicted_sets = (set_names(rows, competition.labels) for rows in (selection.true, selection.predicted))
+    labels = label_content(selection)
     version = data_version(cfg, runs.identities[board[0]])
     manifest = read_json(version.open("manifest.json"), "push the prepared data again")
     map_keys = map_axes(settings.loc[board])
     with atomic_folder(reports / "figures") as folder:
-        figures.draw_map(with_settings(selection.board, settings), map_keys, folder / "grid.svg", competition.title)
-        figures.draw_curves(runs.statuses, folder / "curves.svg", competition.title)
-        figures.draw_labels(counts, folder / "labels.svg", competition.title)
-        figures.draw_sets(set_matrix(true_sets, predicted_sets, SETS), folder / "sets.svg", competition.title)
+        figures.draw_map(
+            with_settings(selection.board, settings),
+            map_keys,
+            folder / "grid.svg",
+            competition.title,
+            competition.metric,
+        )
+        figures.draw_curves(runs.statuses, folder / "curves.svg", competition.title, competition.metric)
+        draw_predictions(selection, folder, competition)
         svgs = {path.stem: inline_svg(path) for path in folder.glob("*.svg")}
     page = render(
         **sweep_content(runs, selection.board, settings),
         competition=competition,
         metrics=selection.metrics,
         figures=svgs,
-        labels=counts.join(selection.thresholds, on="label").to_dict("records"),
-        confused=frequent_mistakes(true_sets, predicted_sets, MISTAKES).to_dict("records"),
+        **labels,
         ensemble=selection.ensemble.to_dict("records"),
-        galleries=galleries(selection, competition, version, manifest),
+        galleries=galleries(selection, version, manifest),
         images=len(selection.predictions),
         folds=selection.predictions["fold"].nunique(),
         rehearsal=current_rehearsal(reports, Path(cfg.paths.kernels), selection.metrics),
@@ -72,6 +76,45 @@ def write_report(cfg: DictConfig) -> None:
     with atomic_file(reports / "index.html") as work:
         work.write_text(page, encoding="utf-8")
     print(f"{reports / 'index.html'}: {len(runs.statuses)} runs, {len(selection.predictions)} predicted images")
+
+
+def label_content(selection: SelectionTables) -> dict[str, Any]:
+    """Return what the page shows about labels: counts, thresholds and mistakes."""
+    if not selection.labels:
+        return {"labels": [], "all_labels": 0, "confused": []}
+    counts = label_counts(selection.labels, selection.true, selection.predicted)
+    true, predicted = (set_names(rows, selection.labels) for rows in (selection.true, selection.predicted))
+    return {
+        "labels": extreme_labels(counts).join(selection.thresholds, on="label").to_dict("records"),
+        "all_labels": len(counts),
+        "confused": frequent_mistakes(true, predicted, MISTAKES).to_dict("records"),
+    }
+
+
+def extreme_labels(counts: pd.DataFrame) -> pd.DataFrame:
+    """Return all labels; with many the EXTREME most frequent ones, then the EXTREME with the lowest F1.
+
+    Args:
+        counts: what `label_counts` returns.
+    """
+    if len(counts) <= 2 * EXTREME:
+        return counts
+    frequent = counts.sort_values(["images", "label"], ascending=[False, True]).head(EXTREME)
+    others = counts[(counts["images"] > 0) & ~counts.index.isin(frequent.index)]
+    return pd.concat([frequent, others.sort_values(["f1", "images"], ascending=[True, False]).head(EXTREME)])
+
+
+def draw_predictions(selection: SelectionTables, folder: Path, competition: Competition) -> None:
+    """Draw labels.svg and sets.svg: what is predicted against what is true."""
+    title = competition.title
+    if not selection.labels:
+        figures.draw_residuals(selection.true, selection.predicted, folder / "labels.svg", title)
+        figures.draw_numbers(selection.true, selection.predicted, folder / "sets.svg", title)
+        return
+    counts = label_counts(selection.labels, selection.true, selection.predicted)
+    true, predicted = (set_names(rows, selection.labels) for rows in (selection.true, selection.predicted))
+    figures.draw_labels(extreme_labels(counts), folder / "labels.svg", title)
+    figures.draw_sets(set_matrix(true, predicted, SETS), folder / "sets.svg", title)
 
 
 def with_settings(board: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
@@ -110,7 +153,7 @@ def board_rows(board: pd.DataFrame, settings: pd.DataFrame) -> list[dict[str, An
             "settings": settings.loc[row["run"]],
             "from": 100 * (row["low"] - low) / width,
             "to": 100 * (row["high"] - low) / width,
-            "at": 100 * (row["sample_f1"] - low) / width,
+            "at": 100 * (row["score"] - low) / width,
         }
         for row in board.to_dict("records")
     ]
@@ -122,5 +165,5 @@ def current_rehearsal(reports: Path, kernels: Path, metrics: dict[str, Any]) -> 
     if not all(path.exists() for path in paths):
         return None
     rehearsal, kernel = (read_json(path, f"delete {path}") for path in paths)
-    selected = kernel["provenance"]["score"]["validation"] == metrics["sample_f1"]
+    selected = kernel["provenance"]["score"]["validation"] == metrics["score"]
     return rehearsal if selected and rehearsal.get("sha256") == folder_hashes(kernels) else None

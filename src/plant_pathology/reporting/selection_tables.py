@@ -10,9 +10,10 @@ import pandas as pd
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
+from plant_pathology.runs.predictions import read_predictions
 
 SELECT = "run `python -m plant_pathology.select`"
-TEXT_COLUMNS = ("run", "configuration", "label", "image", "model")
+TEXT_COLUMNS = ("run", "configuration", "label", "image", "model", "true", "predicted")
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,10 @@ class SelectionTables:
         ensemble: ensemble.csv.
         thresholds: thresholds.csv by label: common, tuned and used; used is empty where no threshold is used.
         predictions: predictions.csv, n rows.
-        true: (n, labels) bool.
-        probabilities: (n, labels), out of fold.
-        predicted: (n, labels) bool.
+        labels: in the order of the outputs; none for numbers.
+        true: (n,) class numbers or numbers, or (n, labels) bool.
+        outputs: (n, labels) probabilities or (n, 1) numbers, out of fold; sparse where only the likeliest are stored.
+        predicted: as `true`.
     """
 
     metrics: dict[str, Any]
@@ -35,8 +37,9 @@ class SelectionTables:
     ensemble: pd.DataFrame
     thresholds: pd.DataFrame
     predictions: pd.DataFrame
+    labels: list[str]
     true: np.ndarray
-    probabilities: np.ndarray
+    outputs: Any
     predicted: np.ndarray
 
 
@@ -44,31 +47,34 @@ def read_selection(reports: Path, competition: Competition) -> SelectionTables:
     """Read the selection and check that it is complete and about this competition.
 
     Raises:
-        UserError: `select` has not run, or it ran for another competition or other labels.
+        UserError: `select` has not run, or it ran for another competition or another metric.
     """
     path = reports / "metrics.json"
     metrics = read_json(path, SELECT)
     if metrics["competition"] != competition.name:
         raise UserError(f"{path} is for {metrics['competition']}, not {competition.name}: {SELECT}")
-    if missing := sorted({"low", "high", "ensemble", "decision"} - set(metrics)):
+    if missing := sorted({"low", "high", "ensemble", "decision", "score"} - set(metrics)):
         raise UserError(f"{path} lacks {', '.join(missing)}: {SELECT}")
+    if metrics["metric"] != competition.metric.name:
+        raise UserError(f"{path} is by {metrics['metric']}, not {competition.metric.name}: {SELECT}")
     board, ensemble, predictions = (
         read_table(reports / f"{name}.csv") for name in ("leaderboard", "ensemble", "predictions")
     )
-    thresholds = read_table(reports / "thresholds.csv").set_index("label")
-    columns = [f"{prefix}{label}" for prefix in ("is_", "p_", "has_") for label in competition.labels]
-    if missing := sorted({*columns} - {*predictions} | {*competition.labels} - {*thresholds.index}):
-        raise UserError(f"{reports}: predictions.csv and thresholds.csv lack {', '.join(missing)}: {SELECT}")
-    true, probabilities, predicted = np.split(predictions[columns].to_numpy(float), 3, axis=1)
+    if not (reports / "predictions.npz").exists():
+        raise UserError(f"{reports / 'predictions.npz'} does not exist: {SELECT}")
+    stored = read_predictions(reports / "predictions.npz")
+    chosen = stored.chosen
+    assert chosen is not None, "select writes what it decided"
     return SelectionTables(
         metrics=metrics,
         board=board,
         ensemble=ensemble,
-        thresholds=thresholds.loc[competition.labels],
+        thresholds=read_table(reports / "thresholds.csv").set_index("label"),
         predictions=predictions,
-        true=true.astype(bool),
-        probabilities=probabilities,
-        predicted=predicted.astype(bool),
+        labels=stored.labels,
+        true=stored.true,
+        outputs=stored.outputs,
+        predicted=chosen,
     )
 
 
