@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := src
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-sky bench lint docs lock download tensorboard
+.PHONY: help repro competition test test-sky bench lint docs lock download tensorboard
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,9 @@ repro: .venv/ready $(if $(RAW),,data/raw/sample)  ## the whole pipeline; RAW=<fo
 	@$(if $(RAW),$(VENV_PYTHON) -m plant_pathology.choose "$(RAW)" $(COMPETITION))
 	@$(VENV_PYTHON) -m dvc repro --quiet --keep-going
 	@$(VENV_PYTHON) -m plant_pathology.summary
+
+competition: .venv/ready  ## a first conf/competition/<name>.yaml for RAW=<folder>, from what is in it
+	@$(VENV_PYTHON) -m plant_pathology.look "$(or $(RAW),$(error RAW=<folder> is missing: the competition as Kaggle ships it))"
 
 test: .venv/ready-test  ## the tests
 	@$(VENV_PYTHON) -m pytest

@@ -49,8 +49,8 @@ def show(grouped: dict[str, list[dict]]) -> None:
     table = Table()
     for column in ("", "mean", "sd", "sample-F1 of each seed", "seconds per run"):
         table.add_column(column, justify="left" if not column else "right")
-    for value, results in sorted(grouped.items(), key=lambda item: -mean(each["f1"] for each in item[1])):
-        scores = [result["f1"] for result in results]
+    for value, results in sorted(grouped.items(), key=lambda item: -mean(each["val_score"] for each in item[1])):
+        scores = [result["score"] for result in results]
         spread = f"{stdev(scores):.4f}" if len(scores) > 1 else ""
         each = " ".join(f"{score:.4f}" for score in scores)
         seconds = f"{mean(result['seconds'] for result in results):.0f}"

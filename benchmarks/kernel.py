@@ -110,13 +110,13 @@ def write_bundle(root: Path, architecture: str, views: int) -> None:
     write_json(
         root / "bundle.json",
         {
-            "image_column": "image",
-            "label_column": "labels",
-            "separator": " ",
-            "multilabel": True,
-            "labels": LABELS,
+            "kind": "several",
+            "outputs": len(LABELS),
+            "scale": None,
+            "test": {"form": "sample_submission.csv", "files": "test_images/{image}"},
+            "answers": {"as_": "labels", "labels": LABELS, "separator": " ", "positive": None},
             "decision": {"by": "thresholds", "values": [0.5] * len(LABELS)},
-            "fallback": "healthy",
+            "fallback": [[True] + [False] * (len(LABELS) - 1)],
             "members": [{**member, "image_size": SIDE, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}],
         },
     )
@@ -162,7 +162,7 @@ def model_alone(root: Path, images: int) -> None:
 def kernel(root: Path, images: int) -> None:
     rows = {"image": [f"{number:04}.jpg" for number in range(images)], "labels": "healthy"}
     pd.DataFrame(rows).to_csv(root / "sample_submission.csv", index=False)
-    write_submission(root, root / "test_images", root / "sample_submission.csv", root / "submission.csv")
+    write_submission(root, root, root / "submission.csv")
 
 
 def beside_pause(root: Path, images: int, seconds: float) -> None:

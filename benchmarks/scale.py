@@ -21,7 +21,7 @@ from rich.table import Table
 from plant_pathology.core.checkout import checkout
 from plant_pathology.core.files import write_json
 from plant_pathology.core.hashes import content_hash, file_hash
-from plant_pathology.data.index import ARRAY, dtype
+from plant_pathology.data.index import ARRAY, dtype, pack_targets
 from plant_pathology.data.shards import shard_name
 from plant_pathology.datastore import open_version
 from plant_pathology.store.folder import FolderBackend
@@ -40,15 +40,15 @@ ROWS_A_SHARD, BYTES_A_SHARD = 130, 4_000_000  # as with JPEGs of 256 px
 
 def synthetic(root: Path, rows: int) -> None:
     """Create a store at `root` with one version of `rows` rows, whose shards are listed but do not exist."""
-    index = np.lib.format.open_memmap(root / ARRAY, "w+", dtype(image="S20", labels=6), (rows,))
+    index = np.lib.format.open_memmap(root / ARRAY, "w+", dtype("S20", pack_targets(np.zeros((0, 6), bool))), (rows,))
     for start in range(0, rows, 1_000_000):
         part = index[start : start + 1_000_000]
         number = np.arange(start, start + len(part))
         part["image"], part["group"] = number.astype("S20"), number
         part["fold"], part["shard"], part["row"] = number % 5, number // ROWS_A_SHARD, number % ROWS_A_SHARD
-        part["targets"] = np.random.default_rng(start).random((len(part), 6)) < 0.2
+        part["target"] = pack_targets(np.random.default_rng(start).random((len(part), 6)) < 0.2)
     index.flush()
-    write_json(root / "manifest.json", {"encoding": "jpeg", "labels": list("abcdef"), "multilabel": True})
+    write_json(root / "manifest.json", {"encoding": "jpeg", "image_size": 256, "labels": list("abcdef"), "scale": None})
     place = FolderBackend(root / "store")
     files = {}
     for file in (ARRAY, "manifest.json"):

@@ -60,7 +60,8 @@ def test_comments_in_choices_yaml_stay_in_their_column(checkout):
         (["nowhere"], "RAW=nowhere: this folder does not exist"),
         (
             ["elsewhere"],
-            f"conf/competition/elsewhere.yaml does not exist: add it, or choose COMPETITION=<name> from {NAME}",
+            "conf/competition/elsewhere.yaml does not exist: `make competition RAW=elsewhere` writes a first one, or"
+            " choose COMPETITION=<name> from aerial-cactus-identification, ",
         ),
     ],
 )

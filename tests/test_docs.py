@@ -12,8 +12,10 @@ PACKAGE = PROJECT / "src" / "plant_pathology"
 PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
 FOLDERS = ("src/", "conf/", "tests/", "docs/", "benchmarks/", "notebooks/", ".ci/")
 ROOMS = tuple(f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py"))
-# Named like rooms or sources, but written by the pipeline.
-OUTPUTS = re.compile(r"(data/(raw|prepared|decoded)|runs/(?!\w+\.py)|store/$|reports/|index\.html|submission\.py).*")
+# Named like rooms or sources, but written by the pipeline, or the example of the guide.
+OUTPUTS = re.compile(
+    r"(conf/competition/flowers\.yaml|data/(raw|prepared|decoded)|runs/(?!\w+\.py)|store/$|reports/|index\.html|submission\.py).*"
+)
 REPLACED = {"plant_pathology.sweep"}  # in the changelog
 
 
@@ -126,4 +128,5 @@ def config_keys() -> set[str]:
         text = file.read_text(encoding="utf-8")
         group = ".".join(file.parent.relative_to(PROJECT / "conf").parts)
         walk(yaml.safe_load(text), f"{group}." if group and "@package _global_" not in text else "")
-    return found
+    # The guide to another competition names its keys as they stand in its file, below `competition:`.
+    return found | {key.removeprefix("competition.") for key in found}

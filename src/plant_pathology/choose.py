@@ -45,8 +45,8 @@ def choose(folder: Path, competition: str) -> None:
     known = sorted(path.stem for path in Path("conf/competition").glob("*.yaml"))
     if competition not in known:
         raise UserError(
-            f"conf/competition/{competition}.yaml does not exist: add it, or choose COMPETITION=<name> from"
-            f" {', '.join(known)}"
+            f"conf/competition/{competition}.yaml does not exist: `make competition RAW={folder}` writes a first one,"
+            f" or choose COMPETITION=<name> from {', '.join(known)}"
         )
     link = Path("data/raw") / competition
     if link.resolve() != folder.resolve():
