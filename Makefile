@@ -44,9 +44,10 @@ docs: .venv/ready  ## docs/config.md, from the schema of the config
 	@$(VENV_PYTHON) -m plant_pathology.core.reference > docs/config.md
 
 download: COMPETITION := $(or $(COMPETITION),plant-pathology-2021-fgvc8)
-download: .venv/ready  ## a competition's files, with the kaggle client, for make repro; COMPETITION=<name>: another one
-	@$(VENV_PYTHON) -m plant_pathology.download competition=$(COMPETITION)
-	@$(VENV_PYTHON) -m plant_pathology.choose data/raw/$(COMPETITION)
+download: KNOWN = $(wildcard conf/competition/$(COMPETITION).yaml)
+download: .venv/ready  ## a competition's files, with the kaggle client; COMPETITION=<name>: another one, known or not
+	@$(VENV_PYTHON) -m plant_pathology.download $(if $(KNOWN),competition=$(COMPETITION),competition=plant-pathology-2021-fgvc8 competition.name=$(COMPETITION))
+	@$(VENV_PYTHON) -m plant_pathology.$(if $(KNOWN),choose,look) data/raw/$(COMPETITION)
 
 tensorboard: .venv/ready  ## all runs in TensorBoard; those on other machines come in while it is open
 	@$(VENV_PYTHON) -m plant_pathology.monitor watch > /dev/null 2>&1 & trap "kill $$! 2> /dev/null" EXIT; \
