@@ -130,5 +130,4 @@ def config_keys() -> set[str]:
         text = file.read_text(encoding="utf-8")
         group = ".".join(file.parent.relative_to(PROJECT / "conf").parts)
         walk(yaml.safe_load(text), f"{group}." if group and "@package _global_" not in text else "")
-    # The guide to another competition names its keys as they stand in its file, below `competition:`.
-    return found | {key.removeprefix("competition.") for key in found}
+    return found
