@@ -10,7 +10,7 @@ from PIL import Image
 
 from plant_pathology.competition.form import check_form
 from plant_pathology.competition.labels import found_labels, listed_labels
-from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.spec import Competition, metric_named
 from plant_pathology.competition.train_table import read_train, targets_of
 from plant_pathology.core.errors import UserError
 from plant_pathology.inference.answers import Answers
@@ -249,3 +249,16 @@ def test_the_positive_label_is_the_last_one_or_the_one_that_is_named(tmp_path):
 )
 def test_cells_hold_what_the_form_asks_for(as_, decided, columns, expected):
     assert Answers(as_, ["a", "b"], ";", None).cells(np.array(decided), columns) == expected
+
+
+def test_a_metric_of_its_own_says_its_direction_and_what_it_scores(tmp_path):
+    code = tmp_path / "flowers.py"
+    code.write_text("def mine(true, decided):\n    return 1.0\n")
+    with pytest.raises(UserError, match="METRIC_SIGN=None and METRIC_SCORES=None: set the first to 1 or -1"):
+        metric_named("mine", code)
+    other = tmp_path / "other.py"
+    other.write_text(
+        "METRIC_SIGN, METRIC_SCORES, METRIC_K = -1, 'ranking', 3\n\n\ndef mine(true, decided):\n    return 2\n"
+    )
+    metric = metric_named("mine", other)
+    assert (metric.sign, metric.scores, metric.k, metric.signed(np.zeros(1), np.zeros(1))) == (-1, "ranking", 3, -2)

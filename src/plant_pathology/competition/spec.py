@@ -168,4 +168,10 @@ def metric_named(name: str, code: Path | None) -> Metric:
     if own is None:
         return metric_of(name)
     module = load(code)  # type: ignore[arg-type]  # there is code, or `own` would be None
-    return Metric(name, module.METRIC_SIGN, module.METRIC_SCORES, own)
+    sign, scores = getattr(module, "METRIC_SIGN", None), getattr(module, "METRIC_SCORES", None)
+    if sign not in (1, -1) or scores not in ANSWERS:
+        raise UserError(
+            f"{code}: METRIC_SIGN={sign} and METRIC_SCORES={scores}: set the first to 1 or -1, the second to one of"
+            f" {', '.join(ANSWERS)}"
+        )
+    return Metric(name, sign, scores, own, k=getattr(module, "METRIC_K", 5) if scores == RANKING else 0)

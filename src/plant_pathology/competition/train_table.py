@@ -14,7 +14,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.inference import tables
 from plant_pathology.inference.custom import load
 
-IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm"}
+IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".npy"}
 
 
 @dataclass(frozen=True)

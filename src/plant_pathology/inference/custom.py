@@ -4,7 +4,8 @@ The module may define any of
     open_image(path) -> PIL.Image.Image     for a format that Pillow does not read; it travels to the kernel
     read_train(folder) -> pandas.DataFrame  the training table, as text, in the place of `competition.train.table`
     <metric>(true, decided) -> float        the metric that `competition.metric` names, with METRIC_SIGN, 1 or -1, and
-                                            METRIC_SCORES, labels, ranking, probabilities or number
+                                            METRIC_SCORES, labels, ranking, probabilities or number; for a ranking
+                                            METRIC_K, its length, 5 if it is left out
 """
 
 import importlib.util
