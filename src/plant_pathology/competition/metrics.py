@@ -101,7 +101,7 @@ def label_hits(true: np.ndarray, decided: np.ndarray) -> tuple[np.ndarray, np.nd
 def micro_f1(true: np.ndarray, decided: np.ndarray) -> float:
     """Return 2 hits / (true + decided), counted over all labels together."""
     images, chosen, hits = (counts.sum() for counts in label_hits(true, decided))
-    return float(2 * hits / max(images + chosen, 1))
+    return float(2 * hits / np.maximum(images + chosen, 1))
 
 
 def macro_f1(true: np.ndarray, decided: np.ndarray) -> float:

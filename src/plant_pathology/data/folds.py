@@ -30,7 +30,7 @@ def assign_folds(kind: str, target: np.ndarray, groups: np.ndarray, count: int, 
         UserError: there are fewer groups than folds.
     """
     _, group = np.unique(groups, return_inverse=True)
-    number_of_groups = int(group.max()) + 1 if len(group) else 0
+    number_of_groups = int(np.max(group)) + 1 if len(group) else 0
     if not 2 <= count <= number_of_groups:
         raise UserError(
             f"prepare.folds={count}: choose 2 to {number_of_groups}, the number of different images or groups of images"
@@ -49,7 +49,7 @@ def assign_folds(kind: str, target: np.ndarray, groups: np.ndarray, count: int, 
     else:
         image, label = np.arange(len(target)), target
     _, label = np.unique(label, return_inverse=True)
-    shape = (number_of_groups, int(label.max()) + 1 if len(label) else 1)
+    shape = (number_of_groups, int(np.max(label)) + 1 if len(label) else 1)
     images_with_label = csr_array((np.ones(len(label), np.int64), (group[image], label)), shape)
     first_rank = np.full(number_of_groups, len(target))
     np.minimum.at(first_rank, group, rank)

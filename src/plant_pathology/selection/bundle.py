@@ -111,4 +111,4 @@ def fallback_of(true: np.ndarray, decided: np.ndarray, outputs: int) -> np.ndarr
             shares[None] if decided.dtype.kind == "f" else np.argsort(-shares, kind="stable")[None, : decided.shape[1]]
         )
     answers, counts = np.unique(true, axis=0, return_counts=True)
-    return answers[[counts.argmax()]]
+    return answers[[np.argmax(counts)]]

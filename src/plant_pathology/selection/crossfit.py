@@ -45,7 +45,7 @@ def best_rules(scores: dict[str, list[Score]]) -> Rules:
     """
     signed = {rule: np.array([score.signed for score in each]).round(12) for rule, each in scores.items()}
     rule = max(signed, key=lambda each: signed[each].max())
-    decision = int(signed[rule].argmax())
+    decision = int(np.argmax(signed[rule]))
     return Rules(rule, decision, scores[rule][decision], scores[rule][0])
 
 

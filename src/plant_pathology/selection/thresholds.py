@@ -64,7 +64,7 @@ def best_label_threshold(
     gains = np.concatenate([[0.0], (f1_with - f1_without)[order].cumsum()])
     values = np.concatenate([[1.0], probabilities[order, label], [0.0]])
     possible = values[:-1] > values[1:]  # no threshold separates equal probabilities
-    position = np.flatnonzero(possible)[gains[possible].round(9).argmax()]
+    position = np.flatnonzero(possible)[np.argmax(gains[possible].round(9))]
     return float((values[position] + values[position + 1]) / 2)
 
 
