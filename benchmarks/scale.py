@@ -48,7 +48,8 @@ def synthetic(root: Path, rows: int) -> None:
         part["fold"], part["shard"], part["row"] = number % 5, number // ROWS_A_SHARD, number % ROWS_A_SHARD
         part["target"] = pack_targets(np.random.default_rng(start).random((len(part), 6)) < 0.2)
     index.flush()
-    write_json(root / "manifest.json", {"encoding": "jpeg", "image_size": 256, "labels": list("abcdef"), "scale": None})
+    manifest = {"encoding": "jpeg", "image_size": 256, "kind": "several", "labels": list("abcdef"), "scale": None}
+    write_json(root / "manifest.json", manifest)
     place = FolderBackend(root / "store")
     files = {}
     for file in (ARRAY, "manifest.json"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from plant_pathology.core.errors import UserError
 from plant_pathology.data.shards import shard_name
 from plant_pathology.datastore import open_version
 from plant_pathology.store.cache import Cache
@@ -17,6 +18,8 @@ from plant_pathology.training.augmentation import Augment, augment_batch, augmen
 from plant_pathology.training.data import Batch, OrderedBatches, ShuffledBatches, StoredData
 from plant_pathology.training.progressive_resizing import FULL_SIZE, ProgressiveResizing
 from support.commands import config, run_module
+from support.prepared import leaves as leaves_of_a_store
+from support.prepared import prepare
 
 AUGMENT = Augment(flip=True, rotate=20, crop=0.7, brightness=0.2)
 NO_CHANGE = Augment(flip=False, rotate=0, crop=1.0, brightness=0)
@@ -189,3 +192,10 @@ def test_training_starts_while_later_shards_are_still_downloading(stored, tmp_pa
     place.open.set()
     rest = list(batches)
     assert len(rest) == len(data.training) // 4 - 1
+
+
+def test_data_that_earlier_code_prepared_is_one_error_with_the_remedy(tmp_path):
+    folder = prepare(tmp_path / "data", leaves_of_a_store(0, 40), kind=None)
+    version, _ = Store(FolderBackend(tmp_path / "store")).push("leaves", folder)
+    with pytest.raises(UserError, match="leaves:1 was prepared by an earlier version of the code: prepare and push"):
+        StoredData(version, 0, 4, window=1, workers=0, augment=AUGMENT, seed=0)

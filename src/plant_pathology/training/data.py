@@ -172,7 +172,7 @@ class StoredData(pl.LightningDataModule):
         resizing: sides of training images by epoch.
 
     Raises:
-        UserError: the version has no such fold, or a batch is larger than the training folds.
+        UserError: the version has no such fold or is of earlier code, or a batch is larger than the training folds.
     """
 
     def __init__(
@@ -189,6 +189,8 @@ class StoredData(pl.LightningDataModule):
         super().__init__()
         self.version, self.batch_size, self.window, self.workers, self.seed = version, batch_size, window, workers, seed
         self.manifest = read_json(version.open("manifest.json"), "push the prepared data again")
+        if self.manifest.get("kind") is None:
+            raise UserError(f"{version.ref} was prepared by an earlier version of the code: prepare and push it again")
         index = open_array(version.open(ARRAY))
         if fold not in (folds := np.unique(index["fold"]).tolist()):
             raise UserError(f"data.fold={fold}: {version.ref} has the folds {', '.join(map(str, folds))}")
