@@ -30,13 +30,15 @@ def build(cfg: DictConfig) -> None:
     """Write kernels/dataset and kernels/submission.
 
     Raises:
-        UserError: the bundle is missing or of another competition, or Kaggle would refuse the folders.
+        UserError: the bundle is missing, of another competition or of earlier code, or Kaggle would refuse the folders.
     """
     competition = Competition.from_config(cfg)
     bundle, kernels = Path(cfg.paths.models) / "best", Path(cfg.paths.kernels)
     spec = read_json(bundle / "bundle.json", "run `python -m plant_pathology.select`")
     if spec["competition"] != competition.name:
         raise UserError(f"{bundle} is for {spec['competition']}, not {competition.name}: run `dvc repro`")
+    if "answers" not in spec:
+        raise UserError(f"{bundle} was selected by an earlier version of the code: run `dvc repro`")
     dataset = f"{cfg.package.owner}/{cfg.package.dataset or default_slug(competition.name, 'bundle')}"
     kernel = f"{cfg.package.owner}/{cfg.package.kernel or default_slug(competition.name, 'submission')}"
     origin = origin_of(Path(cfg.paths.root), spec)
