@@ -73,8 +73,9 @@ def check_columns(competition: Competition, form: Form, labels: list[str]) -> No
     Raises:
         UserError: naming the columns that are no label, and the labels that have no column.
     """
-    strange = [column for column in form.answers if column not in set(labels)]
-    missing = [label for label in labels if label not in set(form.answers)]
+    columns, known = set(form.answers), set(labels)
+    strange = [column for column in form.answers if column not in known]
+    missing = [label for label in labels if label not in columns]
     if strange:
         near = difflib.get_close_matches(strange[0], missing, n=1)
         raise UserError(

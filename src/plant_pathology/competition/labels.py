@@ -1,5 +1,6 @@
 """Find the labels of a competition: those that its file lists, or those of its training table."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def listed_labels(listed: Sequence[Any], cells: Iterable[str], key: str) -> list
     for text in dict.fromkeys(cells) if not all(isinstance(value, str) for value in listed) else ():
         texts.setdefault(as_yaml(text), []).append(text)
     labels = [label_text(value, texts, key) for value in listed]
-    if repeated := [label for label in labels if labels.count(label) > 1]:
+    if repeated := [label for label, count in Counter(labels).items() if count > 1]:
         raise UserError(f"{key} names {repeated[0]!r} more than once: list each label once")
     return labels
 

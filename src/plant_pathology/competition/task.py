@@ -39,7 +39,7 @@ class Task:
     @property
     def exclusive(self) -> bool:
         """Return whether an image has exactly one of the labels, so that their probabilities sum to 1."""
-        return self.kind in ("one", "ordinal")
+        return self.kind in rules.EXCLUSIVE
 
     @property
     def sparse(self) -> bool:

@@ -33,7 +33,8 @@ class Answers:
         if self.as_ == "columns":
             if decided.ndim == 1:  # class numbers
                 decided = decided[:, None] == np.arange(len(self.labels))
-            return {column: texts(decided[:, self.labels.index(column)]) for column in columns}
+            places = {label: place for place, label in enumerate(self.labels)}
+            return {column: texts(decided[:, places[column]]) for column in columns}
         return {columns[0]: self._single(decided)}
 
     def _single(self, decided: np.ndarray) -> list[str]:

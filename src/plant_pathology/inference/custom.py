@@ -16,6 +16,8 @@ from types import ModuleType
 
 from PIL import Image
 
+BUNDLED = "competition.py"  # the module's name in a bundle
+
 
 @lru_cache
 def load(path: Path) -> ModuleType:

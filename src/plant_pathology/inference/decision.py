@@ -13,6 +13,7 @@ from plant_pathology.inference.expected_f1 import best_sets
 LIKELIEST, RANKING, CUTS = "likeliest", "ranking", "cuts"
 THRESHOLDS, EXPECTED_F1 = "thresholds", "expected_f1"
 SIGMOID, SOFTMAX, NUMBER = "sigmoid", "softmax", "number"
+EXCLUSIVE = ("one", "ordinal")  # kinds of target of which an image has exactly one label
 TINY = 1e-7  # a float32 sigmoid may round to 0 or 1, whose log-odds are infinite
 
 

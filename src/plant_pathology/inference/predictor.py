@@ -24,15 +24,13 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from plant_pathology.inference.answers import Answers, Cells
-from plant_pathology.inference.custom import image_opener
+from plant_pathology.inference.custom import BUNDLED, image_opener
 from plant_pathology.inference.decision import Decision
 from plant_pathology.inference.decode import ImageError, Opener, decode_squares
 from plant_pathology.inference.outputs import outputs
 from plant_pathology.inference.tables import root_of
 from plant_pathology.inference.test_set import TestSet
 from plant_pathology.inference.tta import views
-
-CODE = "competition.py"  # the competition's own code, where it has some
 
 BATCH_SIZE = 32
 # Number of batches to decode in advance while a GPU predicts. A CPU decodes and predicts in turn: each uses all cores,
@@ -55,7 +53,7 @@ class Predictor:
         self.decision = Decision(self.spec["decision"]["by"], np.array(self.spec["decision"]["values"]))
         self.answers = Answers(**self.spec["answers"])
         self.fallback = np.array(self.spec["fallback"])
-        self.opener = image_opener(folder / CODE if (folder / CODE).exists() else None)
+        self.opener = image_opener(folder / BUNDLED if (folder / BUNDLED).exists() else None)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.networks = [self._load(folder, member) for member in self.spec["members"]]
         self.sides = sorted({member["image_size"] for member in self.spec["members"]})

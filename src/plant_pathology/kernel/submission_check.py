@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from plant_pathology.inference.answers import Answers
+from plant_pathology.inference.decision import EXCLUSIVE
 from plant_pathology.inference.tables import LayoutError, read_table
 from plant_pathology.inference.test_set import Form
 
@@ -34,7 +35,7 @@ def check_submission(path: Path, form: Form, spec: dict[str, Any]) -> Check:
     """
     if not path.is_file():
         return Check(False, f"Submission CSV Not Found: the kernel wrote no {path.name}")
-    problem = scoring_problem(path, form, Answers(**spec["answers"]), spec["kind"] in ("one", "ordinal"))
+    problem = scoring_problem(path, form, Answers(**spec["answers"]), spec["kind"] in EXCLUSIVE)
     return Check(False, f"Submission Scoring Error: {problem}") if problem else Check(True, f"{len(form.table)} rows")
 
 

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.files import atomic_folder, write_json
 from plant_pathology.inference.answers import Answers
+from plant_pathology.inference.custom import BUNDLED
 from plant_pathology.selection.choice import Choice
 
-CODE = "competition.py"  # the competition's own code, as predictor.py looks for it
 PREFIX = "network."  # in a checkpoint, of the weights of the timm network
 
 
@@ -46,7 +46,7 @@ def write_bundle(
         for result, run, _ in networks:
             save_weights(run / "best.ckpt", work / weights_name(result))
         if competition.code:
-            shutil.copyfile(competition.code, work / CODE)
+            shutil.copyfile(competition.code, work / BUNDLED)
         write_json(
             work / "bundle.json",
             {
