@@ -40,8 +40,9 @@ lint: .venv/ready-lint  ## style, types on every platform, and which way imports
 	@for platform in linux darwin win32; do $(VENV_PYTHON) -m mypy --platform $$platform || exit; done
 	@$(VENV_PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
-docs: .venv/ready  ## docs/config.md, from the schema of the config
+docs: .venv/ready-test  ## docs/config.md, from the schema of the config; the faults in docs/reliability.md, from the tests
 	@$(VENV_PYTHON) -m plant_pathology.core.reference > docs/config.md
+	@$(VENV_PYTHON) tests/support/fault_table.py
 
 download: COMPETITION := $(or $(COMPETITION),plant-pathology-2021-fgvc8)
 download: KNOWN = $(wildcard conf/competition/$(COMPETITION).yaml)

@@ -4,7 +4,7 @@ import gc
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,19 +67,69 @@ def raw(tmp_path_factory) -> Path:
     return folder
 
 
+def made_once(name: str, tmp_path_factory, worker_id: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that all test processes share; the first one that needs it makes it."""
+    session = tmp_path_factory.getbasetemp()
+    folder = (session if worker_id == "master" else session.parent) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            work = tmp_path_factory.mktemp(name)
+            make(work)
+            work.rename(folder)
+    return folder
+
+
+def run_all(folder: Path, *commands: list[str], raw: Path) -> None:
+    """Run commands of the package in a folder with the settings TINY."""
+    for module, *arguments in commands:
+        done = run_module(module, *arguments, *TINY, f"paths.raw={raw}", cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="session")
 def pushed(raw, tmp_path_factory, worker_id) -> Path:
     """Return a folder with prepared and pushed data, shared by all test processes; tests must not change it."""
-    session = tmp_path_factory.getbasetemp()
-    folder = (session if worker_id == "master" else session.parent) / "pushed"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            work = tmp_path_factory.mktemp("pushed")
-            for module, *verb in (["prepare"], ["datastore", "push"]):
-                done = run_module(module, *verb, *TINY, f"paths.raw={raw}", cwd=work)
-                assert done.returncode == 0, done.stderr
-            work.rename(folder)
-    return folder
+
+    def make(work: Path) -> None:
+        run_all(work, ["prepare"], ["datastore", "push"], raw=raw)
+
+    return made_once("pushed", tmp_path_factory, worker_id, make)
+
+
+@pytest.fixture(scope="session")
+def trained(raw, pushed, tmp_path_factory, worker_id) -> Path:
+    """Return `pushed` with a finished sweep of two learning rates and two folds; tests must not change it."""
+
+    def make(work: Path) -> None:
+        shutil.copytree(pushed, work, dirs_exist_ok=True)
+        run_all(work, ["train", "-m", "train.folds=2", "model.lr=1e-3,1e-2"], raw=raw)
+
+    return made_once("trained", tmp_path_factory, worker_id, make)
+
+
+@pytest.fixture(scope="session")
+def packaged(raw, trained, tmp_path_factory, worker_id) -> Path:
+    """Return `trained` with the selected bundle and the packaged kernel; tests must not change it."""
+
+    def make(work: Path) -> None:
+        shutil.copytree(trained, work, dirs_exist_ok=True)
+        run_all(work, ["select"], ["package", "package.owner=tester"], raw=raw)
+
+    return made_once("packaged", tmp_path_factory, worker_id, make)
+
+
+@pytest.fixture
+def fault_folder(request, tmp_path) -> Callable[[str], Path]:
+    """Return a function that copies what a fixture made, for one fault to change."""
+
+    def copy(start: str) -> Path:
+        if start == "raw":  # where Kaggle's files are expected, and nothing else
+            shutil.copytree(request.getfixturevalue("raw"), tmp_path / "f" / "data" / "raw" / "sample")
+        else:
+            shutil.copytree(request.getfixturevalue(start), tmp_path / "f")
+        return tmp_path / "f"
+
+    return copy
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,35 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from support import preloaded
+
 PROJECT = Path(__file__).parents[2]
 ABSENT = Path(__file__).with_name("absent")
 
 
 def run_module(module: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
     """Run `python -m plant_pathology.<module>` in `cwd`."""
-    return subprocess.run(
-        [sys.executable, "-m", f"plant_pathology.{module}", *arguments],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-    )
+    with start_module(
+        module, *arguments, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **environment
+    ) as running:
+        out, err = running.communicate()
+    return subprocess.CompletedProcess(running.args, running.returncode, out, err)
+
+
+def start_module(
+    module: str,
+    *arguments: str,
+    cwd: Path,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    **environment: str,
+) -> subprocess.Popen | preloaded.Command:
+    """Start `python -m plant_pathology.<module>` in `cwd`, if possible in a process with torch imported already."""
+    environment = os.environ | environment
+    if preloaded.is_possible(environment):
+        return preloaded.Command(f"plant_pathology.{module}", arguments, cwd, environment, stdout, stderr)
+    command = [sys.executable, "-m", f"plant_pathology.{module}", *arguments]
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=stdout, stderr=stderr, text=True)
 
 
 def on_a_small_disk(

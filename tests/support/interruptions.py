@@ -7,22 +7,24 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
+from support.commands import start_module
+from support.preloaded import Command
+
 EXACT = ["epoch", "train_loss", "val_loss", "val_score", "val_sample_f1", "val_threshold"]
 # Small batches: many moments in an epoch at which a run can be interrupted.
 OVERRIDES = ["name=trial", "trainer.max_epochs=30", "data.batch_size=4", "threads=1"]
 
 
-def start(root: Path, runs: Path, *overrides: str) -> subprocess.Popen:
+def start(root: Path, runs: Path, *overrides: str) -> subprocess.Popen | Command:
     """Start the run below the folder `runs` in another process."""
-    command = [sys.executable, "-m", "plant_pathology.train", *overrides, *OVERRIDES, f"paths.runs={runs}"]
-    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    arguments = [*overrides, *OVERRIDES, f"paths.runs={runs}"]
+    return start_module("train", *arguments, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def assert_same_numbers(one: Path, other: Path) -> None:
@@ -79,7 +81,7 @@ def interrupt(root: Path, count: int, seed: int, *overrides: str, reference: Pat
     )
 
 
-def wait_for_epochs(running: subprocess.Popen, runs: Path, more: int) -> None:
+def wait_for_epochs(running: subprocess.Popen | Command, runs: Path, more: int) -> None:
     """Wait until a process that was just started has saved `more` checkpoints."""
     seen = set()
     while running.poll() is None and len(seen) <= more:
@@ -87,7 +89,7 @@ def wait_for_epochs(running: subprocess.Popen, runs: Path, more: int) -> None:
         time.sleep(0.005)
 
 
-def wait_for_training(running: subprocess.Popen, runs: Path) -> bool:
+def wait_for_training(running: subprocess.Popen | Command, runs: Path) -> bool:
     """Wait until a process that was just started trains; return False when it ended before."""
     before = {path: path.stat().st_mtime_ns for path in runs.glob("trial-*/events*")}
     while running.poll() is None:
