@@ -20,13 +20,16 @@ def choice(group: str) -> str:
     """Return what conf/choices.yaml names for a config group.
 
     Raises:
-        UserError: the file is missing or damaged, or has no such group.
+        UserError: the file is missing, or names no file for this group.
+        yaml.YAMLError: it is no YAML.
     """
     path = checkout() / CHOICES
     try:
         return str(choices(path)[group])
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: {error!r}: write `{group}: <a file of conf/{group}/>`") from None
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: restore it (git checkout {CHOICES})") from None
+    except (KeyError, TypeError):
+        raise UserError(f"{path} has no line for {group}: write `{group}: <a file of conf/{group}/>`") from None
 
 
 @functools.cache  # asked once per group: reading the file each time would be felt at every start

@@ -9,7 +9,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from plant_pathology.core.keys import check_values, key
+from plant_pathology.core.keys import key
 
 
 @dataclass
@@ -36,7 +36,6 @@ class LocalLauncher(BasicLauncher):
         self.workers = workers
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        check_values({"hydra.launcher.workers": self.workers}, LocalLauncherConf, "hydra.launcher.")
         if self.config.hydra.job.name != "train":
             return super().launch(job_overrides, initial_job_idx)
         # Imported here: Hydra imports every launcher at every start.

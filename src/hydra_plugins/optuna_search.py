@@ -15,17 +15,29 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from plant_pathology.core.keys import check_values, key, section
+from plant_pathology.core.files import make_own
+from plant_pathology.core.keys import key, section
 
 if TYPE_CHECKING:  # Optuna is imported where it is used: Hydra imports this plug-in at every start.
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
 
+SQLITE = "sqlite:///"
+
+
+@section()
+class SamplerOptions:
+    """Options of a sampler; `+hydra.sweeper.sampler.<key>=<value>` passes on others that Optuna's class knows."""
+
+    seed: int | None = key(None, "seed of the sampler; null: other trials each time", low=0, high=2**32 - 1)
+    n_startup_trials: int = key(10, "tpe: trials drawn at random before scores guide it", low=0, high=1_000_000)
+    multivariate: bool = key(True, "tpe: choose all values together, not each alone")
+
 
 @section()
 class OptunaOptions:
-    """Options of hydra/sweeper=optuna; conf/hydra/sweeper/ has the samplers and their options."""
+    """Options of hydra/sweeper=optuna; conf/hydra/sweeper/ has the samplers."""
 
     direction: str = key("maximize", "what to do with the score", choices=("maximize", "minimize"))
     n_trials: int = key(
@@ -36,6 +48,7 @@ class OptunaOptions:
     )
     storage: str | None = key("sqlite:///${paths.runs}/search.db", "URL of the database that holds the study")
     study_name: str | None = key(None, "name of the study; null: search-<hash of all that decides the result>")
+    sampler: SamplerOptions
 
 
 class OptunaSearch(Sweeper):
@@ -85,8 +98,8 @@ class OptunaSearch(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Run the search, print the best trial, and return the jobs of each batch."""
-        options = {f"hydra.sweeper.{name}": getattr(self, name) for name in ("direction", "n_trials", "n_jobs")}
-        check_values(options, OptunaOptions, "hydra.sweeper.")
+        from optuna.trial import TrialState
+
         fixed, space, folds = self._parse(arguments)
         study = self._study(space, folds)
         returns = []
@@ -105,8 +118,9 @@ class OptunaSearch(Sweeper):
             for trial, config in zip(trials, configs, strict=True):
                 known = [value for fold in folds if (value := scores[(*config, *fold)]) is not None]
                 if not trial.state.is_finished() and len(known) == len(folds):
+                    # NaN, of a run that diverged, makes the trial a failed one.
                     study.tell(trial.number, sum(known) / len(known))
-        finished = [trial for trial in study.trials if trial.state.is_finished()]
+        finished = study.get_trials(states=[TrialState.COMPLETE])
         if finished:
             best = ", ".join(f"{key}={value}" for key, value in study.best_params.items())
             print(f"{study.study_name}: best of {len(finished)}: {study.best_value:.4f} with {best}", flush=True)
@@ -127,11 +141,17 @@ class OptunaSearch(Sweeper):
     def _study(self, space: "dict[str, BaseDistribution]", folds: list[tuple[str, ...]]) -> "Study":
         """Create the study, or load it if the same search was started before."""
         import optuna
+        from filelock import FileLock
 
         from plant_pathology.runs.run import run_of
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        Path(self.config.paths.runs).mkdir(parents=True, exist_ok=True)
+        runs = Path(self.config.paths.runs)
+        runs.mkdir(parents=True, exist_ok=True)
+        if self.storage and self.storage.startswith(SQLITE):
+            # Once per search that starts: two that copied it at once would each have its own.
+            with FileLock(runs / ".search.lock"):
+                make_own(Path(self.storage.removeprefix(SQLITE)))
         decisive = [run_of(self.config).identity, {key: repr(space[key]) for key in space}, *filter(None, folds)]
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
         study = optuna.create_study(

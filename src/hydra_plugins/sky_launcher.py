@@ -1,6 +1,5 @@
 """`hydra/launcher=sky`: train the runs of a sweep as managed jobs of SkyPilot; see sweeps/sky/launch.py."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,27 +34,15 @@ class SkyLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         # Imported here: Hydra imports every launcher at every start.
-        from plant_pathology.core.errors import UserError
-        from plant_pathology.core.keys import check_values
         from plant_pathology.sweeps.sky.launch import train_on_sky
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         configs = [self._load_config(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        try:
-            check_values(
-                {f"hydra.launcher.{name}": value for name, value in vars(self.options).items()},
-                SkyOptions,
-                "hydra.launcher.",
-            )
-            results = train_on_sky(configs, self.options)
-        except UserError as error:
-            sys.exit(f"error: {error}")
+        scores = train_on_sky(configs, self.options)
         return [
-            JobReturn(
-                overrides=overrides, cfg=cfg, status=JobStatus.COMPLETED, _return_value=result and result["val_score"]
-            )
-            for overrides, cfg, result in zip(job_overrides, configs, results, strict=True)
+            JobReturn(overrides=overrides, cfg=cfg, status=JobStatus.COMPLETED, _return_value=score)
+            for overrides, cfg, score in zip(job_overrides, configs, scores, strict=True)
         ]
 
     def _load_config(self, overrides: Sequence[str], number: int) -> DictConfig:

@@ -1,14 +1,16 @@
 """Every config key is in the schema, with a value that it allows; and no code reads a key that is not."""
 
 import ast
+import inspect
 
 import pytest
 from omegaconf import OmegaConf
 
+from hydra_plugins.option_check import OPTIONS
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import keys_of, leaves
 from plant_pathology.core.reference import config_groups, help_text, markdown, plugin_options
-from plant_pathology.core.schema import OPEN_SECTIONS, Config, check_config
+from plant_pathology.core.schema import MORE, REFUSED_OF_TRAINER, Config, check_config
 from support.commands import PROJECT, config, run_module
 
 KEYS = {each.name: each for each in keys_of(Config)}
@@ -63,7 +65,16 @@ def test_a_wrong_key_or_value_is_one_error_that_says_what_may_be_chosen(override
 
 
 def test_a_key_of_lightning_s_trainer_passes():
-    check_config(config("+trainer.accumulate_grad_batches=2"))
+    check_config(config("+trainer.gradient_clip_algorithm=value", "+trainer.detect_anomaly=true"))
+
+
+def test_each_key_of_lightning_s_trainer_is_passed_on_or_refused():
+    pl = pytest.importorskip("pytorch_lightning")
+    known = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+    ours = {name.removeprefix("trainer.") for name in KEYS if name.startswith("trainer.")}
+    further = {each.name for each in keys_of(MORE["trainer"])}
+    assert known == ours | further | REFUSED_OF_TRAINER.keys()
+    assert len(known) == len(ours) + len(further) + len(REFUSED_OF_TRAINER)
 
 
 def test_what_may_be_null_or_look_like_a_number_passes():
@@ -113,7 +124,7 @@ def test_no_code_reads_a_key_that_is_not_in_the_schema():
         parts = chain.split(".")
         prefixes = {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
         known = prefixes & KEYS.keys() or chain in SECTIONS or parts[-1] in ("items", "keys", "copy", "get")
-        assert known or parts[0] in OPEN_SECTIONS, f"{path.name} reads {chain}"
+        assert known or parts[0] in MORE, f"{path.name} reads {chain}"
 
 
 @pytest.mark.parametrize(
@@ -131,5 +142,6 @@ def test_a_wrong_option_of_a_launcher_or_sweeper_ends_the_sweep_before_it_begins
 def test_the_defaults_of_the_search_are_those_of_its_file():
     stored = OmegaConf.to_container(OmegaConf.load(PROJECT / "conf/hydra/sweeper/optuna.yaml"))
     options = {title: list(keys_of(owner)) for title, _, owner in plugin_options()}
-    assert {"hydra/launcher=local", "hydra/launcher=sky", "hydra/sweeper=optuna"} == set(options)
-    assert {each.name: each.default for each in options["hydra/sweeper=optuna"]}.items() <= stored.items()
+    assert options.keys() == OPTIONS.keys() - {"hydra/launcher=submitit_local"}
+    own = {each.name: each.default for each in options["hydra/sweeper=optuna"] if not each.name.startswith("sampler.")}
+    assert own.items() <= stored.items()

@@ -1,27 +1,25 @@
 """Run a function as a Hydra command line whose user errors are one line and whose `--help` is readable."""
 
-import errno
 import functools
 import gc
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from plant_pathology.core.checkout import checkout
-from plant_pathology.core.errors import UserError
+from plant_pathology.core.ending import end, one_line_ending, program
+from plant_pathology.core.keys import keys_of
 from plant_pathology.core.schema import check_config
 
 
 def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[], None]:
-    """Make `main` a Hydra app on conf/config.yaml; a user's error ends it with one line instead of a traceback.
+    """Make `main` a Hydra app on conf/config.yaml; what a user or the system did ends it with one line.
 
     `--help` prints the docstring of main's module, then every key with its value, range and meaning.
 
@@ -35,25 +33,21 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
     def job(cfg: DictConfig) -> Any:
         nonlocal composed
         composed = True
-        try:
+        # Here too: Hydra would print a line of its own for an error that leaves a job.
+        with one_line_ending():
             if check:
                 check_config(cfg)
             return main(cfg)
-        except UserError as error:
-            sys.exit(f"error: {error}")
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            where = "there" if error.filename else f"for {Path(cfg.paths.root).resolve()}"
-            sys.exit(f"error: {error}" + (f"; make room {where} and start again" if full else ""))
 
     app = hydra.main(version_base="1.3", config_path=str(checkout() / "conf"), config_name="config")(job)
 
+    @program
     @functools.wraps(main)
     def run() -> None:
-        if sys.platform == "win32":
-            sys.exit("error: Windows is not supported: run this in WSL, the Windows Subsystem for Linux")
         # Hydra would print its own errors in several lines and cut the traceback of others.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+        # Hydra warns of a callback's error and goes on as if nothing had happened.
+        warnings.filterwarnings("error", message=r"Callback \S+ raised ")
         # What is imported stays: exempt it from garbage collection, which would search it while Hydra composes.
         gc.freeze()
         try:
@@ -61,12 +55,13 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
                 print_help(main)
             else:
                 app()
-        except UserError as error:  # of a launcher or sweeper
-            sys.exit(f"error: {error}")
-        except (HydraException, OmegaConfBaseException) as error:
-            if composed:
+        except Exception as error:
+            # Imported here: only errors need it.
+            from plant_pathology.core.composing import why_not_composed
+
+            if composed or (line := why_not_composed(error, options())) is None:
                 raise
-            sys.exit(f"error: {reason_of(error)}")
+            end(error, line)
         finally:
             # Skip garbage collection at exit: with torch loaded it takes up to a second.
             gc.freeze()
@@ -74,12 +69,11 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
     return run
 
 
-def reason_of(error: BaseException) -> BaseException:
-    """Return the user's error that caused another error, or else that one itself."""
-    cause: BaseException | None = error
-    while cause and not isinstance(cause, UserError):
-        cause = cause.__cause__ or cause.__context__
-    return cause or error
+def options() -> list[str]:
+    """Return the names of the options of launchers and sweepers."""
+    from plant_pathology.core.reference import plugin_options
+
+    return [each.name for _, prefix, owner in plugin_options() for each in keys_of(owner, prefix)]
 
 
 def print_help(main: Callable[[DictConfig], Any]) -> None:

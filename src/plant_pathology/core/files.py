@@ -1,8 +1,11 @@
 """Write files and folders atomically, and read JSON with an error that names the remedy."""
 
+import glob
+import itertools
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from plant_pathology.core.errors import UserError
+
+ASIDE = ".damaged"  # ends the name of a file that was set aside
 
 
 @contextmanager
@@ -29,20 +34,67 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def remove_leftovers(*paths: Path) -> None:
+    """Remove what `atomic_folder` and `atomic_file` left beside these paths when a command was killed.
+
+    A folder that was renamed, but not yet replaced, gets its name back. Only for who holds the lock of the folder that
+    the paths are in: what another command is writing looks the same.
+    """
+    for path in paths:
+        for left in sorted(path.parent.glob(f".{glob.escape(path.name)}-*")):
+            if left.name.endswith("-old") and not path.exists():
+                left.rename(path)
+            elif left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` when the block succeeds and is deleted when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        yield work
-        work.replace(path)
-    except OSError as error:
-        # An error while writing to an open file does not name the file.
-        error.filename = error.filename or str(path)
-        raise
+        with naming(path):
+            yield work
+            work.replace(path)
     finally:
         work.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name `path` in an OSError of the block that names no file, as those of writing to an open file do."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def is_own(path: Path) -> bool:
+    """Return whether a file is this folder's alone and may be changed in place: neither a link nor read-only.
+
+    `dvc checkout` leaves read-only links to DVC's cache. Who writes through one gets an error or, as root, changes the
+    cache.
+    """
+    found = path.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and bool(found.st_mode & stat.S_IWUSR)
+
+
+def make_own(path: Path) -> None:
+    """Replace a file that is not this folder's alone by a copy that is, before it is changed in place."""
+    if path.exists() and not is_own(path):
+        with atomic_file(path) as work:
+            shutil.copyfile(path, work)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be used, and return its new name: nothing is deleted because it could not be read."""
+    free = (path.with_name(f"{path.name}{ASIDE}{number or ''}") for number in itertools.count())
+    aside = next(each for each in free if not each.exists())
+    return path.rename(aside)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -2,8 +2,13 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+from plant_pathology.core.errors import UserError
+
+SUMS = "SHA256SUMS"  # of a folder that a stage wrote
 
 
 def bytes_hash(content: bytes) -> str:
@@ -20,10 +25,34 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_hash(folder: Path) -> str:
-    """Return one SHA-256 of the names and bytes of all files below a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def folder_hash(folder: Path, pattern: str = "*") -> str:
+    """Return one SHA-256 of the names and bytes of all files below a folder whose names match."""
+    files = sorted(path for path in folder.rglob(pattern) if path.is_file())
     return content_hash({path.relative_to(folder).as_posix(): file_hash(path) for path in files})
+
+
+def write_sums(folder: Path) -> None:
+    """Write the SHA-256 of all files below a folder into its file SHA256SUMS, which `sha256sum -c` can check."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{file_hash(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Return {relative path: SHA-256} of a file that `write_sums` wrote.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    lines = path.read_bytes().decode(errors="replace").splitlines()
+    sums = dict(line.split("  ", 1)[::-1] for line in lines if "  " in line)
+    if (
+        not lines
+        or len(sums) != len(lines)
+        or not all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in sums.values())
+    ):
+        raise UserError(f"{path} is damaged: run prepare again")
+    return sums
 
 
 def sealed(content: dict[str, Any]) -> bytes:

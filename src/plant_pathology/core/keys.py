@@ -3,12 +3,13 @@
 import dataclasses
 import math
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from plant_pathology.core.errors import UserError
 
@@ -16,6 +17,14 @@ MISSING_VALUE = "???"  # OmegaConf's, of a value that must be given
 
 # Declares keys and nothing else: without the methods that dataclass would write, which take time at every start.
 section = partial(dataclass, init=False, repr=False, eq=False)
+
+
+class YamlLabel:
+    """Type of a key whose value is a label as YAML reads it: text, a number, or true or false."""
+
+
+class Several:
+    """The type of a key with several values: text with commas between them, a list, or a single value."""
 
 
 def key(
@@ -46,7 +55,7 @@ class Key(NamedTuple):
 
     Attributes:
         name: with dots, such as data.grow.start.
-        type: int, float, str, bool or list.
+        type: int, float, str, bool, list or Several.
         optional: null is allowed.
         default: `...` where there is none.
     """
@@ -71,7 +80,7 @@ class Key(NamedTuple):
             text = f"a {'whole ' if self.type is int else ''}number from {low} to {high}"
         else:
             names: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
-            text = names.get(self.type, "text")
+            text = (names | {Several: "text with commas, or a list"}).get(self.type, "text")
         return f"{text}, or null" if self.optional else text
 
     def allows(self, value: Any) -> bool:
@@ -85,11 +94,24 @@ class Key(NamedTuple):
             low, high = (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
             return number and low <= value <= high
         if self.type is str:
-            # A name may look like a number; whoever reads it makes it text.
-            return isinstance(value, str | int | float)
+            return is_text(value) and (value != "" or self.default == "")
+        if self.type is YamlLabel:
+            return isinstance(value, str | int | float) and value != ""
+        if self.type is Several:
+            parts = value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
+            return len(parts) > 0 and all(is_text(part) and str(part).strip() for part in parts)
         if self.type is list:
             return isinstance(value, Sequence) and not isinstance(value, str)
         return isinstance(value, self.type)
+
+
+def is_text(value: Any) -> bool:
+    """Return whether a value is text. A name may look like a number; whoever reads it makes it text.
+
+    YAML reads yes, no, on and off as true and false: the text that was meant is lost, so these are refused.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return number or isinstance(value, str)
 
 
 def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
@@ -113,25 +135,47 @@ def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
         yield Key(name, get_origin(kind) or kind, union, default, **each.metadata)
 
 
-def check_keys(cfg: DictConfig, schema: type, open_sections: Mapping[str, str]) -> None:
+def check_keys(cfg: DictConfig, schema: type, more: Mapping[str, type], refused: Mapping[str, str]) -> None:
     """Check a composed config against a schema, without Hydra's own section, which a launcher's config still holds.
 
     Args:
-        open_sections: sections whose further keys belong to somebody else, such as Lightning's Trainer.
+        more: by section, the schema of further keys that may be given with `+`.
+        refused: keys that others know and that may not be given here, each with the reason.
 
     Raises:
         UserError: a key that is not in the schema, or a value of another type or out of range.
     """
-    known = {each.name for each in keys_of(schema)}
-    own = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"]) if "hydra" in cfg else cfg
-    values = dict(leaves(OmegaConf.to_container(own, resolve=True)))
-    for name in values.keys() - known:
-        if name.split(".")[0] not in open_sections:
-            import difflib  # here, because every command imports this file
+    schemas = {"": schema, **{f"{section}.": further for section, further in more.items()}}
+    known = {each.name for prefix, part in schemas.items() for each in keys_of(part, prefix)}
+    try:
+        own = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"]) if "hydra" in cfg else cfg
+        values = dict(leaves(OmegaConf.to_container(own, resolve=True)))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'conf'}: {str(error).splitlines()[0]}") from None
+    for name in sorted(values.keys() - known):
+        if name in refused:
+            raise UserError(may_not_be_set(name, refused[name]))
+        raise UserError(no_such_key(name, known))
+    for prefix, part in schemas.items():
+        check_values(values, part, prefix)
 
-            near = difflib.get_close_matches(name, known, n=1)
-            raise UserError(f"{name}: there is no such key" + (f"; did you mean {near[0]}?" if near else ""))
-    check_values(values, schema)
+
+def may_not_be_set(name: str, reason: str) -> str:
+    """Say that a key exists elsewhere, and why not here."""
+    return f"{name} may not be set: {reason}"
+
+
+def no_such_key(name: str, known: Collection[str]) -> str:
+    """Say that a key does not exist, and which one may be meant."""
+    import difflib  # here, because every command imports this file
+
+    section, _, last = name.rpartition(".")
+    beside = {each.rpartition(".")[2]: each for each in known if each.rpartition(".")[0] == section}
+    near = [beside[each] for each in difflib.get_close_matches(last, beside, n=1)]
+    near += [each for each in known if each.rpartition(".")[2] == last] or difflib.get_close_matches(
+        name, known, 1, 0.8
+    )
+    return f"{name}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def check_values(values: Mapping[str, Any], schema: type, prefix: str = "") -> None:
@@ -147,7 +191,8 @@ def check_values(values: Mapping[str, Any], schema: type, prefix: str = "") -> N
         value = values.get(each.name, each.default)
         # Not given yet, as the address of a bucket: whoever needs it says so.
         if value not in (MISSING_VALUE, ...) and not each.allows(value):
-            raise UserError(f"{each.name}={'null' if value is None else value}: choose {each.range}")
+            shown = {None: "null", "": "''"}.get(value, value) if isinstance(value, str | None) else value
+            raise UserError(f"{each.name}={shown}: choose {each.range}")
 
 
 def leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

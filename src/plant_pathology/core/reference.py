@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.checkout import checkout
 from plant_pathology.core.keys import Key, keys_of, leaves
-from plant_pathology.core.schema import OPEN_SECTIONS, Config
+from plant_pathology.core.schema import MORE, REFUSED, Config
 
 WIDTH = 100  # characters per line of --help
 
@@ -32,8 +32,10 @@ def help_text(cfg: DictConfig) -> str:
         value = OmegaConf.select(cfg, each.name, throw_on_missing=False)
         lines.append(f"  {each.name}={'null' if value is None else value}")
         lines.append(fill(describe(each), WIDTH, initial_indent="      ", subsequent_indent="      "))
-    for section, owner in OPEN_SECTIONS.items():
-        lines.append(f"  +{section}.<key>=<value>\n      any further argument of {owner}")
+    for section, owner in MORE.items():
+        for each in keys_of(owner, f"{section}."):
+            lines.append(f"  +{each.name}=<value>")
+            lines.append(fill(describe(each), WIDTH, initial_indent="      ", subsequent_indent="      "))
     return "\n".join(lines)
 
 
@@ -70,14 +72,15 @@ def markdown() -> str:
         files = ", ".join(f"`{name}`" for name in overriding.get(each.name, []))
         meaning = f"{each.meaning}{f' ({each.unit})' if each.unit else ''}"
         blocks.append(f"| `{each.name}` | {each.range} | {default} | {meaning} | {files} |")
-    for title, prefix, owner in plugin_options():
+    further = [(f"More of {section}", f"{section}.", owner) for section, owner in MORE.items()]
+    for title, prefix, owner in (*further, *plugin_options()):
         blocks.append(f"\n## {title}\n\n{owner.__doc__}\n")
         blocks.append("| key | value | default | meaning |\n|---|---|---|---|")
         for each in keys_of(owner, prefix):
             meaning = f"{each.meaning}{f' ({each.unit})' if each.unit else ''}"
             blocks.append(f"| `{each.name}` | {each.range} | `{shown(each.default)}` | {meaning} |")
-    for name, owner_name in OPEN_SECTIONS.items():
-        blocks.append(f"\n`+{name}.<key>=<value>` passes any further argument to {owner_name}.")
+    blocks.append("\n## Keys of Lightning's Trainer that may not be set\n\n| key | reason |\n|---|---|")
+    blocks += [f"| `{name}` | {reason} |" for name, reason in REFUSED.items()]
     return "\n".join(blocks) + "\n"
 
 

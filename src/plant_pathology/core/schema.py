@@ -6,7 +6,8 @@ people change are in conf/; a test compares the two.
 
 from omegaconf import DictConfig
 
-from plant_pathology.core.keys import check_keys, key, section
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.keys import Several, YamlLabel, check_keys, key, section
 
 
 @section()
@@ -115,12 +116,68 @@ class Model:
 
 @section()
 class Trainer:
-    """Arguments of Lightning's Trainer; it knows more of them, which are passed on."""
+    """Arguments of Lightning's Trainer."""
 
     max_epochs: int = key(20, "epochs of a run", low=1, high=1_000_000)
-    accelerator: str = key("auto", "what trains: cpu, gpu, mps; auto: the best there is")
-    precision: str = key("32-true", "number format: 32-true, 16-mixed or bf16-mixed")
+    accelerator: str = key(
+        "auto", "what trains; auto: the best there is", choices=("auto", "cpu", "gpu", "cuda", "mps")
+    )
+    devices: int = key(1, "devices that train one run; a sweep trains as many runs at once as there are", choices=(1,))
+    precision: str = key("32-true", "number format", choices=("32-true", "16-mixed", "bf16-mixed"))
     gradient_clip_val: float | None = key(1.0, "largest norm of the gradient; null: not clipped", low=0, high=1e9)
+
+
+@section()
+class MoreOfTrainer:
+    """Further arguments of Lightning's Trainer, which `+trainer.<key>=<value>` passes on."""
+
+    gradient_clip_algorithm: str | None = key(
+        None, "what gradient_clip_val limits: the norm of the whole gradient; or each value", choices=("norm", "value")
+    )
+    deterministic: bool | None = key(None, "only use algorithms of torch that give the same digits each time")
+    benchmark: bool | None = key(None, "let cuDNN choose the fastest algorithms, whose digits may differ each time")
+    detect_anomaly: bool = key(False, "stop at the operation whose gradient is not a number; slow")
+    inference_mode: bool = key(True, "validate in torch's inference mode; false: without gradients only")
+
+
+_WHOLE = "a run trains and validates on all images of its folds in each epoch; prepare.folds divides them otherwise"
+_EPOCHS = "a run validates after each epoch: its best epoch, checkpoints, stopping rules and curves need that"
+_LENGTH = "the learning rate falls to zero over trainer.max_epochs; set that, or a rule of `stop:`"
+_DEVICE = "a run trains on one device; a sweep trains as many runs at once as there are GPUs"
+_OURS = "the training sets it itself"
+REFUSED_OF_TRAINER = {
+    "strategy": _DEVICE,
+    "num_nodes": _DEVICE,
+    "sync_batchnorm": _DEVICE,
+    "use_distributed_sampler": _DEVICE,
+    "fast_dev_run": f"{_WHOLE}; for a short trial set trainer.max_epochs=1",
+    "limit_train_batches": _WHOLE,
+    "limit_val_batches": _WHOLE,
+    "limit_test_batches": "a run has no test images; the kernel predicts them",
+    "limit_predict_batches": "a run has no test images; the kernel predicts them",
+    "overfit_batches": _WHOLE,
+    "reload_dataloaders_every_n_epochs": "the order of images follows from seed and epoch alone",
+    "val_check_interval": _EPOCHS,
+    "check_val_every_n_epoch": _EPOCHS,
+    "min_epochs": _LENGTH,
+    "max_steps": _LENGTH,
+    "min_steps": _LENGTH,
+    "max_time": _LENGTH,
+    "accumulate_grad_batches": "an interrupted run could not continue with the same digits; raise data.batch_size",
+    "logger": "`logger=` on the command line chooses it",
+    "default_root_dir": "paths.runs is where runs are",
+    "enable_checkpointing": "without checkpoints an interrupted run could not continue, and there were no best weights",
+    "num_sanity_val_steps": _OURS,
+    "log_every_n_steps": "curves have a point for each epoch",
+    "callbacks": _OURS,
+    "plugins": _OURS,
+    "profiler": _OURS,
+    "enable_progress_bar": _OURS,
+    "enable_model_summary": _OURS,
+    "enable_autolog_hparams": _OURS,
+    "barebones": "it turns off checkpoints and validation scores",
+    "model_registry": "weights stay in the run's folder and in the store",
+}
 
 
 @section()
@@ -128,7 +185,7 @@ class Stop:
     """Rules that end a run early; a stopped run stays on the leaderboard."""
 
     divergence: float | None = key(
-        None, "end a run whose training loss is above this; a loss that is not a number always ends it", low=0, high=1e9
+        None, "end a run whose training loss is above this; one that is not finite fails it", low=0, high=1e9
     )
     keep: float = key(
         100,
@@ -162,10 +219,10 @@ class Train:
 
 @section()
 class Sweep:
-    """What `python -m plant_pathology.train -m` tries; each a comma-separated list."""
+    """What `python -m plant_pathology.train -m` tries."""
 
-    model: str = key("resnet18,resnet34,resnet50", "timm models")
-    lr: str = key("1e-4,5e-4,1e-3", "learning rates")
+    model: Several = key("resnet18,resnet34,resnet50", "timm models")
+    lr: Several = key("1e-4,5e-4,1e-3", "learning rates")
 
 
 @section()
@@ -176,6 +233,9 @@ class Select:
         None,
         "rule that turns predictions into answers; null: the one with the best score of those that fit the metric",
         choices=("likeliest", "cuts", "thresholds", "expected_f1", "sigmoid", "softmax"),
+    )
+    sweep: int | None = key(
+        None, "which sweep of paths.runs; null: the one that started last", low=1, high=1_000_000_000
     )
     networks: int = key(10, "networks of the ensemble", low=1, high=1000)
     megabytes: float = key(1000, "size of all weights", low=0, high=1e6, unit="MB")
@@ -309,7 +369,7 @@ class Answer:
         "kernel", "what Kaggle takes: a kernel, which it runs; or the file that it writes", choices=("kernel", "file")
     )
     separator: str = key(" ", "text between two labels in a cell")
-    positive: str | None = key(None, "the label whose probability is asked for; null: the last one, such as 1")
+    positive: YamlLabel | None = key(None, "the label whose probability is asked for; null: the last one, such as 1")
     low: float | None = key(
         None, "number: no answer is below it; null: the smallest of the table", low=-1e12, high=1e12
     )
@@ -368,7 +428,8 @@ class Config:
     paths: Paths
 
 
-OPEN_SECTIONS = {"trainer": "Lightning's Trainer"}
+MORE = {"trainer": MoreOfTrainer}
+REFUSED = {f"trainer.{name}": reason for name, reason in REFUSED_OF_TRAINER.items()}
 
 
 def check_config(cfg: DictConfig) -> None:
@@ -377,4 +438,6 @@ def check_config(cfg: DictConfig) -> None:
     Raises:
         UserError: naming the key, its value and what it may be.
     """
-    check_keys(cfg, Config, OPEN_SECTIONS)
+    if (devices := cfg.trainer.devices) != 1:
+        raise UserError(f"trainer.devices={devices}: {_DEVICE}; leave it 1")
+    check_keys(cfg, Config, MORE, REFUSED)

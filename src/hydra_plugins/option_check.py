@@ -1,0 +1,96 @@
+"""A Hydra callback that checks every key before a sweep starts, the options of launchers and sweepers too.
+
+Hydra checks the types of some options and no range: a wrong one would end the sweep with a traceback, or train nothing
+and call it a success.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from hydra_plugins.local_launcher import LocalLauncherConf
+from hydra_plugins.optuna_search import OptunaOptions
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.keys import check_values, key, keys_of, section
+from plant_pathology.core.schema import check_config
+from plant_pathology.sweeps.sky.options import SkyOptions
+
+
+@section()
+class BasicOptions:
+    """Options of hydra/sweeper=basic, the default: a grid of all values that are given with commas."""
+
+    max_batch_size: int | None = key(None, "runs that are launched together; null: all", low=1, high=1_000_000)
+
+
+@section()
+class SubmititOptions:
+    """Options of hydra/launcher=submitit_slurm; it knows more of them, which are passed on."""
+
+    timeout_min: int = key(60, "time limit of a job", low=1, high=1_000_000, unit="minutes")
+    cpus_per_task: int | None = key(None, "cores of a run", low=1, high=10_000)
+    gpus_per_node: int | None = key(None, "GPUs of a run, which trains on one", low=0, high=1)
+    tasks_per_node: int = key(1, "processes that train a run", low=1, high=1)
+    nodes: int = key(1, "machines that train a run", low=1, high=1)
+    mem_gb: int | None = key(None, "memory of a run", low=1, high=100_000, unit="GB")
+    cpus_per_gpu: int | None = key(None, "cores for each GPU", low=1, high=10_000)
+    gpus_per_task: int | None = key(None, "GPUs of a run, which trains on one", low=0, high=1)
+    signal_delay_s: int = key(120, "notice before the time limit, to save a checkpoint", low=1, high=86_400, unit="s")
+    max_num_timeout: int = key(0, "restarts after the time limit; a run continues each time", low=0, high=10_000)
+    array_parallelism: int = key(256, "jobs that run at once", low=1, high=100_000)
+
+
+OPTIONS: dict[str, type] = {
+    "hydra/launcher=local": LocalLauncherConf,
+    "hydra/launcher=sky": SkyOptions,
+    "hydra/launcher=submitit_local": SubmititOptions,
+    "hydra/launcher=submitit_slurm": SubmititOptions,
+    "hydra/sweeper=basic": BasicOptions,
+    "hydra/sweeper=optuna": OptunaOptions,
+}
+
+
+class OptionCheck(Callback):
+    """Refuse a sweep with a wrong key or value, or without any run, before its first run starts."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        check_config(config)
+        join_lists(config)
+        for group in ("hydra/launcher", "hydra/sweeper"):
+            if schema := OPTIONS.get(f"{group}={config.hydra.runtime.choices[group]}"):
+                check_options(config, schema, f"{group.replace('/', '.')}.")
+        refuse_empty_sweeps(config)
+
+
+def join_lists(config: DictConfig) -> None:
+    """Write what `sweep:` gives as a list as text with commas, which is what Hydra's sweepers read."""
+    for name, value in config.sweep.items():
+        if isinstance(value, ListConfig):
+            config.sweep[name] = ",".join(map(str, value))
+
+
+def check_options(config: DictConfig, schema: type, prefix: str) -> None:
+    """Check the options of the launcher or sweeper in use.
+
+    Raises:
+        UserError: a value of another type or out of range.
+    """
+    values = {each.name: OmegaConf.select(config, each.name, default=each.default) for each in keys_of(schema, prefix)}
+    lists = {name: OmegaConf.to_container(value) for name, value in values.items() if isinstance(value, ListConfig)}
+    check_values(values | lists, schema, prefix)
+
+
+def refuse_empty_sweeps(config: DictConfig) -> None:
+    """Check that each key that is swept has a value.
+
+    Raises:
+        UserError: there is none, so that no run would train.
+    """
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    given: Sequence[str] = [f"{name}={value}" for name, value in params.items()] + list(config.hydra.overrides.task)
+    for override in OverridesParser.create().parse_overrides(list(given)):
+        if override.is_discrete_sweep() and not any(True for _ in override.sweep_string_iterator()):
+            raise UserError(f"{override.input_line}: this has no value, so there is nothing to run")
