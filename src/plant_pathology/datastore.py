@@ -21,7 +21,11 @@ from plant_pathology.store.version import Version
 
 def push(cfg: DictConfig) -> None:
     folder = Path(cfg.paths.prepared)
-    read_json(folder / "manifest.json", "run `python -m plant_pathology.prepare` first")
+    manifest = read_json(folder / "manifest.json", "run `python -m plant_pathology.prepare` first")
+    if (made_for := manifest.get("competition", cfg.competition.name)) != cfg.competition.name:
+        raise UserError(
+            f"{folder} holds {made_for}, and the config says competition={cfg.competition.name}: run prepare first"
+        )
     version, new = open_store(cfg).push(str(cfg.store.name), folder, str(cfg.store.note or ""), commit(checkout()))
     write_json(Path(cfg.paths.pointer), {"ref": version.ref, "uri": cfg.store.uri, "sha256": version.sha256})
     print(f"{version.ref}: {bytes_of(version)}, {'new' if new else 'there already'}, in {cfg.store.uri}")
@@ -86,7 +90,16 @@ def verify(cfg: DictConfig) -> None:
 def rm(cfg: DictConfig) -> None:
     if not cfg.data.ref:
         raise UserError("data.ref is not set: name the version to remove, data.ref=<name>:<number>")
-    version = garbage.rm(open_store(cfg), str(cfg.data.ref))
+    store, ref = open_store(cfg), str(cfg.data.ref)
+    version = store.resolve(ref)
+    pointer = Path(cfg.paths.pointer)
+    if ref == version.ref and pointer.exists() and read_json(pointer, "delete it").get("sha256") == version.sha256:
+        raise UserError(f"{pointer} points to {version.ref}: push another version first, or delete {pointer}")
+    for run in sorted(path.parent for path in Path(cfg.paths.runs).glob("*/run.json")):
+        unfinished = not (run / "result.json").exists()
+        if unfinished and read_json(run / "run.json", f"delete {run}").get("data") == version.sha256:
+            raise UserError(f"{run} needs {version.ref} to be trained to its end: do that first, or delete {run}")
+    garbage.rm(store, ref)
     print(f"{version.ref} is removed from {cfg.store.uri}; `gc` frees what no other version uses")
 
 

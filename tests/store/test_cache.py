@@ -13,6 +13,10 @@ def content(letter):
     return lambda target: target.write(letter.encode() * 1000)
 
 
+def is_whole(path):
+    return path.stat().st_size == 1000
+
+
 def no_fetch(target):
     raise AssertionError("the object is in the cache already")
 
@@ -23,25 +27,25 @@ def held(cache):
 
 def test_a_cached_object_is_not_fetched_again(tmp_path):
     cache = Cache(tmp_path, limit=1e6)
-    path = cache.open("objects/aa", 1000, content("a"))
+    path = cache.open("objects/aa", is_whole, 1000, content("a"))
     assert path.read_bytes() == b"a" * 1000 and not os.stat(path).st_mode & 0o222
-    assert cache.open("objects/aa", 1000, no_fetch) == path
+    assert cache.open("objects/aa", is_whole, 1000, no_fetch) == path
 
 
 def test_a_full_cache_deletes_the_object_that_was_used_longest_ago(tmp_path):
     cache = Cache(tmp_path, limit=3000)
     for age, letter in enumerate("abc"):
-        path = cache.open(f"objects/{letter}", 1000, content(letter))
+        path = cache.open(f"objects/{letter}", is_whole, 1000, content(letter))
         os.utime(path, (time.time() - 60 + age,) * 2)
-    cache.open("objects/a", 1000, no_fetch)
-    cache.open("objects/d", 1000, content("d"))
+    cache.open("objects/a", is_whole, 1000, no_fetch)
+    cache.open("objects/d", is_whole, 1000, content("d"))
     assert held(cache) == ["a", "c", "d"]
 
 
 def test_an_open_object_stays_readable_after_the_cache_deletes_it(tmp_path):
     cache = Cache(tmp_path, limit=1000)
-    with cache.open("objects/a", 1000, content("a")).open("rb") as file:
-        cache.open("objects/b", 1000, content("b"))
+    with cache.open("objects/a", is_whole, 1000, content("a")).open("rb") as file:
+        cache.open("objects/b", is_whole, 1000, content("b"))
         assert held(cache) == ["b"] and file.read() == b"a" * 1000
 
 
@@ -52,9 +56,9 @@ def test_a_failed_fetch_leaves_no_partial_object(tmp_path):
 
     cache = Cache(tmp_path, limit=1e6)
     with pytest.raises(ConnectionError):
-        cache.open("objects/aa", 1000, broken)
+        cache.open("objects/aa", is_whole, 1000, broken)
     assert held(cache) == [] and list((tmp_path / "incoming").iterdir()) == []
-    assert cache.open("objects/aa", 1000, content("a")).stat().st_size == 1000
+    assert cache.open("objects/aa", is_whole, 1000, content("a")).stat().st_size == 1000
 
 
 def test_partial_files_of_a_killed_process_are_deleted_after_a_day(tmp_path):
@@ -63,7 +67,7 @@ def test_partial_files_of_a_killed_process_are_deleted_after_a_day(tmp_path):
     for name, age in (("old", 48), ("young", 1)):
         (tmp_path / "incoming" / name).touch()
         os.utime(tmp_path / "incoming" / name, (time.time() - age * 3600,) * 2)
-    cache.open("objects/aa", 1000, content("a"))
+    cache.open("objects/aa", is_whole, 1000, content("a"))
     assert [path.name for path in (tmp_path / "incoming").iterdir()] == ["young"]
 
 
@@ -75,7 +79,7 @@ def open_slowly(root, barrier):
         target.write(b"a" * 1000)
 
     barrier.wait(30)
-    Cache(root, limit=1e6).open("objects/aa", 1000, slow)
+    Cache(root, limit=1e6).open("objects/aa", is_whole, 1000, slow)
 
 
 def test_processes_that_open_the_same_object_at_once_fetch_it_once(tmp_path):

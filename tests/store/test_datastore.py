@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,7 +16,7 @@ from plant_pathology.core.hashes import content_hash, sealed
 from plant_pathology.core.provenance import commit
 from plant_pathology.datastore import open_store, open_version
 from plant_pathology.store.keys import manifest_key, object_key
-from support.commands import PROJECT, config, run_module
+from support.commands import PROJECT, config, run_module, start_module
 from support.stores import BUCKET, SECRET, BucketPlace, FolderPlace
 
 
@@ -248,8 +246,7 @@ def test_a_killed_push_leaves_no_version_and_the_next_one_completes(place, store
     large = prepared / "large.npy"
     large.touch()
     os.truncate(large, 1 << 32)  # sparse: quick to make, seconds to hash
-    command = [sys.executable, "-m", "plant_pathology.datastore", "push", *place.overrides]
-    with subprocess.Popen(command, cwd=tmp_path) as push:
+    with start_module("datastore", "push", *place.overrides, cwd=tmp_path) as push:
         while not store.backend.keys("objects"):
             assert push.poll() is None
         push.send_signal(signal.SIGKILL)

@@ -134,7 +134,7 @@ def test_a_push_that_lost_its_claim_checks_its_objects_again_before_it_publishes
     collected = []
 
     def past_its_life():
-        for key in store.backend.keys("claims/push"):
+        for key in store.backend.keys("claims"):
             store.backend.delete(key)
         collected.append(gc(store).objects)
 

@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -31,6 +32,48 @@ FAULTS = [
 ]
 
 
+@dataclass(frozen=True)
+class Quirk:
+    """How a server differs from Amazon's, at every request; None and "" for what it does as Amazon does.
+
+    Args:
+        ignores: headers of requests that it does not know, in lower case, separated by spaces.
+        refuses: a header of requests; or a method, "" for any, and part of the path of requests that it refuses.
+        answer: (status, code) of that refusal; with a code "<html>", the body is a web page.
+        details: XML elements of the refusal beside the code.
+        page: after how many keys its listings end, without a token for the rest; 0 for never.
+        blind: its listings do not show anything.
+        location: where it redirects to.
+    """
+
+    ignores: str = ""
+    refuses: str | tuple[str, str] | None = None
+    answer: tuple[int, str] = (0, "")
+    details: str = ""
+    page: int = 0
+    blind: bool = False
+    location: str = ""
+
+    def refused(self, method: str, path: str, headers) -> bool:
+        if isinstance(self.refuses, str):
+            return self.refuses in {name.lower() for name in headers}
+        return self.refuses is not None and method in (self.refuses[0] or method) and self.refuses[1] in path
+
+    def listing(self, content: bytes) -> bytes:
+        """Return a listing as this server answers it."""
+        keys = re.findall(rb"<Contents>.*?</Contents>", content, re.DOTALL)
+        if self.blind:
+            keys, rest = [], keys
+        elif self.page and len(keys) > self.page:
+            rest = keys[self.page :]
+            content = content.replace(b"<IsTruncated>false<", b"<IsTruncated>true<")
+        else:
+            return content
+        for key in rest:
+            content = content.replace(key, b"")
+        return content
+
+
 class Faults:
     """Plan faults of one kind for a share of all requests; the seed alone decides for which ones.
 
@@ -48,7 +91,10 @@ class Faults:
     def meets(self, method: str, path: str) -> str | None:
         """Return the fault that the next request of this kind meets; None for none."""
         # Without the store's prefix and the random names of claims, so that the plan is the same in every store.
-        request = (method, re.sub(r"^/[^/]+/[^/?]+|prefix=[^&]+|(?<=claims/push/)\w+", "", path))
+        request = (
+            method,
+            re.sub(r"^/[^/]+/[^/?]+|prefix=[^&]+|(?<=claims/push-)\w+|(?<=incoming/probe-)\w+", "", path),
+        )
         with self._lock:
             self._seen[request] += 1
             chance = random.Random(f"{self.seed} {request} {self._seen[request]}").random()
@@ -80,10 +126,12 @@ class FaultyProxy:
     Attributes:
         url: address for the clients.
         faults: the plan, which may be set at any time; None for no faults.
+        quirk: what the server does not do as Amazon's; may be set at any time.
     """
 
     def __init__(self, upstream: str):
         self.faults: Faults | None = None
+        self.quirk = Quirk()
         proxy, address = self, urlsplit(upstream).netloc
 
         class Handler(BaseHTTPRequestHandler):
@@ -97,12 +145,18 @@ class FaultyProxy:
                 if fault in ANSWERS:
                     status, code = ANSWERS[fault]
                     return self._answer(status, [], f"<Error><Code>{code}</Code></Error>".encode())
+                quirk = proxy.quirk
+                if quirk.refused(self.command, self.path, self.headers):
+                    return self._refuse(quirk)
                 server = HTTPConnection(address, timeout=30)
                 server.request(self.command, self.path, _flipped(body) if fault == "corrupted upload" else body, {
-                    name: value for name, value in self.headers.items() if name != "Expect"
+                    name: value for name, value in self.headers.items()
+                    if name.lower() not in ("expect", *quirk.ignores.split())
                 })  # fmt: skip
                 answer = server.getresponse()
                 content, headers = answer.read(), answer.getheaders()
+                if "list-type=2" in self.path:
+                    content = quirk.listing(content)
                 server.close()
                 if fault == "lost answer":
                     return self._reset()
@@ -114,6 +168,14 @@ class FaultyProxy:
                 self._answer(answer.status, headers, content, fault)
 
             do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_request
+
+            def _refuse(self, quirk):
+                status, code = quirk.answer
+                page = f"<Error><Code>{code}</Code>{quirk.details}</Error>"
+                headers = [("Location", quirk.location)] if quirk.location else []
+                self._answer(
+                    status, headers, b"<html><body>Please log in<p></body>" if code == "<html>" else page.encode()
+                )
 
             def _answer(self, status, headers, content, fault=None):
                 cut = fault in ("truncated", "stalled body") and len(content) > 1

@@ -8,7 +8,6 @@ import hashlib
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -22,7 +21,9 @@ from plant_pathology.core.errors import BusyError, UserError
 from plant_pathology.core.hashes import unsealed
 from plant_pathology.store import claims
 from plant_pathology.store.garbage import gc, rm
+from support.commands import start_module
 from support.faults import Faults, FaultyProxy
+from support.preloaded import Command
 from support.prepared import leaves, prepare
 from support.stores import BucketPlace
 
@@ -72,13 +73,13 @@ def verify(version) -> None:
         raise UserError("; ".join(damage))
 
 
-def command_line(place, root: Path, verb: str, *overrides: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "plant_pathology.datastore", verb, *place.overrides, *overrides]
-    command += [f"paths.prepared={root}/data", f"paths.pointer={root}/datastore.json"]
-    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def command_line(place, root: Path, verb: str, *overrides: str) -> subprocess.Popen | Command:
+    paths = [f"paths.prepared={root}/data", f"paths.pointer={root}/datastore.json"]
+    arguments = [verb, *place.overrides, *overrides, *paths]
+    return start_module("datastore", *arguments, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def completed(running: subprocess.Popen, started: Callable[[], bool]) -> float:
+def completed(running: subprocess.Popen | Command, started: Callable[[], bool]) -> float:
     """Wait for a command to succeed; return the seconds that it took after `started` became true."""
     wait(running, started)
     start = time.monotonic()
@@ -87,7 +88,7 @@ def completed(running: subprocess.Popen, started: Callable[[], bool]) -> float:
     return time.monotonic() - start
 
 
-def killed(running: subprocess.Popen, started: Callable[[], bool], after: float) -> bool:
+def killed(running: subprocess.Popen | Command, started: Callable[[], bool], after: float) -> bool:
     """Send SIGKILL `after` seconds after `started` became true; return whether the command was still running."""
     wait(running, started)
     time.sleep(after)
@@ -96,7 +97,7 @@ def killed(running: subprocess.Popen, started: Callable[[], bool], after: float)
     return running.returncode == -signal.SIGKILL
 
 
-def wait(running: subprocess.Popen, started: Callable[[], bool]) -> None:
+def wait(running: subprocess.Popen | Command, started: Callable[[], bool]) -> None:
     while running.poll() is None and not started():
         time.sleep(0.002)
 
@@ -104,7 +105,7 @@ def wait(running: subprocess.Popen, started: Callable[[], bool]) -> None:
 def kill_pushes(place, root: Path, count: int, seed: int, images: int = 400) -> str:
     """Kill a push at a random moment after its first write, then push again; repeat `count` times."""
     chance, ledger = random.Random(seed), Ledger(place)
-    count_claims = lambda: len(place.store().backend.keys("claims/push"))  # noqa: E731
+    count_claims = lambda: len(place.store().backend.keys("claims"))  # noqa: E731
     prepare(root / "data", leaves(0, images), **MANY)
     duration = completed(command_line(place, root, "push"), count_claims)
     cut = midway = 0

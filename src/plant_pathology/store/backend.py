@@ -48,6 +48,9 @@ class Backend(Protocol):
             FileNotFoundError: the key does not exist.
         """
 
+    def require_space(self, size: int) -> None:
+        """Raise UserError if it is known that the backend has no room for so many bytes."""
+
     def put(self, key: str, source: Path, sha256: str) -> None:
         """Store a file.
 

@@ -3,9 +3,12 @@
 This is NOT the lock of a training run: claims concern only the store's objects.
 
 A push and a gc each write a claim into the store before they read anything else, and then look for claims of the other
-kind: of two that overlap, at least one sees the other and withdraws. The claim is deleted when the work ends. The claim
-of a killed process counts until it is older than its lifetime by the store's clock; the owner itself stops relying on
-it at half its lifetime, by a clock that, where the system has one, also runs while the machine sleeps.
+kind: of two that overlap, at least one sees the other and withdraws. All claims are in one folder, because NFS shows a
+machine the latest list only of a folder into which it has just written.
+
+The claim is deleted when the work ends. The claim of a killed process counts until it is older than its lifetime by the
+store's clock; the owner itself stops relying on it at half its lifetime, by a clock that, where the system has one,
+also runs while the machine sleeps.
 
 The one assumption: no request arrives later than half a lifetime after its owner last looked at that clock.
 """
@@ -53,7 +56,9 @@ class Claim:
     def find_rival(self, kind: str) -> float | None:
         """Return when a valid claim of `kind` began, by the store's clock, or None; delete expired claims."""
         now = self.backend.modified(self.key)
-        for key in self.backend.keys(f"claims/{kind}"):
+        for key in self.backend.keys("claims"):
+            if not key.startswith(f"claims/{kind}"):
+                continue
             began = self.backend.modified(key)
             if began is None:
                 continue
@@ -71,7 +76,7 @@ def claim(backend: Backend, kind: str, rival: str) -> Iterator[Claim]:
         BusyError: a `rival` (the other kind) is at work.
     """
     began, name = monotonic_awake(), uuid.uuid4().hex
-    own = Claim(backend, kind, f"claims/{kind}/{name}", began)
+    own = Claim(backend, kind, f"claims/{kind}-{name}", began)
     backend.create(own.key, name.encode())
     try:
         if (since := own.find_rival(rival)) is not None:

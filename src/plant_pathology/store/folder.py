@@ -1,5 +1,6 @@
 """Store bytes in a folder on a local or network disk."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -9,10 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from plant_pathology.core.disk import require_space
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import naming
 from plant_pathology.store.backend import HashingWriter, Writer
 
 BLOCK = 1 << 20  # bytes copied at a time
+# How disks say that they have no hard links: exFAT, many FUSE and SMB mounts; EMLINK: no more of them.
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
+TAKEN = "taken"  # folder for one empty file per key that was created without hard links
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,9 @@ class FolderBackend:
     def sizes(self, keys: Sequence[str]) -> list[int | None]:
         return list(map(self.size, keys))
 
+    def require_space(self, size: int) -> None:
+        require_space(self.root, size, "the new version", "store.uri")
+
     def fetch(self, key: str, target: Writer) -> None:
         with self.local_path(key).open("rb") as file:
             shutil.copyfileobj(file, target, BLOCK)
@@ -63,12 +72,38 @@ class FolderBackend:
         with self._temporary_file(key) as file:
             file.write(content)
             _make_durable(file)
+            path = self.local_path(key)
             try:
                 # Unlike a rename, a hard link fails when the target exists.
-                os.link(file.name, self.local_path(key))
+                os.link(file.name, path)
             except FileExistsError:
-                return False
-            _sync_folder(self.local_path(key).parent)
+                # On NFS, a reply may be lost, and the repeated request then finds its own link.
+                return os.path.samefile(file.name, path)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                return self._create_without_links(key, Path(file.name))
+            _sync_folder(path.parent)
+        return True
+
+    def _create_without_links(self, key: str, content: Path) -> bool:
+        """Create `key` as `create` does, on a disk without hard links.
+
+        The key is first taken, for good, by creating an empty file, which fails where another process has done so; only
+        who has taken it renames its content to it. Who dies in between leaves a key that exists for `create` alone, so
+        a push goes on with the next number.
+        """
+        taken = self.root / TAKEN / key
+        taken.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            taken.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        _sync_folder(taken.parent)
+        if self.local_path(key).exists():
+            return False
+        content.rename(self.local_path(key))
+        _sync_folder(self.local_path(key).parent)
         return True
 
     def replace(self, key: str, content: bytes) -> None:
@@ -77,6 +112,7 @@ class FolderBackend:
 
     def delete(self, key: str) -> None:
         self.local_path(key).unlink(missing_ok=True)
+        (self.root / TAKEN / key).unlink(missing_ok=True)
 
     def modified(self, key: str) -> float | None:
         try:
@@ -95,11 +131,8 @@ class FolderBackend:
             folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=incoming, delete=False) as file:
             try:
-                yield file
-            except OSError as error:
-                # An error while writing to an open file does not name the file.
-                error.filename = error.filename or str(self.local_path(key))
-                raise
+                with naming(self.local_path(key)):
+                    yield file
             finally:
                 Path(file.name).unlink(missing_ok=True)
 

@@ -20,10 +20,10 @@ import pandas as pd
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
-from plant_pathology.core.hashes import content_hash, file_hash
+from plant_pathology.core.hashes import SUMS, content_hash, file_hash, read_sums
 from plant_pathology.data.index import ARRAY, PLACES, TABLE, open_array, read_table, write_index
 from plant_pathology.data.shards import Shards, shard_name, write_shard
-from plant_pathology.store.keys import files_below
+from plant_pathology.store.source import Source, files_below, stamp_of
 from plant_pathology.store.version import Version
 
 MANIFEST = "manifest.json"
@@ -56,59 +56,65 @@ def content_of(folder: Path) -> "PlainFolder | PreparedFolder":
         UserError: the folder cannot be stored.
     """
     paths = files_below(folder)
-    return PreparedFolder(folder, paths) if paths.keys() >= PREPARED else PlainFolder(paths)
+    is_prepared = paths.keys() >= PREPARED
+    sums = read_sums(path) if is_prepared and (path := paths.pop(SUMS, None)) else {}
+    if absent := sorted(sums.keys() - paths.keys()):
+        raise UserError(f"{folder} lacks {', '.join(absent)}: run prepare again")
+    source = Source(folder, paths, sums, [stamp_of(path) for path in paths.values()])
+    return PreparedFolder(source) if is_prepared else PlainFolder(source)
 
 
 @dataclass(frozen=True)
 class PlainFolder:
     """A folder of any files, which are stored unchanged."""
 
-    paths: dict[str, Path]
+    source: Source
 
     @cached_property
     def identity(self) -> str:
-        return content_hash({file: file_hash(path) for file, path in self.paths.items()})
+        return content_hash({file: file_hash(path) for file, path in self.source.paths.items()})
 
     def lay_out(self, parent: Version | None, work: Path) -> Layout:
-        return Layout(dict(self.paths))
+        return Layout(dict(self.source.paths))
 
     def restore(self, version: Version, missing: set[str], work: Path) -> dict[str, Path]:
-        return {file: self.paths[file] for file in missing}
+        return {file: self.source.paths[file] for file in missing}
 
 
 @dataclass(frozen=True)
 class PreparedFolder:
     """A folder that the prepare stage wrote."""
 
-    folder: Path
-    paths: dict[str, Path]
+    source: Source
 
     @cached_property
     def settings(self) -> dict:
-        manifest = read_json(self.paths[MANIFEST], "run prepare again")
+        path = self.source.checked(MANIFEST)
+        manifest = read_json(path, "run prepare again")
         if absent := sorted(set(SETTINGS) - set(manifest)):
-            raise UserError(f"{self.paths[MANIFEST]} has no {', '.join(absent)}: run prepare again")
+            raise UserError(f"{path} has no {', '.join(absent)}: run prepare again")
         return {name: manifest[name] for name in SETTINGS}
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        table = read_table(self.paths[TABLE])
+        path = self.source.checked(TABLE)
+        table = read_table(path)
         if absent := sorted(set(PLACES) - set(table)):
-            raise UserError(f"{self.paths[TABLE]} has no {', '.join(absent)}: run prepare again")
+            raise UserError(f"{path} has no {', '.join(absent)}: run prepare again")
         return table
 
     @cached_property
     def shards(self) -> dict[str, int]:
         """Return {shard: number of its rows} of this folder."""
         rows = {self._name(number): int(rows) for number, rows in self.table["shard"].value_counts().items()}
-        if absent := sorted(rows.keys() - self.paths.keys()):
-            raise UserError(f"{self.folder} lacks {', '.join(absent)}: run prepare again")
+        if absent := sorted(rows.keys() - self.source.paths.keys()):
+            raise UserError(f"{self.source.folder} lacks {', '.join(absent)}: run prepare again")
         return rows
 
     @cached_property
     def others(self) -> dict[str, Path]:
         """Return all files except shards and index."""
-        return {file: path for file, path in self.paths.items() if file not in {TABLE, ARRAY, *self.shards}}
+        return {file: path for file, path in self.source.paths.items() if file not in {TABLE, ARRAY, *self.shards}}
 
     @cached_property
     def identity(self) -> str:
@@ -158,7 +164,7 @@ class PreparedFolder:
         Returns:
             {relative path: local file} of those that can.
         """
-        restored = {file: path for file, path in self.paths.items() if file in missing}
+        restored = {file: path for file, path in self.source.paths.items() if file in missing}
         if intact := sorted({TABLE, ARRAY} - missing):
             index = _download(version, intact[0], work)
             places = read_table(index)[PLACE] if index.suffix == ".csv" else pd.DataFrame(open_array(index)[PLACE])
@@ -170,7 +176,7 @@ class PreparedFolder:
 
     def _own_layout(self, changes: dict[str, int]) -> Layout:
         """Upload the folder as it is, with its own shards."""
-        return Layout(dict(self.paths), rows=self.shards, changes=changes)
+        return Layout(dict(self.source.paths), rows=self.shards, changes=changes)
 
     def _pack(self, places: pd.DataFrame, number: int) -> Iterator[tuple[int, pd.Index]]:
         """Yield (number, rows) of new shards, from `number` on, for the rows without a place.
@@ -189,13 +195,13 @@ class PreparedFolder:
         return path
 
     def _write_index(self, places: pd.DataFrame, work: Path) -> dict[str, Path]:
-        targets = open_array(self.paths[ARRAY])["target"]
+        targets = open_array(self.source.checked(ARRAY))["target"]
         write_index(work, self.table.assign(shard=places["shard"], row=places["row"]), targets)
         return {TABLE: work / TABLE, ARRAY: work / ARRAY}
 
     def _rows(self, members: pd.Index) -> Iterator[bytes]:
         """Yield the encoded bytes of rows of this folder."""
-        shards = Shards(self.folder.joinpath)
+        shards = Shards(self.source.checked)
         for number, row in self.table.loc[members, PLACE].itertuples(index=False):
             yield shards.bytes(self._name(number), row)
 

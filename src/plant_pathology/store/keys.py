@@ -1,7 +1,6 @@
 """Make the keys of objects and manifests, and check names and paths before they are stored."""
 
 import re
-from pathlib import Path
 
 from plant_pathology.core.errors import UserError
 
@@ -17,22 +16,6 @@ def manifest_key(name: str, number: int) -> str:
 
 def object_key(sha256: str) -> str:
     return f"objects/{sha256}"
-
-
-def files_below(folder: Path) -> dict[str, Path]:
-    """Return {relative path: path} of all files, sorted.
-
-    Raises:
-        UserError: there are none, or one cannot be stored.
-    """
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
-    for file, path in paths.items():
-        check_file(file)
-        if not path.is_file() and (path.is_symlink() or not path.is_dir()):
-            raise UserError(f"{path} is neither a file nor a folder: delete it, or replace the link by a copy")
-    if files := {file: paths[file] for file in sorted(paths) if paths[file].is_file()}:
-        return files
-    raise UserError(f"{folder} holds no files to push")
 
 
 def check_name(name: str) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from plant_pathology.core.errors import DamagedError, UserError
+from plant_pathology.core.files import naming
 from plant_pathology.core.hashes import content_hash, file_hash, unsealed
 from plant_pathology.store.backend import TRANSFERS, Backend
 from plant_pathology.store.cache import Cache
@@ -59,22 +60,28 @@ class Store:
         if not note.isprintable():
             raise UserError("store.note must be one line without control characters")
         content = content_of(folder)
-        while True:
-            with claim_for_push(self.backend) as claim:
-                if pushed := self._push(name, content, note, commit or {}, claim):
-                    return pushed
+        try:
+            while True:
+                with claim_for_push(self.backend) as claim:
+                    if pushed := self._push(name, content, note, commit or {}, claim):
+                        return pushed
+        except Exception:
+            # A mixture of two states of the folder is no wonder, and the change is its cause.
+            content.source.check_unchanged()
+            raise
 
     def _push(
         self, name: str, content: "PlainFolder | PreparedFolder", note: str, commit: dict[str, Any], claim: Claim
     ) -> tuple[Version, bool] | None:
         """Push as `push` does; return None when the claim ended before the version was created."""
-        parent: Version | None = None
+        parent, refused = None, 0
         stored: tuple[dict[str, dict], dict[str, int]] | None = None
         while True:
             used_numbers = self.used_numbers(name)
             versions = self._read_all(used_numbers)
             for version in reversed(versions):
                 if version.identity == content.identity:
+                    content.source.check_unchanged()
                     self._repair(version, content)
                     return version, False
             if stored is None:
@@ -84,24 +91,35 @@ class Store:
                 continue
             files, changes = stored
             lineage = {"parent": parent and parent.version} | changes | commit | {"push": claim.key}
-            number = max((number for _, number in used_numbers), default=0) + 1
+            # A number that was refused is used, even where a listing does not show it.
+            number = max([refused, *(number for _, number in used_numbers)]) + 1
             created = datetime.now(UTC).isoformat(timespec="seconds")
             version = Version(name, number, created, note, content.identity, lineage, content_hash(files), files, self)
+            content.source.check_unchanged()
             if not claim.is_held():
                 return None
             if self.backend.create(manifest_key(name, number), version.manifest()):
                 return version, True
+            refused = number
 
     def _store_files(
         self, content: "PlainFolder | PreparedFolder", parent: Version | None
     ) -> tuple[dict[str, dict], dict[str, int]]:
         """Upload the objects that the store lacks; return the version's files, and the rows that changed."""
-        with TemporaryDirectory(prefix="plant-pathology-") as work, ThreadPoolExecutor(TRANSFERS) as pool:
+        with (
+            TemporaryDirectory(prefix="plant-pathology-") as work,
+            naming(Path(work)),
+            ThreadPoolExecutor(TRANSFERS) as pool,
+        ):
             layout = content.lay_out(parent, Path(work))
             new = layout.new
             entries = dict(zip(new, pool.map(_entry_of, new.values()), strict=True))
             sizes = self.backend.sizes([object_key(entry["sha256"]) for entry in entries.values()])
+            for file, entry in entries.items():
+                if new[file] == content.source.paths.get(file):
+                    content.source.check_hash(file, entry["sha256"])
             missing = [file for file, size in zip(new, sizes, strict=True) if size != entries[file]["size"]]
+            self.backend.require_space(sum(entries[file]["size"] for file in missing))
 
             def put(file: str) -> None:
                 sha256 = entries[file]["sha256"]
@@ -117,7 +135,7 @@ class Store:
         """Upload again what the store lost of a version of this content."""
         if not (missing := version.files.keys() - version.complete_files()):
             return
-        with TemporaryDirectory(prefix="plant-pathology-") as work:
+        with TemporaryDirectory(prefix="plant-pathology-") as work, naming(Path(work)):
             restored = content.restore(version, missing, Path(work))
             for file in sorted(missing):
                 sha256 = version.files[file]["sha256"]

@@ -3,6 +3,9 @@
 Its files are objects named by their SHA-256, so every read can be checked.
 """
 
+import errno
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,11 +18,13 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
+from plant_pathology.core.disk import require_space
 from plant_pathology.core.errors import DamagedError, UserError
-from plant_pathology.core.files import atomic_folder
+from plant_pathology.core.files import naming
 from plant_pathology.core.hashes import sealed
 from plant_pathology.store.backend import TRANSFERS, HashingWriter
 from plant_pathology.store.keys import object_key
+from plant_pathology.store.verified import has_hash
 
 if TYPE_CHECKING:
     from plant_pathology.store.store import Store
@@ -71,8 +76,8 @@ class Version:
     def open(self, file: str) -> Path:
         """Return a local, read-only path of one file.
 
-        With a cache it is a checked copy there; without one it is the store's own file, of which only the size is
-        checked.
+        With a cache it is a copy there; without one it is the store's own file. A process checks all bytes of each file
+        that it opens, once.
 
         Raises:
             UserError: the version has no such file, or the store cannot be read.
@@ -81,12 +86,15 @@ class Version:
         if file not in self.files:
             raise UserError(f"{self.ref} has no {file}: `python -m plant_pathology.datastore show` lists its files")
         key, size = self._key(file), self.files[file]["size"]
+        is_whole = partial(has_hash, sha256=self.files[file]["sha256"])
         if self.store.cache:
-            return self.store.cache.open(key, size, partial(self.copy, file))
+            return self.store.cache.open(key, is_whole, size, partial(self.copy, file))
         if self.store.backend.size(key) != size:
             raise DamagedError(f"{file} of {self.ref}: {key} is missing or truncated: push the same folder again")
         if (path := self.store.backend.local_path(key)) is None:
             raise ValueError(f"{self.store.backend} has no local files: its Store needs a cache")
+        if not is_whole(path):
+            raise self._damaged(file)
         return path
 
     def prefetch(self, files: Iterable[str]) -> None:
@@ -127,9 +135,7 @@ class Version:
                 raise DamagedError(f"{file} of {self.ref}: {key} is missing: push the same folder again") from None
             if writer.hexdigest() == self.files[file]["sha256"]:
                 return
-        raise DamagedError(
-            f"{file} of {self.ref}: {key} has other bytes than were pushed: delete it and push the same folder again"
-        )
+        raise self._damaged(file)
 
     def complete_files(self) -> set[str]:
         """Return the files whose size in the store is right."""
@@ -152,24 +158,44 @@ class Version:
         """Copy all files into a new or empty folder, atomically.
 
         Raises:
-            UserError: the folder contains files.
+            UserError: the folder contains files, or the disk has no room for the version.
             DamagedError: a file's bytes differ from those that were pushed; then the folder is not created.
         """
+        taken = UserError(f"{folder} holds files already: name a new folder, or empty it")
+        if not folder.is_dir() and (folder.exists() or folder.is_symlink()):
+            raise UserError(f"{folder} is no folder: name a new folder")
         if folder.exists() and any(folder.iterdir()):
-            raise UserError(f"{folder} holds files already: name a new folder, or empty it")
-        with atomic_folder(folder.resolve()) as work:
+            raise taken
+        target = folder.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        require_space(target.parent, self.size, self.ref, "store.into")
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            work.chmod(0o755)
 
             def fetch(file: str) -> None:
                 (work / file).parent.mkdir(parents=True, exist_ok=True)
-                with (work / file).open("wb") as target:
+                with (work / file).open("wb") as target, naming(work / file):
                     self.copy(file, target)
 
             self._for_each_file(fetch, "pull")
+            try:
+                work.rename(target)  # fails where the folder has got files meanwhile
+            except OSError as error:
+                raise (taken if error.errno in (errno.ENOTEMPTY, errno.EEXIST) else error) from None
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
     def _for_each_file(self, job: Callable[[str], T], title: str) -> list[T]:
         """Run `job` for every file in parallel threads, with a progress bar."""
         with ThreadPoolExecutor(TRANSFERS) as pool:
             return list(tqdm(pool.map(job, self.files), title, len(self.files), unit="file", disable=None))
+
+    def _damaged(self, file: str) -> DamagedError:
+        return DamagedError(
+            f"{file} of {self.ref} has other bytes than were pushed: move {self.store.backend}/{self._key(file)} away,"
+            " and push the same folder again"
+        )
 
     def _key(self, file: str) -> str:
         return object_key(self.files[file]["sha256"])
