@@ -1,4 +1,5 @@
 import time
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,11 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.data import duplicates
 from plant_pathology.data.duplicates import (
     apply_policy,
+    bits_apart,
     connected_groups,
     find_duplicates,
     join_groups,
-    near_links,
-    near_pairs,
+    near_first,
     sampled_pairs,
 )
 
@@ -33,18 +34,44 @@ def numbers(pairs, count):
     return pairs[0] * count + pairs[1]
 
 
-def test_near_pairs_equal_a_brute_force_comparison():
+def near_pairs(hashes, distance):
+    """Return all pairs within a distance as `sampled_pairs` does, by comparing each hash with every other."""
+    apart = bits_apart(hashes, hashes)
+    first, second = np.nonzero(np.triu(apart <= distance, k=1))
+    return first, second, apart[first, second]
+
+
+def brute_force(hashes, distance):
+    """Return each hash's group, its distance from the group's first, and whether it is near another one's first."""
+    bits = np.unpackbits(np.ascontiguousarray(hashes).view(np.uint8), axis=1).astype(int)
+    begin, first, apart = [], [], []
+    for own in range(len(bits)):
+        distances = [(int((bits[own] != bits[other]).sum()), other) for other in begin]
+        nearest = min(distances, default=(distance + 1, own))
+        if nearest[0] > distance:
+            begin, nearest = [*begin, own], (0, own)
+        first.append(nearest[1])
+        apart.append(nearest[0])
+    between = [sum((row != bits[other]).sum() <= distance for other in begin) > 1 for row in bits]
+    return first, apart, between
+
+
+@pytest.mark.parametrize("limit", [2000, 10])
+def test_groups_are_those_of_a_plain_loop_for_chains_crowds_and_copies(monkeypatch, limit):
     rng = np.random.default_rng(0)
-    hashes = rng.integers(0, 2**63, (700, 4)).astype(np.uint64)
-    for copy, original, flipped in [(650, 3, 1), (651, 600, 40), (10, 3, 41), (652, 650, 0)]:
-        bits = np.unpackbits(hashes[original].view(np.uint8))
-        bits[rng.permutation(256)[:flipped]] ^= 1
-        hashes[copy] = np.packbits(bits).view(np.uint64)
-    bits = np.unpackbits(hashes.view(np.uint8), axis=1).astype(int)
-    distances = (bits[:, None] != bits[None]).sum(axis=2)
-    expected = {(i, j, distances[i, j]) for i, j in zip(*np.nonzero(np.triu(distances <= 40, k=1)), strict=True)}
-    assert set(zip(*near_pairs(hashes, 40), strict=True)) == expected
-    assert {(3, 650, 1), (600, 651, 40), (3, 652, 1), (650, 652, 0)} == expected
+    chain = random_hashes(rng, 1)
+    for _ in range(300):
+        chain = np.concatenate([chain, changed(rng, chain[-1:], 1, 12)])
+    crowd = changed(rng, np.repeat(random_hashes(rng, 1), 200, axis=0), 1, 20)
+    hashes = np.concatenate([chain, crowd, chain[50:60], random_hashes(rng, 100)])
+    hashes = hashes[rng.permutation(len(hashes))]
+    monkeypatch.setattr(duplicates, "EXACT", limit)
+    near = near_first(hashes, 40)
+    first, apart, between = brute_force(hashes, 40)
+    assert near.first.tolist() == first and near.bits.tolist() == apart and near.between.tolist() == between
+    assert near.bits.max() <= 40 and near.between.any()
+    sizes = np.bincount(near.first)
+    assert np.sort(sizes)[-1] >= 200 and 10 < np.sort(sizes)[-2] < 100, "the crowd is one group, the chain is several"
 
 
 def test_sampling_finds_nearly_all_pairs_of_random_hashes_and_their_copies():
@@ -83,17 +110,19 @@ def test_a_crowd_is_one_group_without_comparing_all_its_pairs():
     assert len(first) < 200 * len(hashes), "of 12 million pairs"
 
 
-def test_more_hashes_than_the_limit_are_sampled_and_equal_ones_are_linked_to_the_first(monkeypatch):
+def test_more_hashes_than_the_limit_are_sampled_and_equal_ones_are_grouped_with_the_first(monkeypatch):
     rng = np.random.default_rng(0)
     hashes = random_hashes(rng, 2000)
     hashes[5:1500:2] = hashes[5]
-    hashes[1999] = changed(rng, hashes[5:6], 7, 7)
+    hashes[1999] = changed(rng, hashes[5:6], 7, 7)[0]
     for limit in (2000, 100):
         monkeypatch.setattr(duplicates, "EXACT", limit)
-        first, second, bits = near_links(hashes, 40)
-        links = set(zip(first.tolist(), second.tolist(), bits.tolist(), strict=True))
-        assert links == {(5, copy, 0) for copy in range(7, 1500, 2)} | {(5, 1999, 7)}
-    assert len(near_links(hashes[:0], 40)[0]) == 0
+        near = near_first(hashes, 40)
+        expected = np.arange(2000)
+        expected[5:1500:2] = expected[1999] = 5
+        assert near.first.tolist() == expected.tolist() and not near.between.any()
+        assert np.flatnonzero(near.bits).tolist() == [1999] and near.bits[1999] == 7
+    assert len(near_first(hashes[:0], 40).first) == 0
 
 
 def test_only_hashes_beyond_the_limit_are_sampled(monkeypatch):
@@ -101,9 +130,22 @@ def test_only_hashes_beyond_the_limit_are_sampled(monkeypatch):
     hashes = random_hashes(rng, 1000)
     hashes = np.concatenate([hashes, changed(rng, hashes, 40, 40)])
     monkeypatch.setattr(duplicates, "MISSED", 0.5)
-    assert len(near_links(hashes, 40)[0]) == 1000
+    assert len(np.unique(near_first(hashes, 40).first)) == 1000
     monkeypatch.setattr(duplicates, "EXACT", 1999)
-    assert 300 < len(near_links(hashes, 40)[0]) < 700
+    assert 1300 < len(np.unique(near_first(hashes, 40).first)) < 1700
+
+
+@pytest.mark.parametrize("most", [0, 8])
+def test_memory_grows_with_the_number_of_alike_images_and_not_with_its_square(most):
+    rng, peaks = np.random.default_rng(0), []
+    for count in (5_000, 15_000):
+        hashes = changed(rng, np.repeat(random_hashes(rng, 1), count, axis=0), 0, most)
+        tracemalloc.start()
+        near = near_first(hashes, 40)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (near.first == 0).all()
+    assert peaks[1] < 4 * peaks[0], "all pairs would take nine times as much"
 
 
 def test_sampling_takes_time_by_the_number_of_hashes_and_not_of_pairs():
@@ -158,8 +200,8 @@ def test_duplicates_are_described_with_labels_of_any_kind(labels, contradictory)
     hashes = random_hashes(rng, 6)
     hashes[1] = hashes[0]
     hashes[3] = changed(rng, hashes[2:3], 9, 9)[0]
-    group, repeated = find_duplicates(table_of(labels, hashes, list("aabcde")), 40)
-    assert group.tolist() == [0, 0, 2, 2, 4, 5]
+    near, repeated = find_duplicates(table_of(labels, hashes, list("aabcde")), 40)
+    assert near["group"].tolist() == [0, 0, 2, 2, 4, 5]
     assert repeated == [
         {
             "images": [f"{at}.jpg", f"{at + 1}.jpg"],

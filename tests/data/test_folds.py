@@ -164,7 +164,7 @@ def test_more_folds_than_groups_are_an_error_and_as_many_are_not():
     assert sorted(np.bincount(assign_folds("one", target, groups, 3, seed=0))) == [1, 1, 4]
     for kind, values in {"one": target, "number": target * 1.0, "several": target[:, None] == [0, 1]}.items():
         for count in (1, 4):
-            with pytest.raises(UserError, match=f"prepare.folds={count}: choose 2 to 3"):
+            with pytest.raises(UserError, match=f"prepare.folds={count}: there are 3 different"):
                 assign_folds(kind, values, groups, count, seed=0)
 
 

@@ -5,7 +5,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -19,9 +18,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.data.decode_cache import open_decode_cache
 from plant_pathology.data.index import read_table
 from plant_pathology.data.shards import Shards, shard_name
-from support.commands import config, on_a_small_disk, run_module
-
-COMMAND = [sys.executable, "-m", "plant_pathology.prepare", "competition=sample", "prepare.image_size=32"]
+from support.commands import config, on_a_small_disk, run_module, start_module
 
 
 @pytest.fixture
@@ -93,7 +90,14 @@ def test_a_killed_run_continues_and_gives_the_same_bytes(competition):
     list_more(competition, *[(name, "scab") for name in names])
 
     decoded = competition / "data" / "decoded.sqlite"
-    first = subprocess.Popen([*COMMAND, "prepare.workers=1"], cwd=competition, stdout=subprocess.PIPE)
+    first = start_module(
+        "prepare",
+        "competition=sample",
+        "prepare.image_size=32",
+        "prepare.workers=1",
+        cwd=competition,
+        stdout=subprocess.PIPE,
+    )
     while first.poll() is None and not (decoded.exists() and decoded.stat().st_size > 100_000):
         time.sleep(0.02)
     time.sleep(0.4)  # the file has grown, and by now the commit that let it grow is complete
@@ -246,7 +250,7 @@ def empty_files(root):
     [
         (remove_table, ["train.csv does not exist; ", "has sample_submission.csv", "download the competition again"]),
         (misspell_label, ["unknown label 'scabb'", "conf/competition/sample.yaml"]),
-        (empty_folder, ["64 problem(s)", "there is no file train_images/"]),
+        (empty_folder, ["none of its 64 images is there, first line 2: ", "train_images is empty: correct"]),
         (empty_files, ["64 problem(s)", "empty file", "prepare.on_bad=quarantine"]),
     ],
 )
@@ -340,5 +344,5 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_output(competition, small)
     left = "rm -f small/decoded.sqlite*; ls -A small; ls -d data/prepared"
     done = on_a_small_disk("prepare", "competition=sample", small, cwd=competition, kilobytes=100, afterwards=left)
     assert done.returncode == 1 and done.stdout == ""
-    assert "No space left on device" in done.stderr and "make room" in done.stderr
+    assert "are free on that disk: make room there" in done.stderr
     assert "Traceback" not in done.stderr

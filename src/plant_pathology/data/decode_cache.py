@@ -1,8 +1,9 @@
 """Cache decoded images between runs of prepare: one SQLite file with each image's encoded row and facts.
 
-It is committed every half second, so a killed run loses no more than that. An entry is valid while the file's name,
-size and modification time, the encoding and the code that decodes are unchanged. Only prepare reads the cache; what it
-writes for other stages does not depend on modification times.
+It is committed every half second, so a killed run loses no more than that. An entry is valid for the same bytes on the
+same disk: the file's name, size, inode and times, of which no program can set the time of change (ctime); the encoding;
+and the code and libraries that decode. Each entry is sealed by checksums, which are compared whenever it is read. Only
+prepare reads the cache; what it writes for other stages does not depend on times.
 
 Not `diskcache`: for 4,000 rows of 20 kB it took 2.3 times as long to write, 1.7 times to read and 5 times to list
 facts, and it lets a second process write at the same time.
@@ -12,9 +13,10 @@ import errno
 import hashlib
 import inspect
 import os
+import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -27,16 +29,17 @@ import imagehash
 import numpy as np
 import pandas as pd
 import PIL
-from PIL import Image
+import scipy
+from PIL import Image, features
 from tqdm import tqdm
 
-from plant_pathology.core.errors import UserError
+from plant_pathology.core.errors import DamagedError, UserError
 from plant_pathology.core.processes import cpu_count, when_parent_ends
 from plant_pathology.data import shards
 from plant_pathology.data.shards import encode
 from plant_pathology.inference import decode as images
 from plant_pathology.inference.custom import image_opener
-from plant_pathology.inference.decode import ImageError, decode_with_size
+from plant_pathology.inference.decode import ImageError, decode_with_original
 
 COMMIT_S = 0.5
 HASH_SIDE = 16  # bits along each side of a perceptual hash
@@ -50,6 +53,10 @@ class CachedImage(NamedTuple):
         phash: its perceptual hash, HASH_SIDE * HASH_SIDE bits, packed.
         width, height: of the original, upright, in pixels.
         brightness: mean over pixels and channels, 0 to 255.
+        highest: the highest value of a pixel in any channel.
+        spread: between the lowest and the highest value of a channel, of the channel where it is largest.
+        deep: the original has more than 8 bits per channel.
+        checksum: SHA-256 of `encoded`, in hex.
         encoded: the square as a shard stores it.
     """
 
@@ -58,11 +65,17 @@ class CachedImage(NamedTuple):
     width: int
     height: int
     brightness: float
+    highest: int
+    spread: int
+    deep: int
+    checksum: str
     encoded: bytes
 
 
 FACTS = CachedImage._fields[:-1]
-INSERT = f"INSERT INTO decoded (key, {', '.join(CachedImage._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+# The long column is last: SQLite reads a row from its start.
+COLUMNS = ("key", "seal", *CachedImage._fields)
+LAYOUT = 2  # of the table; a file of another layout begins anew
 
 
 def decode_image(
@@ -74,7 +87,7 @@ def decode_image(
         code: the competition's own code, which may open images in its own way.
     """
     try:
-        pixels, (width, height) = decode_with_size(path, side, image_opener(code))
+        pixels, (width, height, deep) = decode_with_original(path, side, image_opener(code))
     except ImageError as error:
         return error
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
@@ -82,21 +95,48 @@ def decode_image(
         pixels, (4 * HASH_SIDE, 4 * HASH_SIDE), interpolation=cv2.INTER_AREA
     )  # phash would too, but slower
     phash = np.packbits(imagehash.phash(Image.fromarray(small), hash_size=HASH_SIDE).hash).tobytes()
-    return CachedImage(digest, phash, width, height, round(float(small.mean()), 1), encode(pixels, encoding, quality))
+    low, high = pixels.min(axis=(0, 1)), pixels.max(axis=(0, 1))
+    row = encode(pixels, encoding, quality)
+    return CachedImage(
+        pixels=digest,
+        phash=phash,
+        width=width,
+        height=height,
+        brightness=round(float(small.mean()), 1),
+        highest=int(high.max()),
+        spread=int((high - low).max()),
+        deep=int(deep),
+        checksum=hashlib.sha256(row).hexdigest(),
+        encoded=row,
+    )
+
+
+def seal(key: str, facts: Sequence) -> str:
+    """Return the checksum of an entry's key and facts; that of the encoded image is among them."""
+    return hashlib.sha256(repr((key, *facts)).encode()).hexdigest()
 
 
 class DecodeCache:
     """An open cache; `open_decode_cache` opens it."""
 
-    def __init__(self, database: sqlite3.Connection, side: int, encoding: str, quality: int, own: Path | None):
-        self._database = database
+    def __init__(
+        self, path: Path, database: sqlite3.Connection, side: int, encoding: str, quality: int, own: Path | None
+    ):
+        self._path, self._database = path, database
         self._decode = partial(decode_image, side=side, encoding=encoding, quality=quality, code=own)
         code = [inspect.getsource(part) for part in (images, shards, decode_image)]
         code += [own.read_text(encoding="utf-8")] if own else []
-        libraries = [PIL.__version__, cv2.__version__, imagehash.__version__]
+        libraries = [module.__version__ for module in (PIL, cv2, imagehash, np, scipy)]
+        libraries += [f"{name} {features.version(name)}" for name in features.get_supported()]
         settings = (side, encoding, quality, HASH_SIDE, *code, *libraries)
         self._settings = hashlib.sha256(repr(settings).encode()).hexdigest()
         self._keys: dict[str, str] = {}
+
+    def missing(self, folder: Path, names: list[str]) -> list[str]:
+        """Return the images that are not in the cache yet; arguments as for `decode_missing`."""
+        self._keys = {name: self._key(folder, name) for name in names}
+        known = {key for (key,) in self._database.execute("SELECT key FROM decoded")}
+        return [name for name in names if self._keys[name] not in known]
 
     def decode_missing(self, folder: Path, names: list[str], workers: int | None) -> tuple[int, dict[str, str]]:
         """Decode the images that are not in the cache yet, in parallel.
@@ -112,9 +152,7 @@ class DecodeCache:
         Raises:
             UserError: the system killed a worker.
         """
-        self._keys = {name: self._key(folder, name) for name in names}
-        known = {key for (key,) in self._database.execute("SELECT key FROM decoded")}
-        todo = [name for name in names if self._keys[name] not in known]
+        todo = self.missing(folder, names)
         bad: dict[str, str] = {}
         bar = tqdm(total=len(names), initial=len(names) - len(todo), desc="decode", unit="img", disable=None)
         committed = time.monotonic()
@@ -125,7 +163,9 @@ class DecodeCache:
                 if isinstance(row, ImageError):
                     bad[name] = row.reason
                     continue
-                self._database.execute(INSERT, [self._keys[name], *row])
+                key = self._keys[name]
+                values = [key, seal(key, row[:-1]), *row]
+                self._database.execute(f"INSERT INTO decoded VALUES ({', '.join('?' * len(values))})", values)
                 if time.monotonic() - committed > COMMIT_S:
                     self._database.commit()
                     committed = time.monotonic()
@@ -135,14 +175,33 @@ class DecodeCache:
         return len(todo), bad
 
     def facts(self, names: Iterable[str]) -> pd.DataFrame:
-        """Return one row per name, in order: all fields of `CachedImage` except `encoded`."""
-        table = pd.read_sql(f"SELECT key, {', '.join(FACTS)} FROM decoded", self._database, index_col="key")
-        return table.loc[[self._keys[name] for name in names]].reset_index(drop=True)
+        """Return one row per name, in order: all fields of `CachedImage` except `encoded`.
+
+        Raises:
+            DamagedError: an entry is not as it was written.
+        """
+        stored = {
+            key: facts if sealed == seal(key, facts) else None
+            for key, sealed, *facts in self._database.execute(f"SELECT key, seal, {', '.join(FACTS)} FROM decoded")
+        }
+        rows = [stored.get(self._keys[name]) for name in names]
+        if None in rows:
+            raise self._damaged()
+        return pd.DataFrame(rows, columns=pd.Index(FACTS))
 
     def encoded(self, names: Iterable[str]) -> Iterator[bytes]:
-        """Yield the images as shards store them, in the order of `names`."""
+        """Yield the images as shards store them, in the order of `names`.
+
+        Raises:
+            DamagedError: an image is not as it was written.
+        """
         for name in names:
-            yield self._database.execute("SELECT encoded FROM decoded WHERE key = ?", [self._keys[name]]).fetchone()[0]
+            row = self._database.execute(
+                "SELECT checksum, encoded FROM decoded WHERE key = ?", [self._keys[name]]
+            ).fetchone()
+            if row is None or not isinstance(row[1], bytes) or hashlib.sha256(row[1]).hexdigest() != row[0]:
+                raise self._damaged()
+            yield row[1]
 
     def prune(self) -> None:
         """Delete what the last `decode_missing` did not ask for: old files, other encodings, older code."""
@@ -151,9 +210,16 @@ class DecodeCache:
         self._database.executemany("DELETE FROM decoded WHERE key = ?", stale)
         self._database.commit()
 
+    def _damaged(self) -> DamagedError:
+        return DamagedError(f"{self._path} is damaged: delete it, and its images are decoded again")
+
     def _key(self, folder: Path, name: str) -> str:
-        status = (folder / name).stat()
-        identity = (name, status.st_size, status.st_mtime_ns, self._settings)
+        try:
+            status = (folder / name).stat()
+        except OSError as error:  # such as a link to nothing, which cannot be decoded either
+            return f"{name}: {error.strerror}"
+        times = status.st_mtime_ns, status.st_ctime_ns
+        identity = (name, status.st_size, status.st_ino, *times, self._settings)
         return hashlib.sha256(repr(identity).encode()).hexdigest()
 
 
@@ -176,14 +242,13 @@ def open_decode_cache(
             database.execute("PRAGMA auto_vacuum = FULL")
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
             database.execute("BEGIN EXCLUSIVE")
-            # The long column is last: SQLite reads a row from its start.
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS decoded (key TEXT PRIMARY KEY, pixels TEXT, phash BLOB,"
-                " width INTEGER, height INTEGER, brightness REAL, encoded BLOB)"
-            )
+            if database.execute("PRAGMA user_version").fetchone() != (LAYOUT,):
+                database.execute("DROP TABLE IF EXISTS decoded")
+                database.execute(f"CREATE TABLE decoded ({', '.join(COLUMNS)}, PRIMARY KEY (key))")
+                database.execute(f"PRAGMA user_version = {LAYOUT}")
             database.commit()
-            yield DecodeCache(database, side, encoding, quality, own)
-    except (sqlite3.Error, pd.errors.DatabaseError) as error:
+            yield DecodeCache(path, database, side, encoding, quality, own)
+    except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
@@ -205,7 +270,7 @@ def map_in_processes(
     if not paths:
         return
     # If this process is killed, its workers would wait for work forever.
-    pool = ProcessPoolExecutor(workers or cpu_count(), initializer=when_parent_ends, initargs=(partial(os._exit, 1),))
+    pool = ProcessPoolExecutor(workers or cpu_count(), initializer=begin_worker)
     try:
         yield from pool.map(job, paths, chunksize=8)
     except BrokenProcessPool:
@@ -214,3 +279,9 @@ def map_in_processes(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def begin_worker() -> None:
+    """End with the parent, also when that is killed, and leave it to the parent to end on Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    when_parent_ends(partial(os._exit, 1))

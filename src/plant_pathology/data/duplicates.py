@@ -1,10 +1,13 @@
 """Find duplicates: identical images, copies saved at another size or quality, and shots of one burst.
 
-Images whose perceptual hashes differ in few bits are one group. docs/data.md explains how the limit was chosen.
+A group is one image and those after it whose perceptual hashes differ from its own in few bits. So a group is bounded:
+chains, in which each image is like the next, as frames of a video are, do not grow into one group of everything.
+docs/data.md explains how the limit was chosen.
 """
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,8 +17,8 @@ from tqdm import tqdm
 
 from plant_pathology.core.errors import UserError
 
-CHUNK = 256  # hashes compared with all others at once; limits memory
-EXACT = 20_000  # up to so many different hashes, all pairs are compared
+CHUNK = 256  # hashes compared with others at once; limits memory
+EXACT = 20_000  # up to so many different hashes, each is compared with the first one of every group
 MISSED = 0.01  # share of the pairs at the full distance that the search among more hashes may miss
 KEY_BITS = 32  # bits sampled for a table: the first of them name the bucket, the others order the hashes in it
 WINDOW = 64  # following hashes of its bucket that a hash is compared with
@@ -24,54 +27,103 @@ MOST_TABLES = 2000
 POLICIES = ("keep", "drop", "merge")
 
 
-def near_links(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Link hashes that differ in at most `distance` bits, directly or through others.
+class Near(NamedTuple):
+    """Which images are like which, one entry per image.
 
-    Equal hashes are linked to the first of them, and only different ones are compared: a picture that is there 50,000
-    times would make a billion pairs.
+    Attributes:
+        first: position of the first image of its group.
+        bits: in which the two differ, at most `distance`.
+        between: it is near the first image of another group, too.
+    """
+
+    first: np.ndarray
+    bits: np.ndarray
+    between: np.ndarray
+
+
+def near_first(hashes: np.ndarray, distance: int) -> Near:
+    """Group hashes that differ in at most `distance` bits from the first of their group.
+
+    Equal hashes are taken as one: a picture that is there 50,000 times would make a billion pairs. Up to `EXACT`
+    different ones are compared each with the first of every group; of more, only those that `sampled_pairs` connects.
 
     Args:
         hashes: (n, words) uint64.
-
-    Returns:
-        Per link: position of the first hash, of the second (first < second), and the number of bits that differ.
 
     Raises:
         UserError: as for `sampled_pairs`.
     """
     number = pd.DataFrame(hashes).groupby(list(range(hashes.shape[1])), sort=False).ngroup().to_numpy()
     _, where = np.unique(number, return_index=True)  # numbers count up in order of first appearance
-    copies = np.flatnonzero(where[number] != np.arange(len(hashes)))
-    search = near_pairs if len(where) <= EXACT else sampled_pairs
-    first, second, bits = search(hashes[where], distance)
-    return (
-        np.concatenate([where[number[copies]], where[first]]),
-        np.concatenate([copies, where[second]]),
-        np.concatenate([np.zeros(len(copies), np.uint16), bits]),
-    )
+    different = hashes[where]
+    if len(different) <= EXACT:
+        near = group_by_nearest_first(different, distance)
+    else:
+        first, second, _ = sampled_pairs(different, distance)
+        connected = connected_groups(first, second, len(different))
+        apart = bits_between(np.ascontiguousarray(different.T), connected, np.arange(len(different)))
+        near = Near(connected.copy(), apart, np.zeros(len(different), bool))
+        for members in pd.Series(connected).groupby(connected).indices.values():
+            if len(members) > 2:  # two are near each other, or they would not be connected
+                inside = group_by_nearest_first(different[members], distance)
+                for whole, part in zip(near, (members[inside.first], *inside[1:]), strict=True):
+                    whole[members] = part
+    return Near(where[near.first][number], near.bits[number], near.between[number])
 
 
-def near_pairs(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find all pairs of hashes that differ in at most `distance` bits, by comparing each hash with every other.
+def group_by_nearest_first(hashes: np.ndarray, distance: int) -> Near:
+    """Put each hash, in order, into the group whose first hash is nearest, or else let it begin a group.
+
+    Memory grows with the number of hashes; time with that number times the number of groups.
 
     Args:
-        hashes: (n, words) uint64.
+        hashes: (n, words) uint64, all different.
+    """
+    first, bits = np.arange(len(hashes)), np.zeros(len(hashes), np.uint16)
+    begin = np.zeros(len(hashes), bool)
+    for start in range(0, len(hashes), CHUNK):
+        chunk = hashes[start : start + CHUNK]
+        earlier, inside = np.flatnonzero(begin), bits_apart(chunk, chunk)
+        if len(earlier):
+            apart = bits_apart(chunk, hashes[earlier])
+            nearest = apart.argmin(axis=1)
+            first[start : start + CHUNK] = earlier[nearest]
+            bits[start : start + CHUNK] = apart[np.arange(len(chunk)), nearest]
+        else:
+            bits[start : start + CHUNK] = distance + 1
+        new: list[int] = []  # that begin a group in this chunk
+        for place in range(len(chunk)):
+            own = start + place
+            if new:
+                at = int(inside[place, new].argmin())
+                if inside[place, new[at]] < bits[own]:
+                    first[own], bits[own] = start + new[at], inside[place, new[at]]
+            if bits[own] > distance:
+                first[own], bits[own], begin[own] = own, 0, True
+                new.append(place)
+    between = np.zeros(len(hashes), bool)
+    if not begin.all():
+        starts = hashes[begin]
+        for start in range(0, len(hashes), CHUNK):
+            near = bits_apart(hashes[start : start + CHUNK], starts) <= distance
+            between[start : start + CHUNK] = near.sum(axis=1) > 1
+    return Near(first, bits, between)
+
+
+def bits_apart(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return in how many bits each hash of one array differs from each of another.
+
+    Args:
+        some: (m, words) uint64.
+        others: (n, words) uint64.
 
     Returns:
-        Per pair: position of the first hash, of the second (first < second), and the number of bits that differ.
+        (m, n) uint16.
     """
-    pairs = []
-    for start in range(0, len(hashes), CHUNK):
-        ahead = hashes[start:]
-        differing = np.zeros((min(CHUNK, len(ahead)), len(ahead)), np.uint16)
-        for word in range(hashes.shape[1]):
-            differing += np.bitwise_count(ahead[:CHUNK, None, word] ^ ahead[None, :, word])
-        first, second = np.nonzero(np.triu(differing <= distance, k=1))
-        pairs.append((first + start, second + start, differing[first, second]))
-    if not pairs:
-        return np.zeros(0, int), np.zeros(0, int), np.zeros(0, int)
-    firsts, seconds, bits = zip(*pairs, strict=True)
-    return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(bits)
+    differing = np.zeros((len(some), len(others)), np.uint16)
+    for word in range(some.shape[1]):
+        differing += np.bitwise_count(some[:, None, word] ^ others[None, :, word])
+    return differing
 
 
 def sampled_pairs(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,7 +143,7 @@ def sampled_pairs(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.nda
         hashes: (n, words) uint64, all different.
 
     Returns:
-        As `near_pairs`.
+        Per pair: position of the first hash, of the second (first < second), and the number of bits that differ.
 
     Raises:
         UserError: `distance` would take more than `MOST_TABLES` tables.
@@ -235,37 +287,38 @@ def join_groups(group: pd.Series, keys: pd.DataFrame) -> pd.Series:
     return pd.Series(joined, index=group.index, name="group")
 
 
-def find_duplicates(table: pd.DataFrame, distance: int) -> tuple[pd.Series, list[dict]]:
+def find_duplicates(table: pd.DataFrame, distance: int) -> tuple[pd.DataFrame, list[dict]]:
     """Group duplicates.
 
     Args:
         table: image (file name), labels (a tuple of names, or the text of one number), pixels (hash of the decoded
             image), phash (bytes).
-        distance: bits in which the perceptual hashes of near duplicates may differ.
+        distance: bits in which the perceptual hash of an image may differ from that of the first one of its group.
 
     Returns:
-        The group of each image, which is the position of the group's first image; and for each group of several images:
-        `images`, `labels` (of each), `distance` (in bits: the largest among pairs within `distance` that were
-        compared), `identical` (all pixels are equal) and `contradictory` (their labels differ).
+        For each image `group`, the position of the group's first image, and `between`, whether it is near the first
+        image of another group, too; and for each group of several images: `images`, `labels` (of each), `distance` (in
+        bits: the largest to the first image), `identical` (all pixels are equal) and `contradictory` (their labels
+        differ).
 
     Raises:
         UserError: as for `sampled_pairs`.
     """
     hashes = np.frombuffer(b"".join(table["phash"]), np.uint64).reshape(len(table), -1)
-    first, second, bits = near_links(hashes, distance)
-    group = pd.Series(connected_groups(first, second, len(table)), index=table.index, name="group")
-    farthest = pd.Series(bits).groupby(group.to_numpy()[first]).max()
+    near = near_first(hashes, distance)
+    group = pd.Series(near.first, index=table.index, name="group")
+    farthest = pd.Series(near.bits).groupby(near.first).max()
     repeated = table[group.duplicated(keep=False)]
     images, labels, pixels = (repeated[column].to_numpy(object) for column in ("image", "labels", "pixels"))
-    return group, [
+    return pd.DataFrame({"group": group, "between": near.between}), [
         {
             "images": images[rows].tolist(),
             "labels": labels[rows].tolist(),
-            "distance": int(bits),
+            "distance": int(farthest[first]),
             "identical": len(set(pixels[rows])) == 1,
             "contradictory": not same_labels(labels[rows]),
         }
-        for rows, bits in zip(repeated.groupby(group).indices.values(), farthest, strict=True)
+        for first, rows in repeated.groupby(group).indices.items()
     ]
 
 

@@ -33,7 +33,8 @@ def assign_folds(kind: str, target: np.ndarray, groups: np.ndarray, count: int, 
     number_of_groups = int(np.max(group)) + 1 if len(group) else 0
     if not 2 <= count <= number_of_groups:
         raise UserError(
-            f"prepare.folds={count}: choose 2 to {number_of_groups}, the number of different images or groups of images"
+            f"prepare.folds={count}: there are {number_of_groups} different images or groups of images: choose at most"
+            " so many, and at least 2, or lower prepare.near_bits"
         )
     # The iterative stratification balances groups, not images, and refuses a single label.
     nearly_alone = number_of_groups >= ALONE * len(target)

@@ -4,6 +4,7 @@ The same input gives the same bytes with any number of workers. A restart contin
 only new images are decoded. All bad rows and image files are reported in one list.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,22 @@ from omegaconf import DictConfig
 from plant_pathology.competition.form import check_form
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.train_table import TrainTable, read_train, targets_of
+from plant_pathology.core.disk import require_space
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, write_json
-from plant_pathology.data import duplicates
+from plant_pathology.core.hashes import file_hash, write_sums
+from plant_pathology.data import duplicates, findings
 from plant_pathology.data.decode_cache import DecodeCache, open_decode_cache
 from plant_pathology.data.folds import assign_folds
 from plant_pathology.data.index import write_index
 from plant_pathology.data.shards import write_shards
+from plant_pathology.inference.decode import RULES
+from plant_pathology.inference.tables import places
 
 QUARANTINE = "quarantine.csv"
 SHOWN_LABELS = 50  # more of them would bury the error message
+SHOWN_PROBLEMS = 100
+LEAST_BYTES = {"raw": 3, "jpeg": 0.2}  # of a pixel; JPEG of photographs takes 0.2 at quality 85, and more above
 
 
 def prepare(cfg: DictConfig) -> None:
@@ -42,22 +49,26 @@ def prepare(cfg: DictConfig) -> None:
     with open_decode_cache(
         Path(cfg.paths.decoded), settings.image_size, settings.encoding, settings.quality, competition.code
     ) as decoded:
+        missing = decoded.missing(train.folder, sorted(listed))
+        check_space(Path(cfg.paths.decoded), prepared, len(missing), len(listed), settings)
         new, unreadable = decoded.decode_missing(train.folder, sorted(listed), settings.workers)
         good, bad = split_off_bad_rows(train, unreadable, competition, settings.on_bad)
         good = good.join(decoded.facts(good["image"]))
-        good["group"], repeated = duplicates.find_duplicates(good, settings.near_bits)
+        findings.check_depth(good, competition)
+        near, repeated = duplicates.find_duplicates(good, settings.near_bits)
+        good = good.join(near)
         kept = duplicates.apply_policy(good, settings.duplicates)
-        kept["group"] = duplicates.join_groups(kept["group"], kept[competition.groups])
+        kept["group"] = duplicates.join_groups(kept["group"], kept[competition.group_columns])
         targets = targets_of(kept["labels"], train.labels, competition.target.kind)
         kept["fold"] = assign_folds(
             competition.target.kind, targets, kept["group"].to_numpy(), settings.folds, cfg.seed
         )
         write_figures(good, repeated, train, competition, reports)
-        counts = {
+        manifest = {
+            **describe_format(competition, train.labels, settings),
             "images": len(kept),
             **describe_targets(targets, train.labels),
-            "images_in_fold": kept["fold"].value_counts().sort_index().tolist(),
-            "duplicates_policy": settings.duplicates,
+            **findings.find(good, kept, repeated, targets, train.labels, settings.folds),
             "duplicates": repeated,
             "quarantined": len(train.rows) - len(good),
             "unlisted": train.unlisted,
@@ -66,13 +77,40 @@ def prepare(cfg: DictConfig) -> None:
             write_images(folder, kept, targets, decoded, competition, settings)
             if len(bad):
                 bad.to_csv(folder / QUARANTINE, index=False)
-            write_json(folder / "manifest.json", describe_format(competition, train.labels, settings) | counts)
+            write_json(folder / "manifest.json", manifest)
+            write_sums(folder)
         decoded.prune()
+        for folder in (prepared, reports):
+            remove_leftovers(folder)
     print(
         f"{prepared}: {len(kept)} images of {settings.image_size} px in {settings.folds} folds;"
         f" {new} decoded, {len(listed) - new} known"
     )
-    print_warnings(counts, competition, train)
+    print(*findings.messages(manifest, competition, train, QUARANTINE), sep="\n")
+
+
+def check_space(decoded: Path, prepared: Path, missing: int, images: int, settings: DictConfig) -> None:
+    """Check before anything is decoded that the disks have room for what is certain to be written.
+
+    Args:
+        decoded, prepared: the cache of decoded images, and the folder to write.
+        missing: images that are not in the cache yet.
+        images: all of them.
+
+    Raises:
+        UserError: a disk has less free space.
+    """
+    row = settings.image_size**2 * LEAST_BYTES[settings.encoding]
+    require_space(decoded.parent, missing * row, f"{missing} decoded images")
+    shared = missing if decoded.parent == prepared.parent else 0
+    purpose = f"{images} images of prepare.image_size={settings.image_size}"
+    require_space(prepared.parent, (images + shared) * row, purpose)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed `prepare` left beside a folder that it was writing."""
+    for path in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def check_duplicates_policy(policy: str, competition: Competition) -> None:
@@ -111,16 +149,20 @@ def split_off_bad_rows(
     is_bad = table["problems"].str.len() > 0
     bad = table.loc[is_bad, ["image", "problems"]].explode("problems").rename(columns={"problems": "reason"})
     if is_bad.all() or (on_bad == "error" and is_bad.any()):
-        lines = [f"line {row + 2}, {image}: {reason}" for row, image, reason in bad.itertuples()]
+        shown = bad.head(SHOWN_PROBLEMS)
+        where = places(train.source, train.rows.loc[shown.index, "row"].tolist())
+        lines = [f"{place}, {image}: {reason}" for place, (image, reason) in zip(where, shown.to_numpy(), strict=True)]
+        if len(bad) > len(shown):
+            lines.append(f"… and {len(bad) - len(shown)} more")
         known = f" ({', '.join(train.labels)})" if len(train.labels) <= SHOWN_LABELS else ""
         raise UserError(
-            f"{train.source}: {len(lines)} problem(s)\n  "
+            f"{train.source}: {len(bad)} problem(s)\n  "
             + "\n  ".join(lines)
-            + f"\nfix {train.source} or replace the images (make download); if a label is correct, add it to"
+            + f"\n  fix {train.source} or replace the images (make download); if a label is correct, add it to"
             f" target.labels in {competition.file}{known};"
             " prepare.on_bad=quarantine skips bad rows, if any good ones are left"
         )
-    return table[~is_bad].drop(columns=["problems", "present"]).reset_index(drop=True), bad
+    return table[~is_bad].drop(columns=["problems", "present", "row"]).reset_index(drop=True), bad
 
 
 def describe_targets(targets: np.ndarray, labels: list[str]) -> dict[str, Any]:
@@ -167,39 +209,20 @@ def write_images(
 
 
 def describe_format(competition: Competition, labels: list[str], settings: DictConfig) -> dict:
-    """Return the part of manifest.json that describes the competition and how its images are stored."""
+    """Return the part of manifest.json that says what the data was made for, and how its images are stored."""
     return {
         "competition": competition.name,
         "synthetic": competition.synthetic,
         "kind": competition.target.kind,
         "labels": labels,
+        "separator": competition.target.separator,
+        "groups": competition.groups,
+        "code": file_hash(competition.code) if competition.code else None,
+        "decoding": RULES,
         "image_size": settings.image_size,
         "encoding": settings.encoding,
         "quality": settings.quality,
         "shard_mb": settings.shard_mb,
+        "duplicates_policy": settings.duplicates,
+        "near_bits": settings.near_bits,
     }
-
-
-def print_warnings(counts: dict, competition: Competition, train: TrainTable) -> None:
-    """Print what is unusual in the data: duplicates, skipped rows, files that no row names, labels without an image.
-
-    Args:
-        counts: the part of manifest.json about the images.
-    """
-    repeated, unlisted = counts["duplicates"], counts["unlisted"]
-    contradictory = sum(group["contradictory"] for group in repeated)
-    print(
-        f"{len(repeated)} pictures more than once, {contradictory} of them with contradictory labels:"
-        f" prepare.duplicates={counts['duplicates_policy']}; manifest.json names them"
-    )
-    if counts["quarantined"]:
-        print(f"{counts['quarantined']} bad rows of {train.source.name} skipped; {QUARANTINE} lists the reasons")
-    if unlisted:
-        print(f"{len(unlisted)} files of {train.folder.name}/ ignored, not in {train.source.name}: {few(unlisted)}")
-    if absent := [label for label, count in counts.get("images_with_label", {}).items() if not count]:
-        print(f"{len(absent)} labels have no training image, and are hardly predicted: {few(absent)}")
-
-
-def few(names: list[str]) -> str:
-    """Return the first three names as text."""
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from plant_pathology.inference.tables import LayoutError, fill, read_table, require
+from plant_pathology.inference.tables import LayoutError, fill, places, read_table, require, shown
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,28 @@ class TestSet:
         """Read the form in a competition's folder.
 
         Raises:
-            LayoutError: a file, a column or an id is missing, or an id is there twice.
+            LayoutError: a file, a column, a row or an id is missing, or an id is there twice.
         """
-        form = read_table(folder / self.form)
+        path = folder / self.form
+        form = read_table(path)
         named = [str(column) for column in form if column]
         if not named:
-            raise LayoutError(f"{folder / self.form} has no column with a name")
-        if len(set(form.columns)) < len(form.columns):
-            raise LayoutError(f"{folder / self.form} has two columns of one name: {', '.join(named)}")
+            raise LayoutError(f"{path} has no column with a name")
         column = self.id or named[0]
-        require([column], form, str(folder / self.form))
+        require([column], form, str(path))
+        if form.empty:
+            raise LayoutError(f"{path} has a header and no rows")
         ids = form[column]
-        if repeated := sorted(set(ids[ids.duplicated()])):
+        if (ids == "").any():
             raise LayoutError(
-                f"{folder / self.form} has {repeated[0]!r} more than once in its column {column}: set"
-                " competition.test.id to the column with the ids"
+                f"{path}, {places(path, [int((ids == '').argmax())])[0]}, column {column}: the id is empty"
+            )
+        if ids.duplicated().any():
+            second = int(ids.duplicated().argmax())
+            first = int((ids == ids.iloc[second]).argmax())
+            raise LayoutError(
+                f"{path} has {shown(ids.iloc[second])} more than once in its column {column}, in"
+                f" {' and '.join(places(path, [first, second]))}: set competition.test.id to the column with the ids"
             )
         rows = self._joined(form, column, folder) if self.table else form
         return Form(form, column, fill(self.files, rows, str(folder / (self.table or self.form))))
