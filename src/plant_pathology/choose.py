@@ -9,26 +9,24 @@ shows it.
 import argparse
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import yaml
 
+from plant_pathology.core.ending import program
 from plant_pathology.core.errors import UserError
 
 CHOICES = Path("conf/choices.yaml")
 RECIPES = {"gpu": "ours", "cpu": "scratch", "cpu-bf16": "scratch"}  # by machine
 
 
+@program
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m plant_pathology.choose", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the competition's folder, as Kaggle ships it")
     parser.add_argument("competition", nargs="?", help="a file in conf/competition/; default: the folder's name")
     arguments = parser.parse_args()
-    try:
-        choose(arguments.folder, arguments.competition or arguments.folder.resolve().name)
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
+    choose(arguments.folder, arguments.competition or arguments.folder.resolve().name)
 
 
 def choose(folder: Path, competition: str) -> None:

@@ -11,19 +11,17 @@ from pathlib import Path
 
 from plant_pathology.competition.look import look
 from plant_pathology.core.checkout import checkout
-from plant_pathology.core.errors import UserError
+from plant_pathology.core.ending import program
 
 
+@program
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m plant_pathology.look", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the competition's folder, as Kaggle ships it")
     folder = parser.parse_args().folder
-    try:
-        text = look(folder)
-        print(text, end="")
-        print(write(text, folder.resolve().name, folder), file=sys.stderr)
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
+    text = look(folder)
+    print(text, end="")
+    print(write(text, folder.resolve().name, folder), file=sys.stderr)
 
 
 def write(text: str, name: str, folder: Path) -> str:

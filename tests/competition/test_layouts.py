@@ -95,7 +95,7 @@ def test_one_hot_columns_are_those_of_the_form(tmp_path):
     several = competition(target={"kind": "several"}, metric="roc_auc", submit={"as": "columns"}, groups=["patient"])
     train = read_train(several, raw)
     assert train.labels == ["a", "b"] and train.rows["labels"].tolist() == [("b",), ("a",), ("a",)]
-    assert train.rows["patient"].tolist() == ["p", "p", "q"]
+    assert train.rows["groups: patient"].tolist() == ["p", "p", "q"]
     check_form(several, raw, train.labels)
     (raw / "train.csv").write_text("id,b,a,patient\n1,1,0,p\n2,0,2,p\n")
     with pytest.raises(UserError, match=r"train\.csv, line 3, column a: '2' is neither 0 nor 1"):
@@ -134,7 +134,7 @@ def test_numbers_that_are_missing_are_problems_of_their_rows(tmp_path):
     number = competition(target={"kind": "number", "column": "label"}, metric="rmse", submit={"as": "number"})
     train = read_train(number, draw(tmp_path, "id,label\n1,3.5\n2,\n3,nan\n4,-1e2\n", "id,label\n7,0.5\n"))
     assert [len(each) for each in train.rows["problems"]] == [0, 1, 1, 0] and train.labels == []
-    assert "'' is not a number" in train.rows["problems"][1]
+    assert train.rows["problems"][1][0].startswith("'' is not a number")
     assert targets_of(train.rows["labels"][[0, 3]], [], "number").tolist() == [3.5, -100.0]
 
 

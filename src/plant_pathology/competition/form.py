@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from plant_pathology.competition.labels import listed_labels
+from plant_pathology.competition.similar_files import SimilarFiles
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.inference.answers import Answers
-from plant_pathology.inference.tables import LayoutError, files_below, root_of
+from plant_pathology.inference.tables import LayoutError, files_below, root_of, shown
 from plant_pathology.inference.test_set import Form
 
 
@@ -47,9 +48,16 @@ def answers_of(competition: Competition, labels: list[str]) -> Answers:
         labels: in the order of the network's outputs.
 
     Raises:
-        UserError: `submit.positive` is no label.
+        UserError: `submit.positive` is no label, or a label contains the separator.
     """
     submit = competition.submit
+    if submit.as_ in ("labels", "ranking") and (
+        label := next((each for each in labels if submit.separator in each), None)
+    ):
+        raise UserError(
+            f"{competition.file}: the label {shown(label)} contains submit.separator={submit.separator!r}, so a cell of"
+            " several could not be read: set submit.separator to what Kaggle's page says"
+        )
     return Answers(submit.as_, labels, submit.separator, positive_label(competition, labels))
 
 
@@ -111,7 +119,7 @@ def check_form(competition: Competition, raw: Path, labels: list[str]) -> None:
     absent = [place for place, image in enumerate(form.images) if image not in present]
     if absent:
         id_, image = form.table[form.id].iloc[absent[0]], form.images[absent[0]]
-        example = f"; there is {min(present)}" if present else ""
+        example = SimilarFiles(present).explain(image) or (f"; there is {min(present)}" if present else "")
         raise UserError(
             f"{raw}: {len(absent)} of {len(form.images)} ids of {competition.test.form} have no file, first {id_!r}:"
             f" test.files={competition.test.files} makes it {image}{example}: correct test.files, or name in test.table"
@@ -131,14 +139,14 @@ def check_cells(competition: Competition, form: Form, labels: list[str]) -> None
     numbers = pd.to_numeric(cells, errors="coerce")
     if answer in ("probability", "columns", "number") and numbers.isna().any():
         raise UserError(
-            f"{competition.test.form} holds {cells[numbers.isna()].iloc[0]!r}, but submit.as={answer} writes numbers:"
-            f" set submit.as in {competition.file} to label, labels or ranking"
+            f"{competition.test.form} holds {shown(cells[numbers.isna()].iloc[0])}, but submit.as={answer} writes"
+            f" numbers: set submit.as in {competition.file} to label, labels or ranking"
         )
     fractions = numbers.notna() & (numbers % 1 != 0) & ~cells.isin(labels)
     if answer in ("label", "labels", "ranking") and fractions.any():
         raise UserError(
-            f"{competition.test.form} holds {cells[fractions].iloc[0]!r}, but submit.as={answer} writes labels: set"
-            f" submit.as in {competition.file} to probability, columns or number"
+            f"{competition.test.form} holds {shown(cells[fractions].iloc[0])}, but submit.as={answer} writes labels:"
+            f" set submit.as in {competition.file} to probability, columns or number"
         )
 
 

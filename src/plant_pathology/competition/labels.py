@@ -1,5 +1,7 @@
 """Find the labels of a competition: those that its file lists, or those of its training table."""
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,8 +14,24 @@ from plant_pathology.core.errors import UserError
 def found_labels(cells: Iterable[str]) -> list[str]:
     """Return the different labels, sorted: whole numbers by their value, others by their text."""
     labels = set(cells)
-    whole = all(label.lstrip("-").isdecimal() for label in labels)
+    whole = all(map(is_whole, labels))
     return sorted(labels, key=lambda label: (int(label), label) if whole else (0, label))
+
+
+def is_whole(label: str) -> bool:
+    return bool(re.fullmatch("-?[0-9]+", label))
+
+
+def alike_labels(labels: Iterable[str]) -> tuple[str, str] | None:
+    """Return two labels that look like one: they differ only in spaces, case, Unicode form, or as 3 and 3.0 do."""
+    seen: dict[Any, str] = {}
+    for label in labels:
+        text = " ".join(unicodedata.normalize("NFC", label).casefold().split())
+        key = float(text) if re.fullmatch(r"-?[0-9]+(\.[0-9]*)?", text) else text
+        if key in seen:
+            return seen[key], label
+        seen[key] = label
+    return None
 
 
 def listed_labels(listed: Sequence[Any], cells: Iterable[str], key: str) -> list[str]:

@@ -57,7 +57,7 @@ def metric_of(name: str) -> Metric:
     Raises:
         UserError: there is none of that name.
     """
-    if found := re.fullmatch(r"map_at_(\d+)|top_(\d+)_error", name):
+    if found := re.fullmatch(r"map_at_([1-9]\d*)|top_([1-9]\d*)_error", name):
         k = int(found[1] or found[2])
         if found[1]:
             return by_rows(name, 1, RANKING, average_precision, k)

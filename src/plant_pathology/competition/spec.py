@@ -8,10 +8,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.competition.metrics import LABELS, METRICS, NUMBER, PROBABILITIES, RANKING, Metric, metric_of
+from plant_pathology.competition.own_code import own_module
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import keys_of, leaves
 from plant_pathology.core.schema import Competition as Keys
-from plant_pathology.inference.custom import load
+from plant_pathology.inference.tables import FIELD
 from plant_pathology.inference.test_set import TestSet
 
 # What a metric scores, by what a submission says; 0 and 1 in columns are labels.
@@ -21,6 +22,7 @@ ANSWERS = {
     PROBABILITIES: ("probability", "columns"),
     NUMBER: ("number",),
 }
+KEPT = "submit.positive"  # a label, whose text is found by how YAML reads it
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Competition:
         """Return the path of its config, for messages."""
         return f"conf/competition/{self.name}.yaml"
 
+    @property
+    def group_columns(self) -> list[str]:
+        """Return names for columns with `groups`, in a table that has other columns too, such as `group` itself."""
+        return [f"groups: {name}" for name in self.groups]
+
     @classmethod
     def from_config(cls, cfg: DictConfig) -> "Competition":
         """Read `competition:` from the config.
@@ -128,13 +135,54 @@ class Competition:
             problems.append("metric quadratic_weighted_kappa needs labels with an order: set target.kind=ordinal")
         if kind == "number" and self.target.column is None:
             problems.append("target.column is missing: name the column with the number")
+        problems += self._contradictions_of_target() + self._contradictions_of_files()
         if self.submit.positive is not None and answer != "probability":
             problems.append(f"submit.positive is only for submit.as=probability, not {answer}: remove it")
+        low, high = self.submit.low, self.submit.high
+        if (low, high) != (None, None) and answer != "number":
+            problems.append(f"submit.low and submit.high are only for submit.as=number, not {answer}: remove them")
+        if low is not None and high is not None and low >= high:
+            problems.append(f"submit.low={low:g} is not below submit.high={high:g}: correct one of them")
+        return problems
+
+    def _contradictions_of_target(self) -> list[str]:
+        target, problems = self.target, []
+        if target.column is not None and target.columns is not None:
+            problems.append("target.column and target.columns are both set: remove one of them")
+        for name, values in (("target.labels", target.labels), ("target.columns", target.columns)):
+            if values is None:
+                continue
+            if target.kind == "number":
+                problems.append(f"{name} is not for target.kind=number: remove it")
+            if not values:
+                problems.append(f"{name} is an empty list: fill it in, or remove it")
+            if strange := [value for value in values if not isinstance(value, str | int | float)]:
+                problems.append(f"{name} holds {strange[0]}, which is no name: correct it")
+        if len(set(self.groups)) < len(self.groups):
+            problems.append("groups names a column twice: remove one of them")
+        if target.column in self.groups:
+            problems.append(f"groups names {target.column}, which is target.column: each label would be one fold")
+        return problems
+
+    def _contradictions_of_files(self) -> list[str]:
+        problems = []
+        for name, template in (("train.files", self.files), ("test.files", self.test.files)):
+            rest = FIELD.sub("", template)
+            if "{" in rest or "}" in rest:
+                problems.append(f"{name}={template} has a brace without its other one: write columns as {{name}}")
+            elif rest == template:
+                problems.append(f"{name}={template} names one file: put the column that differs in braces, as {{id}}")
+            if template.startswith("/") or ".." in template.split("/"):
+                problems.append(f"{name}={template} leads out of the competition's folder: name files inside of it")
+        if self.test.key is not None and self.test.table is None:
+            problems.append("test.key is a column of test.table, which is not set: set it, or remove test.key")
+        if "/" in self.name or self.name in ("", ".", ".."):
+            problems.append(f"name={self.name} is no name of a folder: write it as in the competition's address")
         return problems
 
 
 def checked(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Fill in the defaults of the schema.
+    """Fill in the defaults of the schema, and make numbers text where a name is asked for.
 
     Args:
         values: by key, without `competition.` before it.
@@ -155,6 +203,8 @@ def checked(values: dict[str, Any], where: str) -> dict[str, Any]:
     for name, key in keys.items():
         if not key.allows(complete[name]):
             raise UserError(f"{where}: {name}={complete[name]}: choose {key.range}")
+        if key.type is str and complete[name] is not None and name != KEPT:
+            complete[name] = str(complete[name])  # YAML reads a column called 1 as a number
     return complete
 
 
@@ -164,10 +214,10 @@ def metric_named(name: str, code: Path | None) -> Metric:
     Raises:
         UserError: there is none of that name.
     """
-    own = getattr(load(code), name, None) if code and name not in METRICS else None
+    module = own_module(code) if code and name not in METRICS else None
+    own = getattr(module, name, None)
     if own is None:
         return metric_of(name)
-    module = load(code)  # type: ignore[arg-type]  # there is code, or `own` would be None
     sign, scores = getattr(module, "METRIC_SIGN", None), getattr(module, "METRIC_SCORES", None)
     if sign not in (1, -1) or scores not in ANSWERS:
         raise UserError(

@@ -1,6 +1,6 @@
 """Read the training images of a competition: the file of each, what is true of it, and what is wrong with it."""
 
-import math
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 
 from plant_pathology.competition.form import layout_errors, read_form
-from plant_pathology.competition.labels import found_labels, listed_labels
+from plant_pathology.competition.labels import alike_labels, found_labels, is_whole, listed_labels
+from plant_pathology.competition.own_code import own_errors, own_module
+from plant_pathology.competition.similar_files import IMAGES, SimilarFiles
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.inference import tables
-from plant_pathology.inference.custom import load
+from plant_pathology.inference.tables import places, shown
 
-IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".npy"}
+LARGEST = float(np.finfo(np.float32).max)
+NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class TrainTable:
 
     Args:
         rows: one per line of the table, in its order: `image`, the path below `folder`; `labels`, a tuple of texts, for
-            a number its text alone; the competition's group columns; `present`, whether there is such a file;
-            `problems`, a list of messages about the line.
+            a number its text alone; `Competition.group_columns`; `row`, its position in the table as read; `present`,
+            whether there is such a file; `problems`, a list of messages about the row.
         labels: all labels, in the order of the network's outputs; none for a number.
         folder: the folder of the images.
         source: the table's file, or the folder where there is no table, for messages.
@@ -60,13 +63,22 @@ def read_train(competition: Competition, raw: Path) -> TrainTable:
     if table.empty:
         raise UserError(f"{source} lists no images: download the competition again (make download)")
     cells, names = label_cells(competition, table, raw, source)
-    labels = all_labels(competition, cells, names, raw)
+    labels = all_labels(competition, cells, names, raw, source)
     if competition.table and competition.table.endswith(".json"):
         table, paths, cells = without_repeated_annotations(table, paths, cells, competition.target.kind)
     rows = pd.DataFrame({"image": [name.removeprefix(f"{root}/") for name in paths], "labels": cells})
-    rows[competition.groups] = table[competition.groups].to_numpy()
+    rows[competition.group_columns] = table[competition.groups].to_numpy()
+    rows["row"] = table.index
     rows["present"] = [path in present for path in paths]
-    rows["problems"] = problems_of(rows, paths, set(labels), competition)
+    files = SimilarFiles(present if not rows["present"].all() else ())
+    if not rows["present"].any():
+        found = files.explain(paths[0]) or (f"; there is {min(present)}" if present else f"; {raw / root} is empty")
+        raise UserError(
+            f"{source}: none of its {len(rows)} images is there, first {place_of(source, rows['row'][0])}:"
+            f" train.files={competition.files} makes it {shown(paths[0])}{found}: correct competition.train.files in"
+            f" {competition.file}, or download the competition again"
+        )
+    rows["problems"] = problems_of(rows, paths, set(labels), competition, files)
     unlisted = [name for name in present - set(paths) if PurePosixPath(name).suffix.lower() in IMAGES]
     listed = [name.removeprefix(f"{root}/") for name in sorted(unlisted)]
     return TrainTable(rows, labels, raw / root, source, [] if shares_folder(competition, root) else listed)
@@ -74,13 +86,32 @@ def read_train(competition: Competition, raw: Path) -> TrainTable:
 
 def read_table(competition: Competition, raw: Path, source: Path) -> tuple[pd.DataFrame, list[str]]:
     """Return the table and the path of each row's image, relative to `raw`."""
-    if competition.code and hasattr(load(competition.code), "read_train"):
-        table = load(competition.code).read_train(raw)
+    if competition.code and hasattr(own_module(competition.code), "read_train"):
+        table = own_table(competition.code, raw)
     elif competition.table:
         table = tables.read_table(source)
     else:
         table = tables.match(competition.files, raw)
     return table, tables.fill(competition.files, table, str(source))
+
+
+def own_table(code: Path, raw: Path) -> pd.DataFrame:
+    """Return what the competition's own read_train returns.
+
+    Raises:
+        UserError: it fails, or its result is no table of text.
+    """
+    with own_errors(code, "read_train"):
+        table = own_module(code).read_train(raw)
+    if not isinstance(table, pd.DataFrame):
+        raise UserError(f"{code}: read_train returns {type(table).__name__}: return a pandas.DataFrame")
+    for column in table:
+        if strange := next((cell for cell in table[column] if not isinstance(cell, str)), None):
+            raise UserError(
+                f"{code}: the column {column} of read_train holds {shown(strange)}, which is {type(strange).__name__}:"
+                " make all cells text, as by dtype=str, keep_default_na=False of pandas.read_csv"
+            )
+    return table.reset_index(drop=True)
 
 
 def shares_folder(competition: Competition, root: str) -> bool:
@@ -114,20 +145,24 @@ def label_cells(
     if not np.isin(numbers, (0, 1)).all():
         row, column = np.argwhere(~np.isin(numbers, (0, 1)))[0]
         raise UserError(
-            f"{source}, line {row + 2}, column {names[column]}: {table[names[column]].iloc[row]!r} is neither 0 nor 1:"
-            f" correct it, or set target.column in {competition.file} if there is one column with the label"
+            f"{source}, {place_of(source, row)}, column {names[column]}: {shown(table[names[column]].iloc[row])} is"
+            f" neither 0 nor 1: correct it, or set target.column in {competition.file} if there is one column with the"
+            " label"
         )
     array = np.array(names, object)
     return [tuple(array[row]) for row in numbers.astype(bool)], names
 
 
-def all_labels(competition: Competition, cells: list[tuple[str, ...]], names: list[str] | None, raw: Path) -> list[str]:
+def all_labels(
+    competition: Competition, cells: list[tuple[str, ...]], names: list[str] | None, raw: Path, source: Path
+) -> list[str]:
     """Return the labels that the config lists, those of the columns, or those of the table, sorted.
 
     Where the form has a column for each of them, the labels are the form's: it may have more, without an image.
 
     Raises:
-        UserError: the listed labels do not fit the table's, or labels with an order are not whole numbers.
+        UserError: the listed labels do not fit the table's, labels with an order are not whole numbers, or two labels
+            of the table look like one.
     """
     target = competition.target
     if target.kind == "number":
@@ -136,63 +171,82 @@ def all_labels(competition: Competition, cells: list[tuple[str, ...]], names: li
     if target.labels is not None:
         return listed_labels(target.labels, texts, f"{competition.file}: target.labels")
     labels = names or found_labels(texts)
+    if alike := alike_labels(labels):
+        one, other = (next((row for row, cell in enumerate(cells) if label in cell), 0) for label in alike)
+        raise UserError(
+            f"{source}, column {target.column or ''}: {shown(alike[0])} ({place_of(source, one)}) and {shown(alike[1])}"
+            f" ({place_of(source, other)}) look like one label: correct the table; or, if they are two labels, list all"
+            f" in target.labels in {competition.file}"
+        )
     if not names and competition.submit.as_ == "columns":
         columns = read_form(competition, raw).answers
         labels = columns if set(labels) <= set(columns) else labels
-    if target.kind == "ordinal" and not all(label.lstrip("-").isdecimal() for label in labels):
+    if target.kind == "ordinal" and not all(map(is_whole, labels)):
         raise UserError(
             f"{competition.file}: the order of {', '.join(labels[:6])} is unknown: list target.labels from low to high"
         )
     if len(labels) < 2 and target.kind != "several":
-        raise UserError(f"{competition.file}: all images have the same label, {labels}: check target.column")
+        found = f"have the same label, {shown(labels[0])}" if labels else "have no label"
+        raise UserError(f"{source}: all images {found}: correct target.column or target.labels in {competition.file}")
     return labels
 
 
 def without_repeated_annotations(
     table: pd.DataFrame, paths: list[str], cells: list[tuple[str, ...]], kind: str
 ) -> tuple[pd.DataFrame, list[str], list[tuple[str, ...]]]:
-    """Keep one row per image of COCO's annotations, with all its labels; of equal rows where only one is allowed."""
+    """Keep one row per image of COCO's annotations, with all its labels; of equal rows where only one is allowed.
+
+    The index of the table that is returned holds the rows' positions in the table that was given.
+    """
     rows = pd.DataFrame({"path": paths, "cell": cells})
     if kind == "several":
         united = rows.groupby("path", sort=False)["cell"].agg(lambda each: tuple(dict.fromkeys(sum(each, ()))))
         first = rows.drop_duplicates("path").index
-        return table.iloc[first].reset_index(drop=True), united.index.tolist(), united.tolist()
+        return table.iloc[first], united.index.tolist(), united.tolist()
     first = rows.drop_duplicates().index
     kept = rows.iloc[first]
-    return table.iloc[first].reset_index(drop=True), kept["path"].tolist(), kept["cell"].tolist()
+    return table.iloc[first], kept["path"].tolist(), kept["cell"].tolist()
 
 
-def problems_of(rows: pd.DataFrame, paths: list[str], known: set[str], competition: Competition) -> list[list[str]]:
+def problems_of(
+    rows: pd.DataFrame, paths: list[str], known: set[str], competition: Competition, files: SimilarFiles
+) -> list[list[str]]:
     """Return what is wrong with each row."""
     repeated = repeated_images(rows)
     return [
         cell_problems(cell, known, competition.target.kind)
         + ([repeated[line]] if line in repeated else [])
-        + ([] if present else [missing_file(path)])
+        + ([] if present else [missing_file(path, files)])
         for line, (cell, path, present) in enumerate(zip(rows["labels"], paths, rows["present"], strict=True))
     ]
 
 
-def missing_file(path: str) -> str:
+def missing_file(path: str, files: SimilarFiles) -> str:
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         return "not a path in the competition's folder"
-    return f"there is no file {path}"
+    if path.endswith("/"):
+        return "the name of the image is empty"
+    return f"there is no file {path}{files.explain(path)}"
+
+
+def place_of(source: Path, row: int) -> str:
+    """Return where a row of the training table is, such as "line 7"."""
+    return places(source, [int(row)])[0]
 
 
 def cell_problems(cell: tuple[str, ...], known: set[str], kind: str) -> list[str]:
     """Return what is wrong with a row's labels or number."""
     if kind == "number":
-        return [] if is_number(cell[0]) else [f"{cell[0]!r} is not a number"]
+        return [] if is_number(cell[0]) else [f"{shown(cell[0])} is not a number, such as 0.5 or -1e3"]
     if kind != "several" and len(cell) != 1:
         return [f"{len(cell)} labels ({', '.join(cell)}), where kind={kind} needs one"]
-    return ["no label" if text == "" else f"unknown label {text!r}" for text in cell if text not in known]
+    empty = "no label" if len(cell) == 1 else "an empty label beside a separator"
+    return [empty if text == "" else f"unknown label {shown(text)}" for text in cell if text not in known]
 
 
 def is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    """Return whether a text is a number that the network can learn, which 1e39, nan and 1_000 are not."""
+    return bool(NUMBER.fullmatch(text)) and abs(float(text)) <= LARGEST
 
 
 def repeated_images(rows: pd.DataFrame) -> dict[int, str]:
