@@ -1,16 +1,16 @@
 """Monitor: show, stop, continue and price the runs of the sweep, here or on other machines."""
 
-import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from plant_pathology.core.app import run_verb
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import read_json
+from plant_pathology.core.files import atomic_file, read_json
+from plant_pathology.core.text import plain_console, printable
 from plant_pathology.runs.run import CONTINUE, RESULT, STOP
 from plant_pathology.runs.status import RUNNING, WAITING, Status, Watch, duration, status_of, table_of
 from plant_pathology.runs.sync import sync_of
@@ -40,7 +40,7 @@ def stop(cfg: DictConfig) -> None:
     for folder in named_folders(cfg):
         if (folder / RESULT).exists():
             raise UserError(f"run={folder.name}: this run has finished, so it cannot be stopped")
-        (folder / STOP).touch()
+        write_note(folder / STOP)
         if sync:
             sync.replace(folder.name, STOP, b"stop\n")
         print(f"{folder.name}: stops after the epoch in progress; `continue run={folder.name}` cancels this")
@@ -57,7 +57,7 @@ def continue_(cfg: DictConfig) -> None:
         result = folder / RESULT
         if result.exists() and not read_json(result, f"delete {folder}")["stopped"]:
             raise UserError(f"run={folder.name}: this run has trained all its epochs; nothing is left to continue")
-        (folder / CONTINUE).touch()
+        write_note(folder / CONTINUE)
         for file in (STOP, RESULT):
             (folder / file).unlink(missing_ok=True)
             if sync:
@@ -65,6 +65,12 @@ def continue_(cfg: DictConfig) -> None:
         if sync:
             sync.replace(folder.name, CONTINUE, b"continue\n")
         print(f"{folder.name}: stopping rules are off; start the sweep again to continue it")
+
+
+def write_note(path: Path) -> None:
+    """Write a file whose name says all, without a change of one that DVC has linked."""
+    with atomic_file(path) as work:
+        work.touch()
 
 
 def cost(cfg: DictConfig) -> None:
@@ -87,7 +93,9 @@ def cost(cfg: DictConfig) -> None:
         name = machine.name + (" (spot)" if machine.spot else "") if machine else ""
         price = f"{machine.usd_per_hour:.4f}" if machine else ""
         spent = duration(3600 * run.hours)
-        table.add_row(run.run, name, spent, price, f"{run.dollars:.4f}", f"{on_demand_dollars(run):.4f}")
+        table.add_row(
+            printable(run.run), printable(name), spent, price, f"{run.dollars:.4f}", f"{on_demand_dollars(run):.4f}"
+        )
     show(table)
     if cfg.cost.budget_usd is not None:
         print(f"${paid:.4f} of cost.budget_usd={cfg.cost.budget_usd:g} is spent")
@@ -100,7 +108,7 @@ def on_demand_dollars(run: Status) -> float:
 
 def show(table: Table) -> None:
     """Print a table as wide as the terminal, or 140 columns wide where the output is piped."""
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+    plain_console(140).print(table)
 
 
 VERBS: dict[str, Callable[[DictConfig], None]] = {

@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
 
-from support.commands import TINY
+from support.commands import TINY, start_module
 from support.small_runs import runs, train
 
 EPOCHS = 16
@@ -19,8 +19,8 @@ EPOCHS = 16
 
 def interrupted(root, logger, number, meanwhile=lambda folder: None):
     """Interrupt a run by a signal after at least one epoch; call `meanwhile(folder)` while it trains."""
-    command = [sys.executable, "-m", "plant_pathology.train", *TINY, f"trainer.max_epochs={EPOCHS}"]
-    process = subprocess.Popen([*command, f"name={logger}", f"logger={logger}"], cwd=root)
+    settings = [*TINY, f"trainer.max_epochs={EPOCHS}", f"name={logger}", f"logger={logger}"]
+    process = start_module("train", *settings, cwd=root)
     deadline = time.monotonic() + 300
     while len(list((root / "runs").glob(f"{logger}-*/checkpoints/*.ckpt"))) < 2:
         assert process.poll() is None and time.monotonic() < deadline

@@ -1,8 +1,6 @@
 """Search with Optuna through the real command line, and continue it after a kill or a failed run."""
 
 import json
-import subprocess
-import sys
 import time
 
 import optuna
@@ -12,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from hydra_plugins.optuna_search import distribution
-from support.commands import TINY
+from support.commands import TINY, start_module
 from support.small_runs import runs, train
 
 SEARCH = ["-m", "hydra/sweeper=optuna"]
@@ -50,8 +48,7 @@ def test_every_hydra_sweep_syntax_becomes_a_search_space(override, expected):
 
 def test_a_killed_search_continues_and_reports_the_best_f1(root):
     search = ["name=line_${model.lr}", INTERVAL, "trainer.max_epochs=20"]
-    command = [sys.executable, "-m", "plant_pathology.train", *SEARCH, *TINY, *search, "hydra.sweeper.n_trials=2"]
-    process = subprocess.Popen(command, cwd=root)
+    process = start_module("train", *SEARCH, *TINY, *search, "hydra.sweeper.n_trials=2", cwd=root)
     deadline = time.monotonic() + 300
     try:
         while not (begun := run_after_the_first(root)):

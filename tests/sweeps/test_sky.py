@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -13,10 +15,10 @@ import yaml
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of
 from plant_pathology.runs.run import Run, run_of
+from plant_pathology.runs.sweep_lists import chosen_sweep, enter_sweep
 from plant_pathology.runs.sync import RunSync
 from plant_pathology.store.folder import FolderBackend
 from plant_pathology.store.store import Store
-from plant_pathology.sweeps.index import latest_sweep
 from plant_pathology.sweeps.sky.client import Job
 from plant_pathology.sweeps.sky.follow import JobFollower
 from plant_pathology.sweeps.sky.options import SkyOptions
@@ -34,11 +36,23 @@ from plant_pathology.sweeps.sky.task import (
 )
 from support.commands import PROJECT, config, git, run_module
 from support.prepared import leaves, prepare
+from support.small_runs import finish
 
 T4 = Machine("g4dn.xlarge in us-east-1", True, 0.2, 0.526)
 METRICS = b"epoch,train_loss,val_score,val_sample_f1,seconds\n0,0.5,0.8,0.8,1800\n1,0.4,0.9,0.9,1800\n"
-IDENTITY = b'{"config": {"trainer": {"max_epochs": 2}, "competition": {"metric": "sample_f1"}}}'
+CONFIG = {"trainer": {"max_epochs": 2}, "competition": {"metric": "sample_f1"}}
 RESULT = {"metric": "sample_f1", "score": 0.9, "val_score": 0.9, "epoch": 1, "stopped": None, "seconds": 60.0}
+
+
+def store_finished_run(sync: RunSync, name: str) -> None:
+    """Store the files of a finished run, as its machine does."""
+    with TemporaryDirectory() as work:
+        folder = Path(work, name)
+        folder.mkdir()
+        (folder / "metrics.csv").write_bytes(METRICS)
+        finish(folder, RESULT | {"config": CONFIG})
+        for path in folder.iterdir():
+            sync.replace(name, path.name, path.read_bytes())
 
 
 class FakeSky:
@@ -76,9 +90,7 @@ class FakeSky:
         if state == "Ctrl-C":
             raise KeyboardInterrupt
         if state == "SUCCEEDED":
-            self.sync.replace(job.name, "run.json", IDENTITY)
-            self.sync.replace(job.name, "metrics.csv", METRICS)
-            self.sync.replace(job.name, "result.json", json.dumps(RESULT).encode())
+            store_finished_run(self.sync, job.name)
         lost = job.recoveries + (state == "RECOVERING")
         return replace(job, state=state, recoveries=lost, machine=T4 if state != "PENDING" else None)
 
@@ -127,7 +139,7 @@ def test_a_finished_sweep_launches_nothing_when_started_again(sync, capsys):
 
 
 def test_a_run_that_finished_on_another_machine_is_not_launched(sync):
-    sync.replace("a", "result.json", json.dumps(RESULT).encode())
+    store_finished_run(sync, "a")
     client = FakeSky(sync)
     sweep(sync, client, "a")
     assert client.made == {}
@@ -327,7 +339,7 @@ def test_without_skypilot_the_error_has_the_install_command_and_the_last_sweep_s
         and 'pip install -c requirements.lock -e ".[sky]"' in done.stderr
         and "Traceback" not in done.stderr
     )
-    assert latest_sweep(tmp_path / "runs") == ["before"]
+    assert chosen_sweep(tmp_path / "runs") == ["before"]
 
 
 def test_an_unused_launcher_imports_no_heavy_package():
@@ -406,9 +418,8 @@ def test_a_machine_has_the_price_of_skypilot_s_catalog(sky, tmp_path):
 
 def test_a_dry_run_prints_tasks_launches_nothing_and_keeps_the_last_sweep_listed(sky, checkout, tmp_path):
     """Use the command line, in a checkout that holds only conf/ and the lock file."""
-    (checkout / "runs/.sweep").mkdir(parents=True)
     for name in ("over", "failed"):
-        (checkout / "runs/.sweep" / name).touch()
+        enter_sweep(checkout / "runs" / name)
     subprocess.run(["cp", "-r", str(PROJECT / "conf"), str(PROJECT / "requirements.lock"), str(checkout)], check=True)
     (checkout / ".gitignore").write_text("data\nstore\nruns\ndatastore.json\n.hydra\n")
     git(checkout, "add", "-A")
@@ -423,8 +434,8 @@ def test_a_dry_run_prints_tasks_launches_nothing_and_keeps_the_last_sweep_listed
     assert [task["name"].rsplit("-", 1)[0] for task in tasks] == ["test_resnet-lr0.001", "test_resnet-lr0.01"]
     assert all(task["resources"]["infra"] == "slurm/loop" for task in tasks)
     done = run_module("train", *arguments, "data.batch_size=0", cwd=checkout, **environment)
-    assert "data.batch_size=0: choose" in done.stdout and "setup" not in done.stdout
+    assert "data.batch_size=0: choose" in done.stderr and "setup" not in done.stdout
     (checkout / "train.py").write_text("edited\n")
     done = run_module("train", *arguments, cwd=checkout, **environment)
     assert done.returncode == 1 and done.stderr.startswith("error: uncommitted changes (train.py)")
-    assert latest_sweep(checkout / "runs") == ["failed", "over"] and not list(checkout.glob("runs/*/failure.txt"))
+    assert chosen_sweep(checkout / "runs") == ["failed", "over"] and not list(checkout.glob("runs/*/failure.txt"))

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from support.commands import PROJECT, TINY
+from support.commands import PROJECT, TINY, start_module
 from support.small_runs import runs, train
 
 SWEEP = ["hydra/launcher=submitit_local", "model.lr=1e-3", "name=job_${data.batch_size}", "trainer.max_epochs=20"]
@@ -19,8 +19,8 @@ SWEEP = ["hydra/launcher=submitit_local", "model.lr=1e-3", "name=job_${data.batc
 def started(root):
     """Run a sweep of two jobs, one preempted and one failing; return the preempted run's folder and stderr."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra submitit")
-    command = [sys.executable, "-m", "plant_pathology.train", "-m", *TINY, *SWEEP, "data.batch_size=16,0"]
-    launcher = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
+    settings = [*TINY, *SWEEP, "data.batch_size=16,0"]
+    launcher = start_module("train", "-m", *settings, cwd=root, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
     while not list((root / "runs").glob("job_16-*/checkpoints/*.ckpt")):
         assert launcher.poll() is None and time.monotonic() < deadline

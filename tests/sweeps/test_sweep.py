@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +12,10 @@ import psutil
 import pytest
 
 from plant_pathology.core.errors import UserError
-from plant_pathology.runs.run import enter_sweep
+from plant_pathology.runs.sweep_lists import begin_sweep, end_sweep, enter_sweep
 from plant_pathology.sweeps.index import SweepIndex, sweep_folders, sweep_results
-from support.commands import config, run_module
+from support.commands import config, run_module, start_module
+from support.small_runs import finish
 
 SMALL = ["competition=sample", "machine=cpu", "prepare.image_size=32", "data.batch_size=8", "threads=1"]
 
@@ -26,9 +26,9 @@ def sweep(root, runs, *overrides, lr, epochs):
 
 
 def started(root, runs, *overrides, epochs=80):
-    command = [sys.executable, "-m", "plant_pathology.train", "-m", *SMALL, *overrides, "model=test_resnet"]
-    command += ["model.lr=1e-3,1e-2", f"trainer.max_epochs={epochs}", f"paths.runs={runs}"]
-    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    grid = ["model=test_resnet", "model.lr=1e-3,1e-2", f"trainer.max_epochs={epochs}", f"paths.runs={runs}"]
+    arguments = ["-m", *SMALL, *overrides, *grid]
+    return start_module("train", *arguments, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def wait_for_epochs(runs, count, patience=300):
@@ -58,10 +58,8 @@ def trained(runs):
 
 def test_the_last_sweep_stays_listed_until_a_run_of_the_next_one_starts(tmp_path, capsys):
     for name in ("failed", "over"):
-        (tmp_path / name).mkdir()
-        (tmp_path / ".sweep").mkdir(exist_ok=True)
-        (tmp_path / ".sweep" / name).touch()
-    (tmp_path / "over" / "result.json").write_text('{"run": "over", "val_score": 0.5}')
+        enter_sweep(tmp_path / name)
+    finish(tmp_path / "over", {"val_score": 0.5})
     cfg = config(f"paths.runs={tmp_path}")
     for _ in range(2):
         SweepIndex().on_multirun_start(cfg)
@@ -69,8 +67,11 @@ def test_the_last_sweep_stays_listed_until_a_run_of_the_next_one_starts(tmp_path
         assert [result["run"] for result in sweep_results(tmp_path)] == ["over"]
         assert "left out, 1 of 2 runs that failed or have not finished: failed\n" in capsys.readouterr().out
         assert [folder.name for folder in sweep_folders(cfg)] == ["failed", "over"]
-    enter_sweep(SimpleNamespace(folder=tmp_path / "new", name="new"))
+    number = begin_sweep(tmp_path)
+    assert [folder.name for folder in sweep_folders(cfg)] == ["failed", "over"]
+    enter_sweep(tmp_path / "new")
     assert [folder.name for folder in sweep_folders(cfg)] == ["new"]
+    assert end_sweep(tmp_path, number) == ["new"]
 
 
 def test_runs_of_an_earlier_version_are_shown_and_not_selected(tmp_path):
@@ -83,7 +84,7 @@ def test_runs_of_an_earlier_version_are_shown_and_not_selected(tmp_path):
     (tmp_path / "sweep.json").write_text('{"runs": ["old"]}')
     shown = run_module("monitor", "status", *SMALL, f"paths.runs={tmp_path}", cwd=tmp_path)
     assert shown.returncode == 0 and "old" in shown.stdout and "finished" in shown.stdout, shown.stderr
-    with pytest.raises(UserError, match="old was trained by an earlier version of the code: run"):
+    with pytest.raises(UserError, match="old: result.json has no checksum: an earlier version"):
         sweep_results(tmp_path)
 
 
@@ -168,8 +169,8 @@ def test_runs_can_be_watched_stopped_and_continued(root, tmp_path):
     running = started(root, tmp_path)
     wait_for_epochs(tmp_path, 4)
     assert monitor("status", tmp_path, root=root).stdout.count("running") == 2
-    watching = [sys.executable, "-m", "plant_pathology.monitor", "watch", *SMALL, f"paths.runs={tmp_path}"]
-    watcher = subprocess.Popen([*watching, "watch.seconds=0.5"], cwd=root, stdout=subprocess.PIPE, text=True)
+    watching = ["watch", *SMALL, f"paths.runs={tmp_path}", "watch.seconds=0.5"]
+    watcher = start_module("monitor", *watching, cwd=root, stdout=subprocess.PIPE)
     first = watcher.stdout.readline()
     assert monitor("stop", tmp_path, "run=test_resnet", root=root).stdout.count("stops after the epoch") == 2
     output, _ = running.communicate()
@@ -190,18 +191,13 @@ def test_runs_can_be_watched_stopped_and_continued(root, tmp_path):
     assert after[chosen] == 80 and {**after, chosen: before[chosen]} == before
 
 
-def test_a_diverging_run_stops_with_the_reason_and_the_others_continue(root, tmp_path):
-    wild = ["trainer.gradient_clip_val=null", "model.weight_decay=100", "name=${model.lr}_${stop.divergence}"]
-    done = sweep(root, tmp_path, *wild, "stop.divergence=null,0.01", lr="1e-3,100", epochs=9)
+def test_a_run_whose_loss_passes_the_limit_stops_with_the_reason_and_the_others_continue(root, tmp_path):
+    done = sweep(root, tmp_path, "name=l${stop.divergence}", "stop.divergence=null,0.01", lr="1e-3", epochs=4)
     assert done.returncode == 0, done.stderr
     results = map(json.loads, [path.read_text() for path in tmp_path.glob("*/result.json")])
-    stopped = {result["run"].partition("-")[0]: result["stopped"] for result in results}
-    assert stopped["0.001_None"] is None and len(stopped) == 4
-    assert stopped["0.001_0.01"].startswith("diverged: the training loss is 0.")
-    assert stopped["100_None"] == "diverged: the training loss is nan"
-    assert all(f"({reason})" in done.stdout for reason in stopped.values() if reason)
+    [stopped] = [result["stopped"] for result in results if result["stopped"]]
     epochs = {run.partition("-")[0]: len(epochs) for run, epochs in trained(tmp_path).items()}
-    assert epochs["0.001_None"] == 9 > epochs["100_None"] and epochs["0.001_0.01"] == 1
+    assert stopped.startswith("diverged: the training loss is 0.") and epochs == {"l0.01": 1, "lNone": 4}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ Each rule is checked after every epoch but the last. Its reason is saved in resu
 run that is killed between its last epoch and its result still ends there. `python -m plant_pathology.monitor continue`
 lets a stopped run go on; after that, only a user's request stops it.
 
-Lightning's EarlyStopping (check_finite, divergence_threshold) is not used for divergence: a run that is killed after it
+Lightning's EarlyStopping (divergence_threshold) is not used for divergence: a run that is killed after it
 stopped trains on after a restart, and a divergence in the last epoch would mark a complete run as stopped.
 """
 
@@ -19,7 +19,7 @@ from optuna.pruners import PercentilePruner
 from optuna.trial import TrialState, create_trial
 from pytorch_lightning.callbacks import Callback
 
-from plant_pathology.core.files import read_json
+from plant_pathology.core.sealed import read_sealed
 from plant_pathology.runs.run import CONTINUE, RUN, STOP, Run, read_epochs
 from plant_pathology.runs.sync import RunSync, is_record
 
@@ -50,14 +50,10 @@ class StopRule(Callback, ABC):
 
 
 class Divergence(StopRule):
-    """Stop when the training loss is not a number, or above `limit`; `stop.divergence`.
+    """Stop when the training loss is above `limit`; `stop.divergence`. Without a finite loss, the run fails."""
 
-    Args:
-        limit: None for infinity, so that NaN alone stops.
-    """
-
-    def __init__(self, limit: float | None):
-        self.limit = math.inf if limit is None else limit
+    def __init__(self, limit: float):
+        self.limit = limit
 
     def check(self, trainer: pl.Trainer) -> str | None:
         loss = float(trainer.callback_metrics["train_loss"])
@@ -119,7 +115,8 @@ def stop_rules(run: Run, sync: RunSync | None) -> list[StopRule]:
     if (run.folder / CONTINUE).exists():
         return [request]
     pruning = [Pruning(run, sync, stop.keep, stop.siblings, stop.after)] if stop.keep < 100 else []
-    return [request, Divergence(stop.divergence), *pruning]
+    divergence = [Divergence(stop.divergence)] if stop.divergence is not None else []
+    return [request, *divergence, *pruning]
 
 
 def siblings(run: Run) -> list[Path]:
@@ -127,7 +124,10 @@ def siblings(run: Run) -> list[Path]:
     shared = {key: run.identity["config"][key] for key in ("competition", "data", "trainer")}
 
     def is_comparable(folder: Path) -> bool:
-        other = read_json(folder / RUN, f"delete {folder}")
+        other = read_sealed(folder / RUN)
+        # One that is damaged cannot be compared; its own start says so.
+        if isinstance(other, str):
+            return False
         return other["data"] == run.identity["data"] and shared.items() <= other["config"].items()
 
     others = [path.parent for path in run.folder.parent.glob(f"*/{RUN}") if path.parent != run.folder]
@@ -135,4 +135,4 @@ def siblings(run: Run) -> list[Path]:
 
 
 def score_by_epoch(folder: Path) -> dict[int, float]:
-    return {int(row["epoch"]): row["val_score"] for row in read_epochs(folder)}
+    return {int(row["epoch"]): row["val_score"] for row in read_epochs(folder) if "val_score" in row}

@@ -4,6 +4,7 @@ A run that continues appends to the same curves. Its hyperparameters are logged 
 in a table. Only the chosen tool's package is imported.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -16,6 +17,13 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.run import Run
 
+USED_BY_LOGGERS = ("requests", "sqlalchemy", "urllib3")  # packages whose errors are those of a server or a database
+REMEDIES = {
+    "mlflow": "check logger.tracking_uri and its server",
+    "wandb": "run `wandb login`, or set logger.offline=true",
+    "tensorboard": "check the run's folder",
+    "csv": "check the run's folder",
+}
 METRIC = "val_score"  # by which the tools' tables compare runs
 
 
@@ -28,7 +36,8 @@ def open_logger(run: Run, step: int) -> Iterator[Logger]:
         step: optimizer step after which the run continues; 0 for a new run.
 
     Raises:
-        UserError: the logger's package is not installed.
+        UserError: the logger's package is not installed, or its server or database fails, before or while it trains: a
+            run that is started again continues.
     """
     name = run.cfg.logger.name
     opened = {"csv": csv_only, "tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}[name]
@@ -40,6 +49,11 @@ def open_logger(run: Run, step: int) -> Iterator[Logger]:
         if error.name != name:
             raise
         raise UserError(f'logger={name} needs a package: pip install -c requirements.lock -e ".[{name}]"') from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in (name, *USED_BY_LOGGERS):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"logger={name}: {reason}: {REMEDIES[name]}, or train with logger=csv") from None
 
 
 def hyperparameters(run: Run) -> dict[str, Any]:
@@ -72,6 +86,10 @@ def tensorboard(run: Run, step: int) -> Iterator[Logger]:
 @contextmanager
 def mlflow(run: Run, step: int) -> Iterator[Logger]:
     """Log to the MLflow run with this run's name; create it where it does not exist."""
+    # By default MLflow asks a server that does not answer for minutes, without a word.
+    for variable, value in (("MAX_RETRIES", "2"), ("BACKOFF_FACTOR", "1"), ("TIMEOUT", "20")):
+        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{variable}", value)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from pytorch_lightning.loggers import MLFlowLogger
@@ -80,9 +98,11 @@ def mlflow(run: Run, step: int) -> Iterator[Logger]:
     # Locked, because processes that create the same database at the same time make each other fail.
     with FileLock(run.folder.parent / ".mlflow.lock"):
         client = MlflowClient(config.tracking_uri)
-        with suppress(MlflowException):  # the experiment exists already
-            client.create_experiment(config.experiment)
         experiment = client.get_experiment_by_name(config.experiment)
+        if experiment is None:
+            with suppress(MlflowException):  # another machine creates it
+                client.create_experiment(config.experiment)
+            experiment = client.get_experiment_by_name(config.experiment)
         assert experiment is not None
         found = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{run.name}'", max_results=1)
         ours = found[0] if found else client.create_run(experiment.experiment_id, run_name=run.name)
@@ -97,12 +117,15 @@ def wandb(run: Run, step: int) -> Iterator[Logger]:
 
     Details of the machine and of git are not sent: the address of a git remote may hold a token.
     """
+    # Otherwise it sends its own errors to its makers, which takes long where there is no network.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
     config = run.cfg.logger
     quiet = wandb.Settings(
         silent=True,
+        init_timeout=30,
         console="off",
         disable_git=True,
         save_code=False,

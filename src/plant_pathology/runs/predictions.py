@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from plant_pathology.core.files import atomic_file
 from plant_pathology.data.index import pack_targets, unpack_targets
-
-PREDICTIONS = "validation.npz"
+from plant_pathology.runs.run import PREDICTIONS as PREDICTIONS
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         )
 
 
-def read_predictions(path: Path) -> Predictions:
-    """Read what `write_predictions` wrote."""
+def read_predictions(path: Path | IO[bytes]) -> Predictions:
+    """Read what `write_predictions` wrote, from a path or from an open file."""
     with np.load(path, allow_pickle=False) as file:
         stored = {name: file[name] for name in file.files}
     labels = stored["labels"].tolist()

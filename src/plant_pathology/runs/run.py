@@ -4,8 +4,8 @@ Files in the folder:
     run.json: the run's identity (config, data, code).
     metrics.csv: one row per finished epoch.
     checkpoints/: to continue from. best.ckpt: the best epoch's weights.
-    result.json: written last; a run with this file is finished.
-    failure.txt: why it failed.
+    result.json: written last; a run with this file is finished, if its files are whole (finished.py).
+    failure.txt: why it failed. diverged.json: its numbers stopped being finite, as they would again.
     stop: a user asked it to stop. continue: stopping rules are off.
     job.json: the machine that trains it, written by the launcher.
 """
@@ -13,6 +13,7 @@ Files in the folder:
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import atomic_file, read_json
+from plant_pathology.core.disk import require_locks
+from plant_pathology.core.errors import BusyError, DamagedError
+from plant_pathology.core.files import atomic_file, is_own, read_json
 from plant_pathology.core.hashes import content_hash, file_hash
-from plant_pathology.store.connect import open_version
+from plant_pathology.store.connect import open_training_version
 from plant_pathology.store.version import Version
 
+NEEDED = {"epoch", "train_loss", "seconds"}  # columns of metrics.csv that are there whatever is trained
 IDENTITY = ("seed", "data", "model", "trainer")  # of the competition, its name, metric and kind of target alone
 # The code that decides a run's numbers: the folder `training`, and the files of other folders that it uses.
 CODE = (
@@ -35,8 +38,8 @@ CODE = (
     *("inference/decision.py", "inference/expected_f1.py", "inference/outputs.py", "inference/tta.py"),
 )
 RUN, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.csv", "checkpoints", "result.json"
-FAILURE, STOP, CONTINUE, JOB = "failure.txt", "stop", "continue", "job.json"
-SWEEP = ".sweep"  # folder with one empty file per run of the current sweep
+BEST, PREDICTIONS = "best.ckpt", "validation.npz"
+FAILURE, DIVERGED, STOP, CONTINUE, JOB = "failure.txt", "diverged.json", "stop", "continue", "job.json"
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,6 @@ class Run:
         """Return the folder's name: the config's `name`, and eight hexadecimal digits of the identity's hash."""
         return self.folder.name
 
-    def result(self) -> dict[str, Any] | None:
-        """Return the content of result.json; None until the run is finished."""
-        path = self.folder / RESULT
-        return read_json(path, f"delete {self.folder} and train again") if path.exists() else None
-
 
 def run_of(cfg: DictConfig) -> Run:
     """Return the run that a config describes.
@@ -72,7 +70,7 @@ def run_of(cfg: DictConfig) -> Run:
     Raises:
         UserError: the datastore has no such version of the data.
     """
-    version = open_version(cfg)
+    version = open_training_version(cfg)
     config: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(IDENTITY)), resolve=True)
     for key in ("ref", "workers"):
         del config["data"][key]
@@ -105,7 +103,8 @@ def code_hash(own: Path | None) -> str:
 def training_lock(folder: Path, timeout: float = 10) -> Iterator[None]:
     """Hold the run's lock: only one process may train in `folder`.
 
-    The operating system releases the lock when the process dies, however it dies.
+    The operating system releases the lock when the process dies, however it dies. A file that DVC linked is never used
+    as the lock: all empty files of DVC's cache are one.
 
     Args:
         folder: the run's folder, which need not exist.
@@ -113,23 +112,39 @@ def training_lock(folder: Path, timeout: float = 10) -> Iterator[None]:
             the lock for a moment.
 
     Raises:
-        UserError: another process holds the lock.
+        BusyError: another process holds the lock.
+        UserError: the disk has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    require_locks(folder)
     try:
-        with FileLock(folder / ".lock", timeout=timeout):
+        with FileLock(lock_of(folder), timeout=timeout):
             yield
     except Timeout:
-        raise UserError(f"{folder}: another process trains this run: wait until it ends, or stop it") from None
+        raise BusyError(
+            f"{folder}: another process trains this run: wait until it ends, or stop it; if it was on a machine that is"
+            f" gone, delete {lock_of(folder)}"
+        ) from None
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether a process on this machine trains the run."""
+    """Return whether a process on this machine trains the run; False where this disk does not say."""
+    if not (lock := lock_of(folder)).exists():
+        return False
     try:
-        with training_lock(folder, timeout=0):
+        with FileLock(lock, timeout=0):
             return False
-    except UserError:
+    except Timeout:
         return True
+    except OSError:  # a folder that this user may only read, or a disk without locks
+        return False
+
+
+def lock_of(folder: Path) -> Path:
+    """Return the file that is locked while a run trains: the first of two names that DVC has not linked."""
+    own = folder / ".lock-own"
+    lock = folder / ".lock"
+    return lock if not os.path.lexists(lock) or is_own(lock) else own
 
 
 def record_failure(run: Run, cause: str) -> None:
@@ -144,17 +159,20 @@ def job_of(folder: Path) -> dict[str, Any]:
     return read_json(path, f"delete {path}") if path.exists() else {}
 
 
-def enter_sweep(run: Run) -> None:
-    """Mark the run as a member of the current sweep; any process may call this."""
-    entry = run.folder.parent / SWEEP / run.name
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    entry.touch()
-
-
 def read_epochs(folder: Path) -> list[dict[str, float]]:
-    """Read metrics.csv: one row per finished epoch; an empty list before the first."""
+    """Read metrics.csv: one row per finished epoch; an empty list before the first.
+
+    Raises:
+        DamagedError: it is not the table that a run writes.
+    """
+    path = folder / METRICS
     try:
-        with (folder / METRICS).open(encoding="utf-8", newline="") as file:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file, strict=True)]
+        if any(NEEDED - row.keys() for row in rows):
+            raise ValueError(f"a column is missing, of {', '.join(sorted(NEEDED))}")
+        return rows
     except FileNotFoundError:
         return []
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DamagedError(f"{path} is damaged ({error}): start the sweep again") from None

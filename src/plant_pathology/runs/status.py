@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
+from plant_pathology.core.text import plain_console, printable
 from plant_pathology.runs.cost import Machine, hours, machine_of
 from plant_pathology.runs.run import CHECKPOINTS, FAILURE, METRICS, RESULT, RUN, STOP, is_locked, job_of, read_epochs
 
 WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
-FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+FINISHED, STOPPED, FAILED, DAMAGED = "finished", "stopped", "failed", "damaged"
+REPAIR = "start the sweep again"
 SILENCE = 300  # seconds, plus three epochs: a run on another machine without news for so long was interrupted
-COLORS = {RUNNING: "green", FINISHED: "bold", STOPPED: "yellow", FAILED: "red", INTERRUPTED: "red"}
+COLORS = {RUNNING: "green", FINISHED: "bold", STOPPED: "yellow", FAILED: "red", DAMAGED: "red", INTERRUPTED: "red"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Status:
 
     Args:
         run: the run's name.
-        state: waiting, running, interrupted, finished, stopped, failed, or the state of its cloud job.
+        state: waiting, running, interrupted, finished, stopped, failed, damaged, or the state of its cloud job.
         rows: rows of metrics.csv, one per finished epoch.
         epochs: number of epochs to train; None where run.json does not exist yet.
         seconds_left: remaining time of a running run, estimated from its last epoch.
@@ -67,25 +70,45 @@ class Status:
 
 def status_of(folder: Path) -> Status:
     """Read a run's status from its folder, also while the run writes to it."""
+    try:
+        return _status_of(folder)
+    except UserError as error:  # one damaged file must not hide the other runs
+        return Status(folder.name, DAMAGED, [], None, None, None, str(error), "")
+
+
+def _status_of(folder: Path) -> Status:
     rows = read_epochs(folder)
     planned, left, metric = None, None, ""
     state, note = _state(folder, rows)
     if (folder / RUN).exists():
-        config = read_json(folder / RUN, f"delete {folder}")["config"]
-        planned, metric = config["trainer"]["max_epochs"], config.get("competition", {}).get("metric", "")
-        if state == RUNNING and rows:
+        config = record_of(folder / RUN).get("config", {})
+        planned = config.get("trainer", {}).get("max_epochs")
+        metric = config.get("competition", {}).get("metric", "")
+        if state == RUNNING and rows and planned:
             left = max(0.0, (planned - len(rows)) * rows[-1]["seconds"] - seconds_since_epoch(folder))
     return Status(folder.name, state, rows, planned, left, machine_of(folder), note, metric)
 
 
+def record_of(path: Path) -> dict[str, Any]:
+    """Read a run's run.json or result.json, also of earlier code.
+
+    Raises:
+        UserError: it is no JSON object.
+    """
+    content = read_json(path, REPAIR)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not what a run writes: {REPAIR}")
+    return content
+
+
 def seconds_since_epoch(folder: Path) -> float:
-    """Return the seconds since a run's last epoch ended."""
-    return time.time() - (folder / METRICS).stat().st_mtime
+    """Return the seconds since a run's last epoch ended; 0 where the clock went back since."""
+    return max(0.0, time.time() - (folder / METRICS).stat().st_mtime)
 
 
 def _state(folder: Path, rows: list[dict[str, float]]) -> tuple[str, str]:
     if (folder / RESULT).exists():
-        stopped = read_json(folder / RESULT, f"delete {folder}")["stopped"]
+        stopped = record_of(folder / RESULT).get("stopped")
         return (STOPPED, stopped) if stopped else (FINISHED, "")
     if folder.exists() and is_locked(folder):
         return RUNNING, "stops after this epoch" if (folder / STOP).exists() else ""
@@ -97,7 +120,7 @@ def _state(folder: Path, rows: list[dict[str, float]]) -> tuple[str, str]:
         # Its metrics were downloaded: it trains on another machine, whose lock is not visible here.
         silent = seconds_since_epoch(folder)
         state = RUNNING if silent < SILENCE + 3 * rows[-1]["seconds"] else INTERRUPTED
-        return state, f"on another machine, last news {duration(max(0, silent))} ago"
+        return state, f"on another machine, last news {duration(silent)} ago"
     return (INTERRUPTED if (folder / RUN).exists() else WAITING), ""
 
 
@@ -124,15 +147,15 @@ def table_of(runs: Sequence[Status]) -> Table:
         best, last = run.best, run.rows[-1] if run.rows else None
         color = COLORS.get(run.state, "dim")
         table.add_row(
-            run.run,
-            f"[{color}]{run.state}[/]",
+            printable(run.run),
+            Text(printable(run.state), style=color),
             f"{len(run.rows)}/{run.epochs or '?'}",
             run.best_score,
             f"{best['epoch'] + 1:.0f}" if best else "",
             f"{last['images_per_second']:.0f}" if last else "",
             duration(run.seconds_left) if run.seconds_left is not None else "",
             f"${run.dollars:.2f}" if run.dollars else "",
-            run.note,
+            printable(run.note),
         )
     return table
 
@@ -154,7 +177,7 @@ class Watch:
     def __init__(self, folders: Sequence[Path]):
         self.folders = list(dict.fromkeys(folders))
         self._shown: dict[str, tuple[int, str]] = {}  # epochs and state of each run
-        self._live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
+        self._live = Live(console=plain_console(140), auto_refresh=False) if sys.stdout.isatty() else None
 
     def __enter__(self) -> "Watch":
         if self._live:
@@ -184,5 +207,6 @@ class Watch:
             print(epoch_line(run.run, row, run.epochs, run.metric), flush=True)
         if run.state not in (state, RUNNING, WAITING):
             reached = f", {run.metric} {run.best_score} at epoch {run.best['epoch'] + 1:.0f}" if run.best else ""
-            print(f"{run.run}: {run.state}{reached}" + (f" ({run.note})" if run.note else ""), flush=True)
+            note = f" ({printable(run.note)})" if run.note else ""
+            print(f"{printable(run.run)}: {run.state}{reached}{note}", flush=True)
         self._shown[run.run] = (len(run.rows), run.state)

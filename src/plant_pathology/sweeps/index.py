@@ -1,11 +1,9 @@
-"""Keep the list of runs in a sweep, and read their folders and results.
+"""Judge a sweep by its own runs when it ends, and read the runs and results of the sweep that started last.
 
-runs/.sweep lists the runs of the current sweep, one empty file per run, and stays there when some of them fail:
-starting the same sweep again does only what is missing. runs/sweep.json lists the runs of the last
-sweep that ended.
+Which runs belong to which sweep is kept by runs/sweep_lists.py. Starting a sweep again makes a new list of the same
+runs, and does only what is missing.
 """
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,86 +12,79 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import read_json, write_json
-from plant_pathology.runs.run import RESULT, RUN, SWEEP
+from plant_pathology.runs.finished import divergence_of, verified_result
+from plant_pathology.runs.run import RESULT, RUN
 from plant_pathology.runs.status import failure_cause
+from plant_pathology.runs.sweep_lists import begin_sweep, chosen_sweep, end_sweep, own_sweep, sweeps
 from plant_pathology.runs.sync import is_record, sync_of
 
-INDEX = "sweep.json"
+AGAIN = "start the sweep again (`python -m plant_pathology.train -m`); it does only what is missing"
 
 
 class SweepIndex(Callback):
-    """Hydra's callback around a multirun: add the folds to the sweep, and write the list of its runs when it ends."""
+    """Hydra's callback around a multirun: add the folds to the sweep, and tell its failed runs when it ends."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         add_folds(config)
-        # The new sweep may be refused, or be a dry run: until its first run starts, keep the previous sweep's list.
-        close_current_sweep(Path(config.paths.runs))
+        begin_sweep(Path(config.paths.runs))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        runs = Path(config.paths.runs)
-        names = current_sweep(runs)
-        failed = [name for name in names if not (runs / name / RESULT).exists()]
+        runs, number = Path(config.paths.runs), own_sweep()
+        assert number is not None, "on_multirun_start took it"
+        names = end_sweep(runs, number)
+        unfinished = [name for name in names if not (runs / name / RESULT).exists()]
+        reasons = {name: reason for name in unfinished if (reason := divergence_of(runs / name))}
+        failed = {name: failure_cause(runs / name) for name in unfinished if name not in reasons}
+        if reasons and len(reasons) < len(names):
+            print(f"left out, {len(reasons)} of {len(names)} runs that diverged{_lines(reasons)}", flush=True)
         if failed:
-            causes = "\n  ".join(f"{name}: {failure_cause(runs / name)}" for name in failed)
-            sys.exit(
-                f"error: {len(failed)} of {len(names)} runs failed; start the sweep again to do only these\n  {causes}"
-            )
-        close_current_sweep(runs)
+            again = "start the sweep again to do only these"
+            sys.exit(f"error: {len(failed)} of {len(names)} runs failed; {again}{_lines(failed)}")
+        if reasons and len(reasons) == len(names):
+            sys.exit(f"error: all {len(names)} runs diverged{_lines(reasons)}")
 
 
-def close_current_sweep(runs: Path) -> None:
-    """Move the list of the current sweep to runs/sweep.json; do nothing if no run has started since the last call."""
-    if (runs / SWEEP).exists():
-        write_json(runs / INDEX, {"runs": current_sweep(runs)})
-        shutil.rmtree(runs / SWEEP)
-
-
-def current_sweep(runs: Path) -> list[str]:
-    """Return the names of the runs in the current sweep; an empty list before the first run starts."""
-    return sorted(entry.name for entry in (runs / SWEEP).glob("*"))
-
-
-def latest_sweep(runs: Path) -> list[str]:
-    """Return the names of the runs in the current sweep, or else in the last one; an empty list without either."""
-    if names := current_sweep(runs):
-        return names
-    return read_json(runs / INDEX, "start the sweep again")["runs"] if (runs / INDEX).exists() else []
+def _lines(reasons: dict[str, str]) -> str:
+    return "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
 
 
 def add_folds(config: DictConfig) -> None:
     """Sweep over data.fold too if train.folds is above 1; data.fold on the command line wins."""
     folds, prepared = config.train.folds, config.prepare.folds
     if not isinstance(folds, int) or not 1 <= folds <= prepared:
-        # Exit, because Hydra turns a callback's exception into a warning.
         sys.exit(f"error: train.folds={folds}: choose a whole number from 1 to prepare.folds={prepared}")
     if folds > 1:
         OmegaConf.update(config, "hydra.sweeper.params", {"data.fold": f"range(0,{folds})"}, force_add=True)
 
 
-def sweep_results(runs: Path) -> list[dict[str, Any]]:
-    """Return the results of the latest sweep's finished runs, best score first, equal ones by name.
+def sweep_results(runs: Path, number: int | None = None) -> list[dict[str, Any]]:
+    """Return the verified results of a sweep's finished runs, best score first, equal ones by name.
 
-    Print the names of runs that failed or have not finished.
+    Print which runs are left out because they failed, diverged or have not finished, and whether other sweeps have
+    other runs.
+
+    Args:
+        number: of the sweep; None for the one that started last.
 
     Raises:
-        UserError: no run has finished.
+        UserError: there is no such sweep, or no run has finished.
+        DamagedRunError: a finished run's files are not those that it wrote: without it, another run could be the best.
     """
-    remedy = "run `python -m plant_pathology.train -m`; it does only what is missing"
-    names = latest_sweep(runs)
-    finished = [name for name in names if (runs / name / RESULT).exists()]
-    if missing := sorted({*names} - {*finished}):
-        print(f"left out, {len(missing)} of {len(names)} runs that failed or have not finished: {', '.join(missing)}")
-    results = [read_json(runs / name / RESULT, remedy) for name in finished]
+    names = chosen_sweep(runs, number)
+    if others := [str(each) for each, theirs in sweeps(runs).items() if {*theirs} - {*names}]:
+        which = f"sweep {number}" if number else "the sweep that started last"
+        print(f"{which} of {runs} is used; others have other runs: select.sweep={' or '.join(others)}")
+    results = {name: result for name in names if (result := verified_result(runs / name))}
+    if missing := [name for name in names if name not in results]:
+        listed = ", ".join(f"{name} (diverged)" if divergence_of(runs / name) else name for name in missing)
+        print(f"left out, {len(missing)} of {len(names)} runs that failed or have not finished: {listed}")
     if not results:
-        raise UserError(f"{runs} holds no finished run of a sweep: {remedy}")
-    if earlier := [result["run"] for result in results if "val_score" not in result]:
-        raise UserError(f"{runs / earlier[0]} was trained by an earlier version of the code: {remedy}")
-    return sorted(results, key=lambda result: (-result["val_score"], result["run"]))
+        raise UserError(f"{runs} holds no finished run of a sweep: {AGAIN}")
+    return sorted(results.values(), key=lambda result: (-result["val_score"], result["run"]))
 
 
 def sweep_folders(cfg: DictConfig) -> list[Path]:
-    """Return the folders of the latest sweep's runs, or of all runs if there was no sweep.
+    """Return the folders of the runs of a sweep, or of all runs if there was no sweep: `select.sweep`, or the last one.
 
     With store.runs=true, first download what other machines have written, except weights.
 
@@ -103,7 +94,7 @@ def sweep_folders(cfg: DictConfig) -> list[Path]:
     runs = Path(cfg.paths.runs)
     if sync := sync_of(cfg):
         sync.pull_all(is_record)
-    if names := latest_sweep(runs):
+    if names := chosen_sweep(runs, cfg.select.sweep):
         return [runs / name for name in names]
     if found := _all_folders(runs):
         return found

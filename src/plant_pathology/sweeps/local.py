@@ -24,16 +24,20 @@ from types import FrameType
 
 from omegaconf import DictConfig, open_dict
 
+from plant_pathology.core.files import make_own
 from plant_pathology.core.processes import cpu_count, when_parent_ends
 from plant_pathology.runs.cost import Machine, may_launch, write_machine
-from plant_pathology.runs.run import FAILURE, Run, enter_sweep, record_failure, run_of
+from plant_pathology.runs.finished import score_of
+from plant_pathology.runs.run import FAILURE, RESULT, Run, record_failure, run_of
 from plant_pathology.runs.status import Watch
-from plant_pathology.training.run import existing_result, train_sweep_member
+from plant_pathology.runs.sweep_lists import enter_sweep
+from plant_pathology.training.run import is_to_train, train_sweep_member
 
 if sys.platform == "linux":
     PROCESSES = get_context("forkserver")
 else:
     PROCESSES = get_context("spawn")
+LOG = "log.txt"
 POLL = 0.5  # seconds between two updates of the progress display
 
 
@@ -58,21 +62,23 @@ def train_all(configs: Iterable[DictConfig], workers: int | None) -> list[float 
         workers: number of runs at once; None: one per GPU, or one per core without GPUs.
 
     Returns:
-        Score of each run, higher is better; None for a failed one, which has a failure.txt in its folder.
+        Score of each run, higher is better; NaN for one that diverged, None for one that failed; both have a
+        failure.txt in their folder.
     """
     runs = []
     for run in map(run_of, configs):
         runs.append(run)
-        if not run.result():
+        if not (run.folder / RESULT).exists():
             start_fork_server(run.cfg.logger.name)
     for run in runs:
-        enter_sweep(run)
+        enter_sweep(run.folder)
     # A grid may contain the same run twice.
-    missing = list({run.name: run for run in runs if not existing_result(run)}.values())
+    missing = [run for run in {run.name: run for run in runs}.values() if is_to_train(run)]
     if missing:
+        start_fork_server(missing[0].cfg.logger.name)
         with Watch([run.folder for run in runs]) as watch:
             WorkerPool(make_slots(missing[0].cfg, len(missing), workers), watch).train(missing)
-    return [result["val_score"] if (result := run.result()) else None for run in runs]
+    return [score_of(run.folder) for run in runs]
 
 
 def start_fork_server(logger: str) -> None:
@@ -158,11 +164,11 @@ class WorkerPool:
 
     def _record_end(self, run: Run, code: int | None) -> None:
         """Write failure.txt for a process that could not write it itself, because a signal ended it."""
-        if code and not (run.folder / FAILURE).exists() and not run.result():
+        if code and not (run.folder / FAILURE).exists() and not (run.folder / RESULT).exists():
             number = -code if code < 0 else code - 128
             name = signal.Signals(number).name if number in set(signal.Signals) else f"exit code {code}"
             memory = ", perhaps because memory ran out" if name == "SIGKILL" else ""
-            record_failure(run, f"ended by {name}{memory}; its output is in {run.folder / 'log.txt'}")
+            record_failure(run, f"ended by {name}{memory}; its output is in {run.folder / LOG}")
         self.watch.show()
 
     @contextmanager
@@ -195,7 +201,8 @@ def train_in_child(cfg: DictConfig, folder: Path, gpu: str | None) -> None:
     """Train one run in this process, with all output in log.txt; exit with code 1 if it fails."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+    make_own(folder / LOG)
+    with (folder / LOG).open("a", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())

@@ -1,5 +1,8 @@
 """Save checkpoints from which a run continues to bit-identical results, on this machine or another one."""
 
+import errno
+import os
+import pickle
 import signal
 import zipfile
 from collections.abc import Callable
@@ -12,25 +15,36 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from plant_pathology.core.files import atomic_file
-from plant_pathology.runs.run import CHECKPOINTS
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_file, set_aside
+from plant_pathology.core.hashes import content_hash
+from plant_pathology.runs.history import History
+from plant_pathology.runs.resume_points import resume_points
+from plant_pathology.runs.run import BEST, CHECKPOINTS, Run
 from plant_pathology.training.data import StoredData
 
+RUN_KEY = "run"  # in a checkpoint: `identity_of` its run
 KEEP = 2  # checkpoints, so that one remains when the last is damaged
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write checkpoints atomically.
+class RunCheckpointIO(TorchCheckpointIO):
+    """Write checkpoints atomically, with the identity of their run.
 
     Lightning's own class writes to the system's temporary folder and moves the file: where that folder is on another
     disk, a kill or a full disk leaves half a checkpoint.
+
+    Args:
+        run: the run that is trained.
     """
+
+    def __init__(self, run: Run):
+        self.identity = identity_of(run)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save a checkpoint; raise OSError when the disk is full."""
         with atomic_file(Path(path)) as work, work.open("wb") as file:
             try:
-                torch.save(checkpoint, file)
+                torch.save(checkpoint | {RUN_KEY: self.identity}, file)
             except RuntimeError as error:
                 # On a full disk torch raises a RuntimeError that names no cause; its context is the OSError.
                 raise error.__context__ or error from None
@@ -40,18 +54,18 @@ class BestCheckpoint(ModelCheckpoint):
     """Keep the weights of the epoch with the best val_score as best.ckpt.
 
     Lightning stores the checkpoint's absolute path; `load_state_dict` replaces it, so that a run may continue in
-    another folder, or on another machine.
+    another folder, or on another machine. The new path must be written as Lightning writes it, absolute and without
+    links: else Lightning takes best.ckpt for the one before, and deletes it after it has saved a better one.
     """
 
     def __init__(self, folder: Path):
-        self.folder = folder
         super().__init__(
             folder, "best", monitor="val_score", mode="max", save_weights_only=True, enable_version_counter=False
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["best_model_path"]:
-            best = str(self.folder / "best.ckpt")
+            best = os.path.join(str(self.dirpath), BEST)
             state_dict |= {"dirpath": self.dirpath, "best_model_path": best, "kth_best_model_path": best}
             state_dict |= {"best_k_models": {best: state_dict["best_model_score"]}}
             super().load_state_dict(state_dict)
@@ -103,7 +117,7 @@ class ResumeCheckpoints(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / f"{trainer.global_step:08d}.ckpt", weights_only=False)
-        for old in resume_checkpoints(self.folder.parent)[KEEP:]:
+        for old in resume_points(self.folder.parent)[KEEP:]:
             old.unlink()
         self.saved()
 
@@ -112,35 +126,87 @@ class ResumeCheckpoints(Checkpoint):
         raise SystemExit(128 + received)
 
 
-def resume_checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints in a run's folder, latest first."""
-    return sorted((folder / CHECKPOINTS).glob("[0-9]*.ckpt"), reverse=True)
+def resume_point_of(run: Run) -> Path | None:
+    """Return the latest checkpoint from which the run can continue; set damaged ones aside, and print it.
 
+    Continuing also needs best.ckpt: without the weights of the best epoch so far, the run begins again.
 
-def global_step_of(checkpoint: Path) -> int:
-    """Return the number of optimizer steps before the checkpoint, which is its file name."""
-    return int(checkpoint.stem)
-
-
-def latest_intact(folder: Path) -> Path | None:
-    """Return the latest undamaged checkpoint of a run's folder; report and delete damaged ones."""
-    for path in resume_checkpoints(folder):
-        damage = find_damage(path)
-        if damage is None:
+    Raises:
+        UserError: a checkpoint is whole, but of another run, or this version of torch does not load it.
+        OSError: a file cannot be read, which says nothing about its content.
+    """
+    for path in resume_points(run.folder):
+        content = read_checkpoint(path, run)
+        if isinstance(content, str):
+            print(f"{run.name}: {path} is damaged ({content}): kept as {set_aside(path).name}", flush=True)
+        elif reason := _missing_best(content, run):
+            aside = [set_aside(each) for each in (run.folder / BEST, *resume_points(run.folder)) if each.exists()]
+            kept = ", ".join(each.name for each in aside)
+            print(f"{run.name}: {BEST} {reason}: begins again; kept as {kept}", flush=True)
+            return None
+        else:
             return path
-        print(f"{folder.name}: {path} is damaged ({damage}): continues from the checkpoint before it, if there is one")
-        path.unlink()
     return None
+
+
+def read_checkpoint(path: Path, run: Run) -> dict[str, Any] | str:
+    """Load a checkpoint of a run as data, without running code from it; return what is wrong with one that is damaged.
+
+    Raises:
+        UserError: it is whole, but of another run, or this version of torch does not load it.
+        OSError: it cannot be read, which says nothing about its content.
+    """
+    if damage := find_damage(path):
+        return damage
+    remedy = "nothing was changed; move it away to continue without it"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise UserError(
+            f"{path} is whole, but torch {torch.__version__} does not load it ({reason}): {remedy}"
+        ) from None
+    if not isinstance(content, dict) or content.get(RUN_KEY) != identity_of(run):
+        raise UserError(f"{path} is of another run, trained with other settings, data or code: {remedy}")
+    return content
 
 
 def find_damage(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint; None when it is complete and loads without running code from it."""
+    """Return what is wrong with the bytes of a checkpoint; None when all match their checksums.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    # torch writes checksums but does not check them.
     try:
-        # torch writes checksums but does not check them.
         with zipfile.ZipFile(path) as content:
-            if member := content.testzip():
-                return f"{member} does not match its checksum"
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}".splitlines()[0]
-    return None
+            member = content.testzip()
+    except (OSError, MemoryError) as error:
+        # A wrong position in the file's table of contents.
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:
+            return str(error)
+        raise
+    except Exception as error:  # whatever zipfile says about bytes that torch did not write
+        return f"{error}"
+    return f"{member} does not match its checksum" if member else None
+
+
+def identity_of(run: Run) -> str:
+    """Return the hash of all that decides a run's result, which its checkpoints carry."""
+    return content_hash(run.identity)
+
+
+def _missing_best(content: dict[str, Any], run: Run) -> str | None:
+    """Return what is wrong with best.ckpt for a run that continues from a checkpoint; None where nothing is."""
+    rows = content["callbacks"][History.__qualname__]["rows"]
+    path = run.folder / BEST
+    if not rows:
+        return None
+    if not path.exists():
+        return "does not exist"
+    best = read_checkpoint(path, run)
+    if isinstance(best, str):
+        return f"is damaged ({best})"
+    # A later epoch's: the run was killed before it saved that epoch, which it will repeat.
+    needed = max(rows, key=lambda row: row["val_score"])["epoch"]
+    return f"is that of epoch {best['epoch'] + 1}, not {needed + 1}" if best["epoch"] < needed else None

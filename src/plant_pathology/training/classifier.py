@@ -1,5 +1,6 @@
 """Train a timm network with Lightning: loss on logits, learning rate by step, the competition's metric by epoch."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torchmetrics import MeanMetric
 
 from plant_pathology.competition.task import KEPT, Task
+from plant_pathology.core.errors import UserError
 from plant_pathology.inference import tta
 from plant_pathology.inference.decision import THRESHOLDS
 from plant_pathology.inference.outputs import outputs
+from plant_pathology.runs.finished import DivergedError
 from plant_pathology.runs.predictions import likeliest_alone
 from plant_pathology.training.loss import loss_name, training_loss
 
@@ -102,6 +105,11 @@ class Classifier(pl.LightningModule):
         predicted, true = self.validation_results()
         decision = self.task.plain_decision(predicted, true)
         score = self.task.metric.score(true, decision.decide(predicted))
+        if not math.isfinite(score):
+            raise UserError(
+                f"{self.task.metric.name} cannot be computed on the validation images, which all have the same label:"
+                " lower prepare.folds, or choose another data.fold"
+            )
         self.log("val_score", self.task.metric.sign * score)
         self.log(f"val_{self.task.metric.name}", score, prog_bar=True)
         if decision.by == THRESHOLDS:
@@ -110,8 +118,37 @@ class Classifier(pl.LightningModule):
             # Lightning's LearningRateMonitor logs nothing in an epoch that a run continues in the middle.
             self.log("lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
 
+    def on_train_epoch_end(self) -> None:
+        for name in ("train_loss", "val_loss"):
+            self._require_finite(name, self.trainer.callback_metrics[name])
+
+    def require_finite_weights(self) -> None:
+        """Check the network's weights and running means.
+
+        Raises:
+            DivergedError: one is not finite.
+        """
+        for name, values in self.network.state_dict().items():
+            self._require_finite(f"the network's {name}", values)
+
+    def _require_finite(self, name: str, values: Tensor) -> None:
+        if not torch.isfinite(values).all():
+            clip, precision = self.trainer.gradient_clip_val, self.trainer.precision
+            ways = [
+                f"lower model.lr={self.hparams['lr']:g}",
+                f"lower trainer.gradient_clip_val={clip:g}" if clip else "set trainer.gradient_clip_val=1",
+                *([f"set trainer.precision=32-true, not {precision}"] if precision != "32-true" else []),
+            ]
+            where = f"diverged in epoch {self.trainer.current_epoch + 1}"
+            raise DivergedError(f"{where}: {name} is not finite: {', or '.join(ways)}")
+
     def validation_results(self) -> tuple[Any, np.ndarray]:
-        """Return the last validation's outputs, as `Predictions` holds them, and its targets, in the data's order."""
+        """Return the last validation's outputs, as `Predictions` holds them, and its targets, in the data's order.
+
+        Raises:
+            DivergedError: an output is not finite.
+        """
+        self._require_finite("a prediction", torch.cat([parts[1].flatten() for parts in self.validated]))
         targets, *kept = (torch.cat(parts).cpu().numpy() for parts in zip(*self.validated, strict=True))
         if self.task.sparse:
             values, classes = kept

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from plant_pathology.core.disk import require_shared_memory
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.data.index import ARRAY, open_array, unpack_targets
@@ -234,6 +235,11 @@ class StoredData(pl.LightningDataModule):
         return batch | {"images": images}
 
     def _loader(self, dataset: LabeledImages, sampler: Sampler) -> DataLoader:
+        if self.workers:
+            # Each process prepares two batches ahead, and one more is in use. No `timeout` is set: with one, torch only
+            # looks after that time whether a process was killed, without one every five seconds.
+            size = self.batch_size * 3 * self.manifest["image_size"] ** 2 * (2 * self.workers + 1)
+            require_shared_memory(size, f"data.workers={self.workers}")
         return DataLoader(
             dataset,
             batch_size=None,

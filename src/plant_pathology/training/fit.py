@@ -8,8 +8,9 @@ import difflib
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,15 +29,15 @@ from plant_pathology.runs.early_stopping import stop_rules
 from plant_pathology.runs.history import DataWait, History
 from plant_pathology.runs.loggers import open_logger
 from plant_pathology.runs.predictions import PREDICTIONS, Predictions, write_predictions
-from plant_pathology.runs.run import METRICS, Run
+from plant_pathology.runs.resume_points import global_step_of
+from plant_pathology.runs.run import BEST, METRICS, Run
 from plant_pathology.runs.sync import RunSync
 from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.checkpoints import (
-    AtomicCheckpointIO,
     BestCheckpoint,
     ResumeCheckpoints,
-    global_step_of,
-    latest_intact,
+    RunCheckpointIO,
+    resume_point_of,
 )
 from plant_pathology.training.classifier import Classifier
 from plant_pathology.training.data import StoredData
@@ -104,20 +105,17 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
     stops = stop_rules(run, sync)
     upload = partial(sync.push_in_background, run.name) if sync else lambda: None
     saves = ResumeCheckpoints(folder, cfg.seed, saved=upload)
-    if checkpoint := latest_intact(folder):
+    if checkpoint := resume_point_of(run):
         print(f"{folder.name}: continues after {checkpoint}", flush=True)
     with open_logger(run, global_step_of(checkpoint) if checkpoint else 0) as logger:
-        trainer = create_trainer(cfg, folder, logger, waiting, [history, *stops, BestCheckpoint(folder), saves])
-        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-        classifier.views = cfg.data.views
-        trainer.validate(classifier, data, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
+        trainer = create_trainer(run, logger, waiting, [history, *stops, BestCheckpoint(folder), saves])
+        with explained_errors(cfg):
+            trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+            classifier.views = cfg.data.views
+            trainer.validate(classifier, data, ckpt_path=folder / BEST, weights_only=True, verbose=False)
+    classifier.require_finite_weights()
     outputs, true = classifier.validation_results()
     score = task.plain_score(outputs, true)
-    if not np.isfinite(score):
-        raise UserError(
-            f"{task.metric.name} cannot be computed on fold {cfg.data.fold}, where all images have the same label:"
-            " lower prepare.folds, or choose another data.fold"
-        )
     names = np.char.decode(data.validation.column("image"), "utf-8")
     write_predictions(folder / PREDICTIONS, Predictions(names, data.manifest["labels"], true, outputs))
     network = {"name": cfg.model.name, "image_size": data.manifest["image_size"], **classifier.normalization}
@@ -127,9 +125,40 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
     return {**scores, **history.summary(), "stopped": stopped, "network": network}
 
 
-def create_trainer(
-    cfg: DictConfig, folder: Path, logger: Logger, waiting: DataWait, callbacks: list[Callback]
-) -> pl.Trainer:
+@contextmanager
+def explained_errors(cfg: DictConfig) -> Iterator[None]:
+    """Turn what torch says about too little memory, batches of one image and processes that load into one line.
+
+    Raises:
+        UserError: with the remedy.
+    """
+    try:
+        yield
+    except (UserError, OSError) as error:
+        text = str(error).strip()
+        if "in DataLoader worker process" not in text:
+            raise
+        # torch repeats the traceback of the process that loads; its last line is the error there.
+        raise UserError(text.splitlines()[-1].partition(": ")[2]) from None
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(".")[0]
+        raise UserError(f"data.batch_size={cfg.data.batch_size}: {reason}: lower it, or prepare.image_size") from None
+    except (RuntimeError, ValueError) as error:
+        workers, text = cfg.data.workers, " ".join(str(error).split())
+        if "DataLoader worker" in text:
+            raise UserError(
+                f"data.workers={workers}: a process that loads images was ended ({text}): it takes memory, so lower"
+                " data.workers, data.batch_size or hydra.launcher.workers"
+            ) from None
+        if "more than 1 value per channel" in text:
+            raise UserError(
+                f"data.batch_size={cfg.data.batch_size}: batch normalization cannot train on one value per channel:"
+                " choose at least 2, and with small images a larger data.grow.start"
+            ) from None
+        raise
+
+
+def create_trainer(run: Run, logger: Logger, waiting: DataWait, callbacks: list[Callback]) -> pl.Trainer:
     """Create Lightning's Trainer from the config's `trainer:` section.
 
     Raises:
@@ -138,12 +167,12 @@ def create_trainer(
     terminal = sys.stderr.isatty()
     try:
         return pl.Trainer(
-            **cfg.trainer,
+            **run.cfg.trainer,
             callbacks=[*callbacks, *([TQDMProgressBar()] if terminal else [])],
-            plugins=[AtomicCheckpointIO()],
+            plugins=[RunCheckpointIO(run)],
             profiler=waiting,
             logger=logger,
-            default_root_dir=folder,
+            default_root_dir=run.folder,
             num_sanity_val_steps=0,
             log_every_n_steps=1_000_000,  # log per epoch only: logging a step would wait for the GPU
             enable_model_summary=False,

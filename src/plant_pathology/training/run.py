@@ -5,46 +5,51 @@ interrupted one continues after its last checkpoint. A run that `python -m plant
 `stop:` ended early counts as finished.
 """
 
-import shutil
+import math
 import traceback
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
+from plant_pathology.core.ending import explain
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import atomic_file, read_json, write_json
+from plant_pathology.core.files import atomic_file, set_aside
 from plant_pathology.core.processes import cpu_count
 from plant_pathology.core.schema import check_config
-from plant_pathology.runs.run import (
-    CHECKPOINTS,
-    FAILURE,
-    RESULT,
-    RUN,
-    Run,
-    enter_sweep,
-    record_failure,
-    run_of,
-    training_lock,
+from plant_pathology.core.sealed import read_sealed, write_sealed
+from plant_pathology.core.text import one_line
+from plant_pathology.runs.finished import (
+    DamagedRunError,
+    DivergedError,
+    divergence_of,
+    verified_result,
+    write_divergence,
+    write_result,
 )
-from plant_pathology.runs.sync import any_file, sync_of
+from plant_pathology.runs.resume_points import delete_resume_points, resume_points
+from plant_pathology.runs.run import DIVERGED, FAILURE, RESULT, RUN, Run, record_failure, run_of, training_lock
+from plant_pathology.runs.sweep_lists import enter_sweep
+from plant_pathology.runs.sync import RunSync, any_file, sync_of
 
 
 def train_sweep_member(cfg: DictConfig) -> float | None:
-    """Train one run of a sweep and return its score for sweepers.
+    """Train one run of a sweep and return its score for sweepers: as `score_of`.
 
     When it fails, write failure.txt and return None: the other runs go on, and the sweep ends with an error that lists
     the failed ones.
     """
     run = run_of(cfg)
-    enter_sweep(run)
+    enter_sweep(run.folder)
     try:
         check(cfg)
         return train(run)["val_score"]
     except Exception as error:
-        record_failure(run, traceback.format_exc())
-        print(f"{run.name}: failed: {error}", flush=True)
-        return None
+        reason = one_line(explain(error) or f"{type(error).__name__}: {error}")
+        record_failure(run, reason if isinstance(error, UserError) else f"{traceback.format_exc()}\n{reason}")
+        print(f"{run.name}: failed: {reason}", flush=True)
+        return math.nan if isinstance(error, DivergedError) else None
 
 
 def check(cfg: DictConfig) -> None:
@@ -65,16 +70,15 @@ def train(run: Run) -> dict[str, Any]:
     """Train a run until it has a result, and write result.json, the last file of a run.
 
     Returns:
-        The content of result.json: the run's name and identity, and what `fit` returns.
+        The content of result.json: the run's name and identity, what `fit` returns, and the hashes of its files.
 
     Raises:
-        UserError: a value in the config is wrong, or another process trains this run.
+        DivergedError: its numbers stopped being finite, now or at an earlier start.
+        UserError: a value in the config is wrong, another process trains this run, or its files are of another run.
         SystemExit: on SIGTERM or SIGINT, after saving a checkpoint.
     """
     sync = sync_of(run.cfg)
-    if sync and not run.result():
-        sync.pull(run.name, any_file)
-    if result := existing_result(run):
+    if result := existing_result(run, sync):
         return result
     with training_lock(run.folder):
         # Another process may have finished it while this one waited for the lock.
@@ -85,22 +89,74 @@ def train(run: Run) -> dict[str, Any]:
 
         (run.folder / FAILURE).unlink(missing_ok=True)
         threads = write_start_files(run)
-        result = {"run": run.name, **run.identity, "data_ref": run.version.ref, **fit(run, threads, sync)}
-        write_json(run.folder / RESULT, result)
+        try:
+            measured = fit(run, threads, sync)
+        except DivergedError as error:
+            write_divergence(run.folder, str(error))
+            record_failure(run, str(error))
+            raise
+        result = {"run": run.name, **run.identity, "data_ref": run.version.ref, **measured}
+        result = write_result(run.folder, result)
         if not result["stopped"]:
             # A finished run needs no checkpoints to continue from; a stopped one may be continued.
-            shutil.rmtree(run.folder / CHECKPOINTS)
+            delete_resume_points(run.folder)
     if sync:
         sync.push(run.name)
     print(f"{run.name}: {describe(result)}, {result['seconds']:.0f} s", flush=True)
     return result
 
 
-def existing_result(run: Run) -> dict[str, Any] | None:
-    """Return the result of a finished run, and print that it was finished before; None for an unfinished run."""
-    if result := run.result():
+def existing_result(
+    run: Run, sync: RunSync | None = None, wanted: Callable[[str], bool] = any_file
+) -> dict[str, Any] | None:
+    """Return the result of a run that was finished before, and print that it was; None for a run that is to be trained.
+
+    Files of a finished run that are not whole are fetched from the store again, or else set aside under another name:
+    then the run is trained again.
+
+    Args:
+        sync: the store that may have files of the run which are not here; None for no store.
+        wanted: which of them to download.
+
+    Raises:
+        DivergedError: the run diverged before.
+    """
+    try:
+        result = verified_result(run.folder)
+    except DamagedRunError as error:
+        # What is only missing may be in the store.
+        set_damaged_aside(error, also=() if sync else (RESULT,))
+        result = None
+    if result is None and sync:
+        sync.pull(run.name, wanted)
+        return existing_result(run)
+    if result:
         print(f"{run.name}: finished before, {describe(result)}", flush=True)
+    elif reason := divergence_of(run.folder):
+        raise DivergedError(f"{reason}; it would again, unless {run.folder / DIVERGED} is deleted")
     return result
+
+
+def is_to_train(run: Run) -> bool:
+    """Return whether a run of a sweep is neither finished nor diverged; print that it is."""
+    try:
+        return not existing_result(run, sync_of(run.cfg) if (run.folder / RESULT).exists() else None)
+    except DivergedError as error:
+        print(f"{run.name}: failed before: {error}", flush=True)
+        return False
+
+
+def set_damaged_aside(error: DamagedRunError, also: tuple[str, ...]) -> None:
+    """Set aside the damaged files of a finished run, and `also` these, and print it."""
+    with training_lock(error.folder):
+        # Another process may have done so meanwhile, and be training it.
+        try:
+            verified_result(error.folder)
+        except DamagedRunError as damaged:
+            found = [name for name in dict.fromkeys((*damaged.files, *also)) if (error.folder / name).exists()]
+            aside = ", ".join(set_aside(error.folder / name).name for name in found)
+            if found:
+                print(f"{error.folder.name}: {error.what}: starts again; kept as {aside}", flush=True)
 
 
 def write_start_files(run: Run) -> int:
@@ -114,9 +170,16 @@ def write_start_files(run: Run) -> int:
         )
     path = run.folder / RUN
     threads = run.cfg.threads or cpu_count()
-    if path.exists():
-        threads = read_json(path, f"delete {run.folder} and train again")["threads"]
-    write_json(path, {"run": run.name, "threads": threads, "data_ref": run.version.ref, **run.identity})
+    before = read_sealed(path)
+    if isinstance(before, dict):
+        if any(before.get(key) != value for key, value in run.identity.items()):
+            raise UserError(f"{path} is of another run, {before.get('run')}: move the folder {run.folder} away")
+        threads = before["threads"]
+    elif path.exists():
+        # The number of threads is lost, and with it the last digits of what comes after the resume points.
+        kept = ", ".join(set_aside(each).name for each in (path, *resume_points(run.folder)))
+        print(f"{run.name}: {RUN} {before}: begins again; kept as {kept}", flush=True)
+    write_sealed(path, {"run": run.name, "threads": threads, "data_ref": run.version.ref, **run.identity})
     return threads
 
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of, may_launch, write_machine
-from plant_pathology.runs.run import FAILURE, JOB, RESULT, SWEEP, Run, enter_sweep, job_of, record_failure
+from plant_pathology.runs.finished import DamagedRunError, DivergedError, score_of, verified_result
+from plant_pathology.runs.run import FAILURE, JOB, RESULT, Run, job_of, record_failure
 from plant_pathology.runs.status import RUNNING, WAITING, Watch
+from plant_pathology.runs.sweep_lists import enter_sweep, members, own_sweep
 from plant_pathology.runs.sync import RunSync, is_output, is_record
 from plant_pathology.sweeps.sky.client import SUCCEEDED, Job, SkyClient
 from plant_pathology.sweeps.sky.task import job_name
@@ -66,8 +68,9 @@ class JobFollower:
         self.waiting = list(runs.values())
         self.followed: dict[str, FollowedJob] = {}
         # Runs that the budget covers, including those that a search launched in earlier batches.
-        before = (sync.runs / entry.name for entry in (sync.runs / SWEEP).glob("*"))
-        self.launched: set[Path] = {folder for folder in before if (folder / JOB).exists()}
+        number = own_sweep()
+        before = members(sync.runs, number) if number else []
+        self.launched: set[Path] = {sync.runs / name for name in before if (sync.runs / name / JOB).exists()}
 
     def run(self) -> None:
         """Launch and follow until every run has a result.json or a failure.txt, and print what happens meanwhile.
@@ -92,12 +95,13 @@ class JobFollower:
     def find_existing(self) -> None:
         """Find the results and jobs of an earlier start, so that only the other runs stay in `waiting`."""
         for run in self.waiting:
-            enter_sweep(run)
-            if not run.result():
-                self.sync.pull(run.name, is_output)
-            if existing_result(run):
-                self.launched.add(run.folder)
-        self.waiting = [run for run in self.waiting if not run.result()]
+            enter_sweep(run.folder)
+            try:
+                if existing_result(run, self.sync, is_output):
+                    self.launched.add(run.folder)
+            except DivergedError as error:
+                print(f"{run.name}: failed before: {error}", flush=True)
+        self.waiting = [run for run in self.waiting if score_of(run.folder) is None]
         # Requests first: between the two queries a request may become a job, but never the other way round.
         requests = {run.name: request for run in self.waiting if (request := self.pending_request(run))}
         jobs = {job.name: job for job in self.client.jobs()} if self.waiting else {}
@@ -197,7 +201,12 @@ class JobFollower:
 
     def finish(self, run: Run, job: Job) -> None:
         """Upload job.json of a finished run; record the cause of a failed one."""
-        if run.result():
+        try:
+            result = verified_result(run.folder)
+        except DamagedRunError as damaged:
+            record_failure(run, str(damaged))
+            return
+        if result:
             # Only this process knows the price, and the training machine no longer writes to the folder.
             self.sync.replace(run.name, JOB, (run.folder / JOB).read_bytes())
         else:

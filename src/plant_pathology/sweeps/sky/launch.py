@@ -23,7 +23,9 @@ from omegaconf import DictConfig
 from plant_pathology.core.checkout import checkout
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine
-from plant_pathology.runs.run import Run, enter_sweep, record_failure, run_of
+from plant_pathology.runs.finished import score_of
+from plant_pathology.runs.run import Run, record_failure, run_of
+from plant_pathology.runs.sweep_lists import enter_sweep
 from plant_pathology.runs.sync import RunSync
 from plant_pathology.store.connect import open_store
 from plant_pathology.sweeps.sky.client import SkyClient, skypilot
@@ -40,7 +42,7 @@ from plant_pathology.sweeps.sky.task import (
 from plant_pathology.training.run import check
 
 
-def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[dict[str, Any] | None]:
+def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[float | None]:
     """Train runs as managed jobs, and wait until all have ended.
 
     A run that fails leaves a failure.txt and does not stop the others.
@@ -49,7 +51,7 @@ def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[dict[st
         configs: one per run, with Hydra's own section, which holds the overrides.
 
     Returns:
-        Content of result.json of each run; None for a failed one.
+        Score of each run, as `score_of`.
 
     Raises:
         UserError: a config has no data to train on; the code is not committed; the machines could not read the store;
@@ -92,7 +94,7 @@ def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[dict[st
         cfg.cost.budget_usd,
         options.poll_s,
     ).run()
-    return [run.result() for run in runs]
+    return [score_of(run.folder) for run in runs]
 
 
 def _run(config: DictConfig) -> Run:
@@ -106,7 +108,7 @@ def _is_valid(run: Run, dry_run: bool) -> bool:
         check(run.cfg)
     except UserError as error:
         if not dry_run:
-            enter_sweep(run)
+            enter_sweep(run.folder)
             record_failure(run, str(error))
         print(f"{run.name}: failed: {error}", flush=True)
         return False
