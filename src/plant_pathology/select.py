@@ -1,6 +1,6 @@
 """Select: rank the sweep's runs, choose an ensemble and a decision rule, and write the bundle that predicts.
 
-Reads predictions, not images; trains nothing.
+Reads stored predictions, and a few images to verify the bundle with; trains nothing.
 """
 
 from omegaconf import DictConfig

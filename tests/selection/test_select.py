@@ -1,27 +1,31 @@
 """Selection from stored predictions: thresholds, calibration, ensembles, intervals, leaderboard, bundle."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from safetensors.numpy import load_file
 
 from plant_pathology.competition.metrics import metric_of
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.task import Task, identity_calibration
 from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, above_thresholds, log_odds
-from plant_pathology.runs.predictions import Predictions, read_predictions, write_predictions
+from plant_pathology.runs.predictions import Predictions, read_predictions
+from plant_pathology.runs.sweep_lists import chosen_sweep, enter_sweep
 from plant_pathology.selection.bootstrap import Score, confidence_interval, paired_gain
 from plant_pathology.selection.calibration import fit_sigmoid
-from plant_pathology.selection.candidates import comparable, read_candidates
+from plant_pathology.selection.candidates import candidates_of
 from plant_pathology.selection.crossfit import best_rules, crossfit
 from plant_pathology.selection.decisions import interpolate, offers, tune_decisions
+from plant_pathology.selection.eligibility import comparable
 from plant_pathology.selection.ensemble import Budget, blend, build_ensembles
 from plant_pathology.selection.leaderboard import leaderboard
 from plant_pathology.selection.pipeline import select
 from plant_pathology.selection.thresholds import tune_thresholds
+from plant_pathology.selection.trained_runs import TrainedRun
 from support.commands import config, run_module
 
 COMPETITION = Competition.from_config(config())
@@ -217,88 +221,67 @@ def test_a_gain_whose_interval_contains_zero_is_noise():
     assert not better.noise and better.low < 0.1 < better.high and better.gain == pytest.approx(0.1)
 
 
-def write_run(runs, name, fold, rows, lr=0.001, seed=0, extra=None, stopped=None, size=1000):
-    """Write a finished run's folder as `train` does, and return its result."""
-    (runs / name).mkdir(parents=True)
+def trained_run(name, fold, rows, lr=0.001, seed=0, extra=None, stopped=None):
+    """Return a run as `train` leaves it."""
     (probabilities,), true = leaves(rows, seed=seed)
     score = TASK.plain_score(probabilities, true)
     images = np.array([f"{fold}-{number}.jpg" for number in range(rows)])
-    write_predictions(runs / name / "validation.npz", Predictions(images, LABELS, true, probabilities))
-    torch.save({"state_dict": {"network.fc.weight": torch.zeros(size // 4)}}, runs / name / "best.ckpt")
     settings = {"model": {"name": "resnet18", "lr": lr}, "data": {"fold": fold, "batch_size": 32, **(extra or {})}}
     result = {"run": name, "config": settings, "data": "abc", "code": "def", "data_ref": "sample:1"}
     result |= {"metric": "sample_f1", "score": score, "val_score": score}
     result |= {"epoch": fold, "epochs": 5, "seconds": 10.0, "images_per_second": 100.0}
-    network = {"name": "resnet18", "views": 4, "image_size": 32, "mean": [0.5] * 3, "std": [0.2] * 3, "scale": None}
-    return result | {"stopped": stopped, "network": network}
+    predictions = Predictions(images, LABELS, true, probabilities)
+    return TrainedRun(Path(name), result | {"stopped": stopped}, predictions)
 
 
-def test_runs_that_differ_only_in_the_fold_are_one_row_with_an_out_of_fold_score(tmp_path):
-    results = [write_run(tmp_path, f"a-{fold}", fold, 20 + fold, seed=fold) for fold in (2, 0, 1)]
-    results += [write_run(tmp_path, "b", 0, 20, lr=0.01, stopped="asked to")]
-    read = read_candidates(results, tmp_path, LABELS, TASK)
-    board = leaderboard(read, COMPETITION).set_index("run")
-    assert sorted(board.index) == ["a-0", "b"]
+def test_runs_that_differ_only_in_the_fold_are_one_row_with_an_out_of_fold_score():
+    folds = [trained_run(f"a-{fold}", fold, 20 + fold, seed=fold) for fold in (2, 0, 1)]
+    other = trained_run("b", 0, 20, lr=0.01, stopped="asked to")
+    read = candidates_of([*folds, other], TASK)
+    kept, left_out = comparable(read)
+    assert [each.name for each in kept] == ["a-0"]
+    why = "predicted fold 0 (20 images), not folds 0 and 1 and 2 (63 images): scores on other images do not compare"
+    assert left_out == {"b": why}
+    table = leaderboard(read, COMPETITION, left_out)
+    assert table["run"].tolist() == ["a-0", "b"] and table["left_out"].tolist() == ["", left_out["b"]]
+    board = table.set_index("run")
     assert board.loc["a-0", ["folds", "best_epoch", "epochs", "seconds"]].tolist() == [3, 2, 5, 30.0]
-    stored = [read_predictions(tmp_path / f"a-{fold}/validation.npz") for fold in range(3)]
+    parts = [run.predictions for run in folds]
     pooled = TASK.plain_score(
-        *(np.concatenate([getattr(each, part) for each in stored]) for part in ("outputs", "true"))
+        *(np.concatenate([getattr(each, part) for each in parts]) for part in ("outputs", "true"))
     )
     assert board["score"]["a-0"] == pytest.approx(pooled, abs=1e-6)
     assert board["low"]["a-0"] < pooled < board["high"]["a-0"]
     assert board["stopped"]["b"] == "asked to"
-    # Scores on different images are not comparable.
-    assert [each.name for each in comparable(read)] == ["a-0"]
 
 
-def test_every_key_that_varies_in_the_sweep_is_a_column_of_the_leaderboard(tmp_path):
+def test_every_key_that_varies_in_the_sweep_is_a_column_of_the_leaderboard():
     sizes = [{"batch_size": 16}, {"batch_size": 64, "crop": {"least": 0.5}}]
-    results = [write_run(tmp_path, f"r{number}", 0, 20, extra=extra) for number, extra in enumerate(sizes)]
-    board = leaderboard(read_candidates(results, tmp_path, LABELS, TASK), COMPETITION).set_index("run")
+    runs = [trained_run(f"r{number}", 0, 20, extra=extra) for number, extra in enumerate(sizes)]
+    board = leaderboard(candidates_of(runs, TASK), COMPETITION).set_index("run")
     assert board.loc["r0", ["data.batch_size", "data.crop.least"]].tolist() == [16, ""]
     assert board.loc["r1", ["data.batch_size", "data.crop.least"]].tolist() == [64, 0.5]
     assert "data.fold" not in board
 
 
-def test_predictions_that_contradict_their_result_are_an_error_with_a_remedy(tmp_path):
-    write_sweep(tmp_path, [write_run(tmp_path / "runs", "a", 0, 20) | {"score": 0.99}])
-    done = run_module("select", "competition=sample", cwd=tmp_path)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "validation.npz gives sample_f1" in done.stderr and "start the sweep again" in done.stderr
-
-
-def test_an_error_names_the_limit_that_no_candidate_fits(tmp_path):
-    write_sweep(tmp_path, [write_run(tmp_path / "runs", "a", 0, 20, size=3_000_000)])
-    done = run_module("select", "competition=sample", "select.megabytes=2", cwd=tmp_path)
-    assert done.returncode == 1 and "raise select.megabytes" in done.stderr and "megabytes=3" in done.stderr
-
-
 @pytest.mark.parametrize(
-    "lrs, budget, expected",
+    "runs, budget, expected",
     [
-        ([0.001], "select.networks=9", "no ensemble: there is only one candidate\n"),
-        (
-            [0.001, 0.01],
-            "select.networks=1",
-            "no ensemble: no other candidate predicted the same images and fits the kernel",
-        ),
-        ([0.001, 0.01], "select.networks=2", "ensemble (best_2) compared with the best candidate: "),
+        ("*lr0.001-*", "select.networks=9", "no ensemble: there is only one candidate\n"),
+        ("*lr*", "select.networks=2", "no ensemble: no other candidate predicted the same images and fits the kernel"),
+        ("*lr*", "select.networks=4", "ensemble ("),
     ],
 )
-def test_the_summary_says_whether_there_was_an_ensemble_and_why_not(tmp_path, capsys, lrs, budget, expected):
-    write_sweep(tmp_path, [write_run(tmp_path / "runs", f"lr{lr}", 0, 60, lr=lr) for lr in lrs])
+def test_the_summary_says_whether_there_was_an_ensemble_and_why_not(trained, tmp_path, capsys, runs, budget, expected):
+    for folder in (trained / "runs").glob(runs):
+        shutil.copytree(folder, tmp_path / "runs" / folder.name)
+        enter_sweep(tmp_path / "runs" / folder.name)
     folders = [f"paths.{name}={tmp_path}/{name}" for name in ("runs", "models", "reports")]
-    select(config(budget, *folders))
+    select(config(budget, *folders, f"store.uri=file://{trained}/store", "data.ref=plant-pathology:1"))
     printed = capsys.readouterr().out
-    assert expected in printed and ("best_2" in printed) is ("best_2" in expected)
+    assert expected in printed and ("ensemble (" in printed) is ("ensemble (" in expected)
     rule = json.loads((tmp_path / "reports/metrics.json").read_text())["ensemble"]["rule"]
-    assert rule == ("best_2" if "best_2" in expected else None)
-
-
-def write_sweep(root, results):
-    for result in results:
-        (root / "runs" / result["run"] / "result.json").write_text(json.dumps(result))
-    (root / "runs" / "sweep.json").write_text(json.dumps({"runs": [result["run"] for result in results]}))
+    assert (rule is not None) is ("ensemble (" in expected)
 
 
 def test_the_reports_of_a_real_sweep_agree_with_each_other_and_the_bundle(project):
@@ -342,16 +325,16 @@ def test_the_reports_of_a_real_sweep_agree_with_each_other_and_the_bundle(projec
 
 def test_failed_runs_are_left_out_and_listed(project, tmp_path):
     (tmp_path / "runs").mkdir()
-    entered = json.loads((project / "runs/sweep.json").read_text())["runs"]
+    entered = chosen_sweep(project / "runs")
     for name in entered[:3]:
         (tmp_path / "runs" / name).symlink_to(project / "runs" / name)
     (tmp_path / "runs" / entered[3]).mkdir()
-    (tmp_path / "runs/.sweep").mkdir()
     for name in entered:
-        (tmp_path / "runs/.sweep" / name).touch()
-    done = run_module("select", "competition=sample", cwd=tmp_path)
+        enter_sweep(tmp_path / "runs" / name)
+    data = (f"store.uri=file://{project}/store", f"paths.pointer={project}/datastore.json")
+    done = run_module("select", "competition=sample", *data, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"failed or have not finished: {entered[3]}" in done.stdout
     assert sum(pd.read_csv(tmp_path / "reports/leaderboard.csv")["folds"]) == 3
-    # The other candidate has finished one fold of two.
-    assert "no ensemble: no other candidate predicted the same images" in done.stdout
+    assert "is left out: predicted fold" in done.stdout
+    assert "no ensemble: there is only one candidate" in done.stdout

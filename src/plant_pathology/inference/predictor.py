@@ -4,7 +4,6 @@ Imports nothing of ours outside `inference`, and only packages that Kaggle's ima
 pandas, Pillow and tqdm.
 """
 
-import json
 import platform
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from plant_pathology.inference.answers import Answers, Cells
+from plant_pathology.inference.bundle import read_bundle
 from plant_pathology.inference.custom import BUNDLED, image_opener
 from plant_pathology.inference.decision import Decision
 from plant_pathology.inference.decode import ImageError, Opener, decode_squares
@@ -45,15 +45,15 @@ class Predictor:
         folder: the bundle: bundle.json, and one .safetensors file per network.
 
     Raises:
-        FileNotFoundError: bundle.json or a network's weights are missing.
+        BundleError: a file of the bundle is missing or damaged.
     """
 
     def __init__(self, folder: Path):
-        self.spec = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        self.spec = read_bundle(folder)
         self.decision = Decision(self.spec["decision"]["by"], np.array(self.spec["decision"]["values"]))
         self.answers = Answers(**self.spec["answers"])
         self.fallback = np.array(self.spec["fallback"])
-        self.opener = image_opener(folder / BUNDLED if (folder / BUNDLED).exists() else None)
+        self.opener = image_opener(folder / BUNDLED if BUNDLED in self.spec["files"] else None)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.networks = [self._load(folder, member) for member in self.spec["members"]]
         self.sides = sorted({member["image_size"] for member in self.spec["members"]})
@@ -115,14 +115,30 @@ class Predictor:
         pixels = {side: torch.from_numpy(squares).to(self.device) for side, squares in images.items()}
         total = torch.zeros(len(next(iter(images.values()))), self.spec["outputs"], device=self.device)
         for member, network in zip(self.spec["members"], self.networks, strict=True):
-            mean, std = (torch.tensor(member[key], device=self.device).view(3, 1, 1) for key in ("mean", "std"))
-            # In place, because allocating large temporary tensors fragments the heap, and memory grows.
-            inputs = pixels[member["image_size"]].permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
-            for view in views(inputs, member["views"]):
-                logits = network(view.contiguous(memory_format=torch.channels_last))
-                predicted = outputs(logits, self.spec["kind"], self.spec["scale"])
+            for predicted in self._views(member, network, pixels[member["image_size"]]):
                 total = total + member["weight"] / member["views"] * predicted
         return total.cpu().numpy()
+
+    @torch.inference_mode()
+    def predict_member(self, number: int, squares: np.ndarray) -> np.ndarray:
+        """Return the (n, outputs) outputs of one network, averaged over its views.
+
+        Args:
+            number: its place in the bundle.
+            squares: (n, side, side, 3) uint8.
+        """
+        member = self.spec["members"][number]
+        first, *others = self._views(member, self.networks[number], torch.from_numpy(squares).to(self.device))
+        return (sum(others, start=first) / member["views"]).cpu().numpy()
+
+    def _views(self, member: dict, network: torch.nn.Module, pixels: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yield a network's outputs for each view of the images, (n, outputs)."""
+        mean, std = (torch.tensor(member[key], device=self.device).view(3, 1, 1) for key in ("mean", "std"))
+        # In place, because allocating large temporary tensors fragments the heap, and memory grows.
+        inputs = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+        for view in views(inputs, member["views"]):
+            logits = network(view.contiguous(memory_format=torch.channels_last))
+            yield outputs(logits, self.spec["kind"], self.spec["scale"])
 
 
 def decoded_batches(

@@ -1,5 +1,6 @@
 """Write the bundle: the networks as safetensors, and bundle.json with all else that inference needs."""
 
+import io
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -7,92 +8,106 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from plant_pathology.competition.bundle import inference_hash
+from plant_pathology.competition.form import answers_of
 from plant_pathology.competition.spec import Competition
-from plant_pathology.core.files import atomic_folder, write_json
-from plant_pathology.inference.answers import Answers
+from plant_pathology.competition.task import Task
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_folder, naming
+from plant_pathology.core.sealed import hashes_of, write_sealed
+from plant_pathology.inference.bundle import SPEC
 from plant_pathology.inference.custom import BUNDLED
+from plant_pathology.runs.finished import AGAIN
+from plant_pathology.runs.run import BEST
 from plant_pathology.selection.choice import Choice
+from plant_pathology.selection.trained_runs import TrainedRun, trusted_bytes
+from plant_pathology.selection.verification import verify
+from plant_pathology.store.version import Version
 
 PREFIX = "network."  # in a checkpoint, of the weights of the timm network
 
 
-def write_bundle(
-    folder: Path,
-    choice: Choice,
-    answers: Answers,
-    scale: dict[str, float] | None,
-    score: dict[str, Any],
-    competition: Competition,
-) -> None:
-    """Write the bundle atomically.
+def write_bundle(folder: Path, choice: Choice, competition: Competition, task: Task, version: Version) -> None:
+    """Write the bundle atomically, after its networks predicted again what their runs predicted.
 
     The networks of a candidate share its weight equally.
 
     Args:
-        answers: what writes the cells of the form.
-        scale: mean and std of the training numbers; None for labels.
-        score: the bundle's validation score with its interval, for bundle.json.
+        task: what the runs were trained for.
+        version: of the data that the runs were trained on.
+
+    Raises:
+        UserError: a network's weights are not finite, or it predicts something else than its run did.
     """
-    networks = [
-        (result, run, weight / len(candidate.results))
-        for candidate, weight in choice.members
-        for result, run in zip(candidate.results, candidate.folders, strict=True)
-    ]
-    first, _ = choice.members[0]
-    fallback = fallback_of(first.true, choice.decided, choice.outputs.shape[1])
+    networks = [(run, weight / len(member.runs)) for member, weight in choice.members for run in member.runs]
+    first = networks[0][0]
+    labels, scale = first.predictions.labels, first.result["network"]["scale"]
+    low, high = choice.interval
     with atomic_folder(folder) as work:
-        for result, run, _ in networks:
-            save_weights(run / "best.ckpt", work / weights_name(result))
+        for run, _ in networks:
+            save_weights(run, work / weights_name(run))
         if competition.code:
             shutil.copyfile(competition.code, work / BUNDLED)
-        write_json(
-            work / "bundle.json",
+        write_sealed(
+            work / SPEC,
             {
+                "files": hashes_of(*sorted(work.iterdir())),
+                "code": inference_hash(),
                 "competition": competition.name,
                 "title": competition.title,
                 "synthetic": competition.synthetic,
-                "kind": competition.target.kind,
-                "outputs": choice.outputs.shape[1],
+                "kind": task.kind,
+                "outputs": task.outputs,
                 "scale": scale,
                 "test": asdict(competition.test),
-                "answers": asdict(answers),
+                "submit": asdict(competition.submit),
+                "answers": asdict(answers_of(competition, labels)),
                 "decision": {"by": choice.decision.by, "values": choice.decision.values.tolist()},
-                "fallback": fallback.tolist(),
-                "members": [member_spec(result, weight) for result, _, weight in networks],
-                "score": score,
-                "data": {"ref": first.results[0]["data_ref"], "sha256": first.results[0]["data"]},
+                "fallback": fallback_of(choice.best.true, choice.decided, task.outputs).tolist(),
+                "members": [member_spec(run, weight) for run, weight in networks],
+                "score": {"metric": task.metric.name, "validation": choice.score.value, "low": low, "high": high},
+                "data": {"ref": first.result["data_ref"], "sha256": first.result["data"]},
                 "runs": [
-                    {key: result[key] for key in ("run", "score", "epoch", "config", "code")}
-                    for result, _, _ in networks
+                    {key: run.result[key] for key in ("run", "score", "epoch", "config", "code", "files")}
+                    for run, _ in networks
                 ],
             },
         )
+        verify(work, choice, [run for run, _ in networks], version)
 
 
-def member_spec(result: dict[str, Any], weight: float) -> dict[str, Any]:
+def member_spec(run: TrainedRun, weight: float) -> dict[str, Any]:
     """Return a network's entry in bundle.json."""
-    network = result["network"]
+    network = run.result["network"]
     return {
-        "run": result["run"],
+        "run": run.name,
         "architecture": network["name"],
-        "weights": weights_name(result),
+        "weights": weights_name(run),
         "weight": weight,
         **{key: network[key] for key in ("image_size", "views", "mean", "std")},
     }
 
 
-def weights_name(result: dict[str, Any]) -> str:
-    return f"{result['run']}.safetensors"
+def weights_name(run: TrainedRun) -> str:
+    return f"{run.name}.safetensors"
 
 
-def save_weights(checkpoint: Path, path: Path) -> None:
-    """Save a checkpoint's network as safetensors, readable by everyone."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+def save_weights(run: TrainedRun, path: Path) -> None:
+    """Save a run's network as safetensors.
+
+    Raises:
+        UserError: a weight is not finite.
+        DamagedRunError: the checkpoint is not the one that belongs to the run's result.
+    """
+    content = trusted_bytes(run.folder, BEST, run.result)
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)["state_dict"]
     weights = {key.removeprefix(PREFIX): value.contiguous() for key, value in state.items() if key.startswith(PREFIX)}
-    save_file(weights, path)
-    path.chmod(0o644)
+    if infinite := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise UserError(f"{run.folder}/{BEST}: {infinite[0]} is not finite: delete that folder, and {AGAIN}")
+    with naming(path):
+        path.write_bytes(save(weights))  # safetensors' own writing ends in another error on a full disk
 
 
 def fallback_of(true: np.ndarray, decided: np.ndarray, outputs: int) -> np.ndarray:

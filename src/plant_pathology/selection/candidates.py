@@ -1,9 +1,9 @@
-"""Read the candidates of a sweep: groups of runs that differ only in data.fold, with their out-of-fold predictions."""
+"""Make the candidates of a sweep: groups of runs that differ only in data.fold, with their out-of-fold predictions."""
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from scipy.sparse import vstack
 from plant_pathology.competition.task import Task
 from plant_pathology.core.errors import UserError
 from plant_pathology.inference.decision import Decision
-from plant_pathology.runs.predictions import PREDICTIONS, Predictions, read_predictions
+from plant_pathology.runs.predictions import Predictions
+from plant_pathology.runs.run import BEST, PREDICTIONS
 from plant_pathology.selection.bootstrap import Score, score_of
+from plant_pathology.selection.trained_runs import TrainedRun
 
 # A training step is one forward pass and a backward pass of twice its work.
 FORWARD = 1 / 3
@@ -24,8 +26,7 @@ class Candidate:
     """Runs that differ only in data.fold, with the predictions of each for the images that it was not trained on.
 
     Args:
-        results: result.json of each run, by fold.
-        folders: the runs' folders.
+        runs: by fold.
         images: (n,) names, sorted.
         fold: (n,) the fold of each image.
         outputs: (n, outputs) float32, as `Predictions` has them.
@@ -34,8 +35,7 @@ class Candidate:
         score: of the plain decision.
     """
 
-    results: list[dict[str, Any]]
-    folders: list[Path]
+    runs: list[TrainedRun]
     images: np.ndarray
     fold: np.ndarray
     outputs: Any
@@ -46,7 +46,17 @@ class Candidate:
     @property
     def name(self) -> str:
         """Return the name of the first fold's run."""
-        return self.results[0]["run"]
+        return self.runs[0].name
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """Return result.json of each run."""
+        return [run.result for run in self.runs]
+
+    @property
+    def folds(self) -> list[int]:
+        """Return the fold that each run was not trained on."""
+        return [run.fold for run in self.runs]
 
     @property
     def cost(self) -> tuple[int, float, float]:
@@ -54,65 +64,56 @@ class Candidate:
 
         The time is estimated on the machine that trained.
         """
-        size = sum((folder / "best.ckpt").stat().st_size for folder in self.folders)
+        size = sum((run.folder / BEST).stat().st_size for run in self.runs)
         seconds = sum(FORWARD * each["network"]["views"] / each["images_per_second"] for each in self.results)
         return len(self.results), size / 1e6, seconds
 
 
-def read_candidates(results: list[dict[str, Any]], runs: Path, labels: list[str], task: Task) -> list[Candidate]:
-    """Group results of runs into candidates, best score first, equals by name.
-
-    Args:
-        results: result.json of each run.
-        runs: the folder that holds the runs' folders.
-        labels: that all runs must have been trained on; none for numbers.
+def candidates_of(runs: Sequence[TrainedRun], task: Task) -> list[Candidate]:
+    """Group runs into candidates, best score first, equals by name.
 
     Raises:
-        UserError: a run's predictions do not give the score in its result.json, or it has another metric.
+        UserError: a run's predictions do not give the score in its result.json.
     """
     grouped = defaultdict(list)
-    for result in sorted(results, key=lambda each: each["config"]["data"]["fold"]):
-        config = {**result["config"], "data": {**result["config"]["data"], "fold": None}}
-        grouped[json.dumps([config, result["data"], result["code"]], sort_keys=True)].append(result)
-    candidates = [read_candidate(group, runs, labels, task) for group in grouped.values()]
+    for run in sorted(runs, key=lambda each: each.fold):
+        config = {**run.result["config"], "data": {**run.result["config"]["data"], "fold": None}}
+        grouped[json.dumps(config, sort_keys=True)].append(run)
+    candidates = [candidate_of(group, task) for group in grouped.values()]
     return sorted(candidates, key=lambda each: (-each.score.signed, each.name))
 
 
-def read_candidate(results: list[dict[str, Any]], runs: Path, labels: list[str], task: Task) -> Candidate:
-    """Read the predictions of one group of runs."""
-    folders = [runs / result["run"] for result in results]
-    parts = [checked_predictions(folder, result, labels, task) for folder, result in zip(folders, results, strict=True)]
+def candidate_of(runs: list[TrainedRun], task: Task) -> Candidate:
+    """Put the predictions of one group of runs together."""
+    for run in runs:
+        check_score(run, task)
+    parts = [run.predictions for run in runs]
     images = np.concatenate([part.images for part in parts])
     order = np.argsort(images, kind="stable")
-    fold = np.repeat([result["config"]["data"]["fold"] for result in results], [len(part.images) for part in parts])
+    fold = np.repeat([run.fold for run in runs], [len(part.images) for part in parts])
     outputs = vstack([part.outputs for part in parts]).tocsr() if task.sparse else stacked(parts)
     true = np.concatenate([part.true for part in parts])[order]
     plain = task.plain_decision(outputs[order], true)
     score = score_of(task.metric, true, plain.decide(outputs[order]))
-    return Candidate(results, folders, images[order], fold[order], outputs[order], true, plain, score)
+    return Candidate(runs, images[order], fold[order], outputs[order], true, plain, score)
 
 
 def stacked(parts: list[Predictions]) -> np.ndarray:
     return np.concatenate([part.outputs for part in parts])
 
 
-def checked_predictions(folder: Path, result: dict[str, Any], labels: list[str], task: Task) -> Predictions:
-    """Read a run's predictions, and check that they give the score in result.json."""
-    remedy = f"delete {folder} and start the sweep again"
-    if result.get("metric") != task.metric.name:
+def check_score(run: TrainedRun, task: Task) -> None:
+    """Check that a run's predictions give the score in its result.json.
+
+    Raises:
+        UserError: they do not.
+    """
+    score = task.plain_score(run.predictions.outputs, run.predictions.true)
+    if not np.isclose(score, run.result["score"]):
         raise UserError(
-            f"{folder} was trained for the metric {result.get('metric')}, not {task.metric.name}: start the sweep again"
+            f"{run.folder}: {PREDICTIONS} gives {task.metric.name} {score:.6f}, but result.json says"
+            f" {run.result['score']:.6f}: delete {run.folder} and start the sweep again"
         )
-    predictions = read_predictions(folder / PREDICTIONS)
-    if predictions.labels != labels:
-        raise UserError(f"{folder} was trained on other labels than the other runs: start the sweep again")
-    score = task.plain_score(predictions.outputs, predictions.true)
-    if not np.isclose(score, result["score"]):
-        raise UserError(
-            f"{folder}: {PREDICTIONS} gives {task.metric.name} {score:.6f}, but result.json says"
-            f" {result['score']:.6f}; {remedy}"
-        )
-    return predictions
 
 
 def comparable(candidates: list[Candidate]) -> list[Candidate]:

@@ -1,6 +1,6 @@
 """Rank the sweep's runs, choose an ensemble and a decision rule, and write the bundle and its reports.
 
-Reads stored predictions, not images; trains nothing.
+Reads stored predictions, and a few images to verify the bundle with; trains nothing.
 """
 
 from pathlib import Path
@@ -9,46 +9,55 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from plant_pathology.competition.form import answers_of
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.task import task_of
-from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import write_json
+from plant_pathology.core.files import remove_leftovers, write_json
+from plant_pathology.core.one_command import one_command
 from plant_pathology.inference.decision import CUTS, EXPECTED_F1, LIKELIEST, RANKING, THRESHOLDS
-from plant_pathology.runs.predictions import PREDICTIONS, read_predictions
 from plant_pathology.selection.bootstrap import Gain
-from plant_pathology.selection.bundle import write_bundle
-from plant_pathology.selection.candidates import Candidate, comparable, read_candidates
+from plant_pathology.selection.candidates import Candidate, candidates_of
 from plant_pathology.selection.choice import Choice, choose
-from plant_pathology.selection.ensemble import Budget
+from plant_pathology.selection.eligibility import RESOURCES, eligible
 from plant_pathology.selection.leaderboard import leaderboard
-from plant_pathology.selection.tables import write_tables
-from plant_pathology.sweeps.index import sweep_results
-
-RESOURCES = ("networks", "megabytes", "seconds")  # as in Candidate.cost
+from plant_pathology.selection.record import METRICS, RECORD, write_record
+from plant_pathology.selection.tables import TABLES, write_tables
+from plant_pathology.selection.trained_runs import TrainedRun, read_runs
 
 
 def select(cfg: DictConfig) -> None:
     """Write models/best and the tables and metrics in reports/, and print a summary.
 
     Raises:
-        UserError: there is no finished run, predictions do not belong to their result, or no candidate fits the kernel.
+        UserError: there is no finished run, the runs do not fit together or the config, no candidate fits the kernel,
+            or the bundle does not predict what its runs did.
+        BusyError: another command works on models/ or reports/.
     """
     competition = Competition.from_config(cfg)
-    runs, reports = Path(cfg.paths.runs), Path(cfg.paths.reports)
-    results = sweep_results(runs)
-    labels, scale = read_predictions(runs / results[0]["run"] / PREDICTIONS).labels, results[0]["network"]["scale"]
-    task = task_of(competition, labels, scale)
-    candidates = read_candidates(results, runs, labels, task)
-    board = leaderboard(candidates, competition)
-    fitting, budget = fit_budget(comparable(candidates), cfg)
-    choice = choose(fitting, budget, task, cfg.select.decision, cfg.seed)
+    models, reports = Path(cfg.paths.models), Path(cfg.paths.reports)
+    with one_command(writes=[models, reports]):
+        remove_leftovers(models / "best", *(reports / name for name in (*TABLES, METRICS, RECORD)))
+        runs, version = read_runs(cfg, competition)
+        labels, scale = runs[0].predictions.labels, runs[0].result["network"]["scale"]
+        task = task_of(competition, labels, scale)
+        candidates = candidates_of(runs, task)
+        among, budget, left_out = eligible(candidates, cfg)
+        choice = choose(among, budget, task, cfg.select.decision, cfg.seed)
+        # Imported here, so that runs which do not fit together are refused without waiting for torch.
+        from plant_pathology.selection.bundle import write_bundle
 
+        write_bundle(models / "best", choice, competition, task, version)
+        write_tables(reports, leaderboard(candidates, competition, left_out), choice, labels, task)
+        write_json(reports / METRICS, metrics_of(choice, candidates, runs, competition))
+        write_record(reports, models / "best", runs[0].made_for)
+    print_summary(choice, len(among), left_out, competition)
+
+
+def metrics_of(
+    choice: Choice, candidates: list[Candidate], runs: list[TrainedRun], competition: Competition
+) -> dict[str, Any]:
+    """Return the content of metrics.json."""
     low, high = choice.interval
-    score = {"metric": competition.metric.name, "validation": choice.score.value, "low": low, "high": high}
-    write_bundle(Path(cfg.paths.models) / "best", choice, answers_of(competition, labels), scale, score, competition)
-    write_tables(reports, board, choice, labels, task)
-    metrics = {
+    return {
         "competition": competition.name,
         "synthetic": competition.synthetic,
         "metric": competition.metric.name,
@@ -59,29 +68,9 @@ def select(cfg: DictConfig) -> None:
         "high": high,
         **choice_metrics(choice),
         "configurations": len(candidates),
-        "runs": len(results),
-        "train_seconds": sum(result["seconds"] for result in results),
+        "runs": len(runs),
+        "train_seconds": sum(run.result["seconds"] for run in runs),
     }
-    write_json(reports / "metrics.json", metrics)
-    print_summary(choice, len(candidates), competition)
-
-
-def fit_budget(candidates: list[Candidate], cfg: DictConfig) -> tuple[list[Candidate], Budget]:
-    """Keep the candidates that fit the kernel alone; return them with their costs and the kernel's limits.
-
-    Raises:
-        UserError: no candidate fits.
-    """
-    limits = np.array([cfg.select[key] for key in RESOURCES], float)
-    costs = np.array([each.cost for each in candidates], float)
-    fitting = np.flatnonzero((costs <= limits).all(axis=1))
-    if not len(fitting):
-        keys = [key for key, least, limit in zip(RESOURCES, costs.min(axis=0), limits, strict=True) if least > limit]
-        raise UserError(
-            f"no candidate fits the kernel: raise {', '.join(f'select.{key}' for key in keys or RESOURCES)}; the best"
-            f" one needs {', '.join(f'{key}={cost:.4g}' for key, cost in zip(RESOURCES, costs[0], strict=True))}"
-        )
-    return [candidates[index] for index in fitting], Budget(costs[fitting], limits)
 
 
 def choice_metrics(choice: Choice) -> dict[str, Any]:
@@ -98,11 +87,12 @@ def choice_metrics(choice: Choice) -> dict[str, Any]:
     }
 
 
-def print_summary(choice: Choice, candidates: int, competition: Competition) -> None:
+def print_summary(choice: Choice, candidates: int, left_out: dict[str, str], competition: Competition) -> None:
     """Print the best candidate, the gains of the ensemble and the decision, and the score of the bundle.
 
     Args:
-        candidates: number of candidates on the leaderboard.
+        candidates: number of candidates that the choice was among.
+        left_out: why others were left out, by name.
     """
     best, metric = choice.best, competition.metric
     direction = "" if metric.sign > 0 else " (lower is better)"
@@ -110,6 +100,8 @@ def print_summary(choice: Choice, candidates: int, competition: Competition) -> 
         f"{best.name} is the best of {candidates} candidates, {metric.name} {best.score.value:.4f}{direction} on"
         f" {competition.title}"
     )
+    for name, reason in left_out.items():
+        print(f"{name} is left out: {reason}")
     if choice.ensemble_rule:
         use = "used" if choice.ensemble_used else "not used"
         gain = describe_gain(choice.ensemble_gain)

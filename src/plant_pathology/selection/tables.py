@@ -13,9 +13,14 @@ from plant_pathology.runs.predictions import Predictions, write_predictions
 from plant_pathology.selection.candidates import Candidate
 from plant_pathology.selection.choice import Choice
 
+TABLES = (
+    *("leaderboard.csv", "labels.csv", "ensemble.csv", "thresholds.csv"),
+    *("predictions.csv", "predictions.npz"),
+)
+
 
 def write_tables(reports: Path, board: pd.DataFrame, choice: Choice, labels: list[str], task: Task) -> None:
-    """Write leaderboard.csv, labels.csv, ensemble.csv, thresholds.csv, predictions.csv and predictions.npz.
+    """Write TABLES.
 
     Args:
         labels: in the order of the outputs; none for numbers.
@@ -60,7 +65,7 @@ def ensemble_table(members: list[tuple[Candidate, float]]) -> pd.DataFrame:
         {
             "configuration": candidate.name,
             "weight": round(weight, 4),
-            "networks": len(candidate.results),
+            "networks": len(candidate.runs),
             "score": round(candidate.score.value, 6),
         }
         for candidate, weight in members
