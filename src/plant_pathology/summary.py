@@ -5,33 +5,45 @@ With --verdict, print only the rehearsal's verdict, and exit with an error unles
 
 import argparse
 import csv
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from plant_pathology.core.ending import program
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import read_json
+from plant_pathology.core.sealed import check_hashes, trusted
+from plant_pathology.core.text import plain_console
+from plant_pathology.kernel.package import REHEARSAL, folder_hashes
+from plant_pathology.kernel.rules import read_metadata
+
 REPORTS, KERNELS = Path("reports"), Path("kernels")
+REPRO = "run `make repro`"
 INDENT = "\n" + " " * 11  # a second line of text begins below the first
 
 
+@program
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m plant_pathology.summary", description=__doc__.splitlines()[0])
     parser.add_argument("--verdict", action="store_true", help="print only the rehearsal's verdict; fail if it failed")
-    try:
-        if parser.parse_args().verdict:
-            print_verdict(read_report("rehearsal"))
-        else:
-            summarize()
-    except FileNotFoundError as error:
-        sys.exit(f"error: {error.filename} does not exist: run `make repro`")
+    if parser.parse_args().verdict:
+        print_verdict(read_rehearsal())
+    else:
+        summarize()
 
 
-def read_report(name: str) -> dict[str, Any]:
-    """Read reports/<name>.json."""
-    return json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8"))
+def read_rehearsal() -> dict[str, Any]:
+    """Return the content of rehearsal.json.
+
+    Raises:
+        UserError: it is missing or damaged, or another kernel than today's was rehearsed.
+    """
+    rehearsal = trusted(REPORTS / REHEARSAL, REPRO)
+    if rehearsal["sha256"] != folder_hashes(KERNELS):
+        raise UserError(f"{REPORTS / REHEARSAL} is of another kernel than {KERNELS}/ holds: {REPRO}")
+    return rehearsal
 
 
 def print_verdict(rehearsal: dict[str, Any]) -> None:
@@ -50,14 +62,22 @@ def summarize() -> None:
     """Print the leaderboard, the best run, the bundle, the rehearsal and the next commands.
 
     Raises:
-        FileNotFoundError: a stage of the pipeline has not written its file yet.
+        UserError: a stage of the pipeline has not written its file, it is damaged, or is about another bundle.
     """
+    selection = trusted(REPORTS / "selection.json", REPRO)
+    rehearsal = read_rehearsal()
+    check_hashes(REPORTS, selection["files"], REPRO)
+    if rehearsal["bundle"] != selection["bundle"]:
+        raise UserError(f"{REPORTS}/rehearsal.json is of another bundle than {REPORTS}/selection.json: {REPRO}")
+    metrics = read_json(REPORTS / "metrics.json", REPRO)
+    kernel = read_metadata(KERNELS / "submission", "kernel")
     with (REPORTS / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
         board = list(csv.DictReader(file))
-    metrics, rehearsal = read_report("metrics"), read_report("rehearsal")
-    kernel = json.loads((KERNELS / "submission" / "kernel-metadata.json").read_text(encoding="utf-8"))
-    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    console = plain_console(100)
     console.print(leaderboard_table(board, metrics))
+    for row in board:
+        if row["left_out"]:
+            console.print(f"left out   {row['run']} {row['left_out']}", soft_wrap=True)
     console.print(f"best       {metrics['run']}, {metrics['metric']} {metrics['run_score']:.4f} out of fold")
     console.print(f"bundle     {describe_bundle(metrics)}")
     console.print(f"rehearsal  {describe_rehearsal(rehearsal)}")

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.hashes import folder_hash
 from plant_pathology.kernel.package import Package
 from plant_pathology.kernel.source import NOTEBOOK, as_script
 from plant_pathology.kernel.wheels import PYTHONS, check_wheels, imported_distributions, wheels_in, write_wheel
+from support.bundles import change_bundle
 from support.commands import PROJECT, run_module
 from support.local_kaggle import environment, in_sandbox, local_kaggle
 
@@ -186,6 +188,7 @@ def test_an_import_missing_from_kaggle_stops_package_and_keeps_the_previous_fold
         shutil.copytree(PROJECT / name, root / name)
     with (root / "src/plant_pathology/inference/decision.py").open("a", encoding="utf-8") as module:
         module.write("\n\ndef f1():\n    from sklearn.metrics import f1_score\n\n    return f1_score\n")
+    change_bundle(root / "models/best", code=folder_hash(root / "src/plant_pathology/inference", "*.py"))
     before = content(root / "kernels")
     done = run_module("package", "competition=sample", "package.owner=tester", cwd=root, PYTHONPATH=str(root / "src"))
     assert done.returncode == 1 and "requires scikit-learn, which Kaggle's image is not known to have" in done.stderr
@@ -293,12 +296,12 @@ def test_the_model_card_names_data_score_networks_use_and_license(project):
 
 
 def test_the_model_card_of_real_images_names_rules_and_pretrained_weights(root):
-    path = root / "models/best/bundle.json"
-    spec = json.loads(path.read_text()) | {"synthetic": False, "kind": "one"}
-    spec["runs"][0]["config"]["model"]["pretrained"] = True
-    path.unlink()
-    path.write_text(json.dumps(spec))
-    done = package(root, "package.licence=CC-BY-NC-4.0")
+    spec = json.loads((root / "models/best/bundle.json").read_text())
+    runs, score = spec["runs"], spec["score"] | {"metric": "accuracy"}
+    runs[0]["config"]["model"]["pretrained"] = True
+    change_bundle(root / "models/best", synthetic=False, kind="one", runs=runs, score=score)
+    one = ["competition.target.kind=one", "competition.metric=accuracy"]
+    done = package(root, "package.licence=CC-BY-NC-4.0", *one)
     assert done.returncode == 0, done.stderr
     card = (root / "kernels/dataset/README.md").read_text()
     for fact in (

@@ -12,16 +12,20 @@ import pandas as pd
 import pytest
 
 from plant_pathology.competition.metrics import label_counts
+from plant_pathology.core.hashes import file_hash
+from plant_pathology.core.sealed import write_sealed
 from plant_pathology.kernel.package import folder_hashes
 from plant_pathology.reporting.error_analysis import class_errors, label_errors, losses, set_matrix, set_names
 from plant_pathology.reporting.page import extreme_labels
 from plant_pathology.runs.predictions import Predictions, write_predictions
 from plant_pathology.selection.axes import flatten_configs, map_axes
+from plant_pathology.selection.record import write_record
 from plant_pathology.selection.tables import label_texts
 from plant_pathology.store.folder import FolderBackend
 from plant_pathology.store.store import Store
 from support.commands import run_module
 from support.prepared import leaves, picture, prepare
+from support.small_runs import finish
 
 LABELS = ["<script>alert(1)</script>", "scab"]
 IMAGES = 40
@@ -30,6 +34,9 @@ COMMAND = [
     "competition=sample",
     "competition.target.labels=['<script>alert(1)</script>',scab]",
 ]
+
+
+MADE_FOR = {"name": "sample", "target.kind": "several", "metric": "sample_f1", "target.labels": LABELS}
 
 
 def config(model="resnet18", lr=1e-3, **others):
@@ -44,17 +51,16 @@ def config(model="resnet18", lr=1e-3, **others):
 def write_run(folder, settings, version, f1, stopped=None, failure=None):
     folder.mkdir(parents=True)
     identity = {"config": settings, "data": version.sha256, "code": "c0de"}
-    (folder / "run.json").write_text(json.dumps({"run": folder.name, "data_ref": version.ref, **identity}))
+    known = {"run": folder.name, "data_ref": version.ref, **identity}
     epochs = pd.DataFrame(
         {"epoch": range(3), "val_sample_f1": f1, "val_score": f1, "val_loss": 0.4, "train_loss": 0.5, "seconds": 60.0}
     )
     epochs.to_csv(folder / "metrics.csv", index=False)
     if failure:
+        write_sealed(folder / "run.json", known)
         (folder / "failure.txt").write_text(f"Traceback\n{failure}\n")
     else:
-        (folder / "result.json").write_text(
-            json.dumps({"run": folder.name, **identity, "score": f1, "stopped": stopped})
-        )
+        finish(folder, known | {"score": f1, "stopped": stopped})
 
 
 def predictions():
@@ -74,8 +80,8 @@ def write_selection(reports, runs, version):
         {
             "run": name, "score": f1, "low": f1 - 0.02, "high": f1 + 0.02, "model": settings["model"]["name"],
             "lr": settings["model"]["lr"], "folds": 1, "best_epoch": 3, "epochs": 3, "threshold": 0.5,
-            "stopped": stopped, "seconds": 180.0, "dollars": 0.0, "images_per_second": 100.0, "data": version.ref,
-            "competition": "sample",
+            "stopped": stopped, "left_out": "", "seconds": 180.0, "dollars": 0.0, "images_per_second": 100.0,
+            "data": version.ref, "competition": "sample",
         }
         for name, (settings, f1, stopped) in runs.items()
     )  # fmt: skip
@@ -100,6 +106,11 @@ def write_selection(reports, runs, version):
         "decision": {"by": "thresholds", "share": 0.0},
     }
     (reports / "metrics.json").write_text(json.dumps(metrics))
+    pd.DataFrame(columns=["label"]).to_csv(reports / "labels.csv", index=False)
+    bundle = reports.parent / "models/best"
+    bundle.mkdir(parents=True)
+    (bundle / "bundle.json").write_text("{}")
+    write_record(reports, bundle, MADE_FOR)
 
 
 def write_project(folder, runs, failed=()):
@@ -229,23 +240,23 @@ def test_any_two_axes_give_a_heatmap_and_only_a_rehearsal_of_this_bundle_is_show
     verdict["test_sets"] = {"public": {"images": 9, "seconds": 2.0, "peak_memory_mb": 77}}
     verdict["estimate"] = {"images": 5000, "seconds": 1111.0}
     weights = folder / "kernels" / "dataset" / "weights.safetensors"
-    weights.parent.mkdir()
+    shutil.copytree(folder / "models/best", weights.parent)
     weights.write_bytes(b"weights")
 
-    def write_rehearsal(score):
-        provenance = {"score": {"validation": score}}
-        (kernel / "kernel-metadata.json").write_text(json.dumps({"provenance": provenance}))
-        rehearsal = verdict | {"sha256": folder_hashes(folder / "kernels")}
-        (folder / "reports/rehearsal.json").write_text(json.dumps(rehearsal))
+    def write_rehearsal():
+        bundle = file_hash(weights.parent / "bundle.json")
+        rehearsal = verdict | {"sha256": folder_hashes(folder / "kernels"), "bundle": bundle}
+        write_sealed(folder / "reports/rehearsal.json", rehearsal)
 
-    write_rehearsal(0.8125)
+    write_rehearsal()
     page = report(folder)
     texts = re.findall(r"<text [^>]*>([^<]+)</text>", section(page, "Sweep"))
     assert {"data.batch_size", "data.augment.crop", "0.510", "0.610", "0.710", "0.810"} <= set(texts)
     assert "runs: no space left" in page and "77 MB" in page and "0.31 hours" in page
     weights.write_bytes(b"others")
     assert "no space left" not in report(folder)
-    write_rehearsal(0.5)
+    (weights.parent / "bundle.json").write_text('{"another": 1}')
+    write_rehearsal()
     assert "no space left" not in report(folder)
 
 
@@ -258,21 +269,12 @@ def test_a_decision_by_expected_f1_is_explained_and_shows_no_used_threshold(proj
     stored = predictions()
     stored.chosen[:, 0] = True
     write_predictions(reports / "predictions.npz", stored)
+    write_record(reports, tmp_path / "copy/models/best", MADE_FOR)
     without = report(tmp_path / "copy")
     explanation = "the label set with the highest expected F1, by its probabilities, 50 % calibrated,"
     assert explanation in section(without, "Labels") and explanation not in page
     assert "<b>–</b>" in section(without, "Labels") and "<b>0.400</b>" in section(page, "Labels")
     assert " + " in section(without, "Label sets") and " + " not in section(page, "Label sets")
-
-
-def test_without_a_selection_the_error_names_the_command_to_run(project, tmp_path):
-    shutil.copytree(project, tmp_path / "copy")
-    (tmp_path / "copy/reports/predictions.csv").unlink()
-    done = run_module("report", *COMMAND, cwd=tmp_path / "copy")
-    assert done.returncode == 1
-    assert done.stderr.strip() == (
-        "error: reports/predictions.csv does not exist: run `python -m plant_pathology.select`"
-    )
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from plant_pathology.competition.bundle import checked_bundle
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core import provenance
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import atomic_folder, read_json, write_json
+from plant_pathology.core.files import atomic_folder, remove_leftovers, write_json
+from plant_pathology.core.one_command import one_command
+from plant_pathology.core.sealed import hashes_of
+from plant_pathology.inference.bundle import SPEC
 from plant_pathology.kernel.kaggle_image import image_distributions
 from plant_pathology.kernel.model_card import model_card
 from plant_pathology.kernel.rules import MAX_SLUG, problems_of
@@ -30,29 +34,32 @@ def build(cfg: DictConfig) -> None:
     """Write kernels/dataset and kernels/submission.
 
     Raises:
-        UserError: the bundle is missing, of another competition or of earlier code, or Kaggle would refuse the folders.
+        UserError: the bundle is missing, damaged, or was selected for another config or by other code; or Kaggle would
+            refuse the folders.
+        BusyError: another command works on models/ or kernels/.
     """
     competition = Competition.from_config(cfg)
-    bundle, kernels = Path(cfg.paths.models) / "best", Path(cfg.paths.kernels)
-    spec = read_json(bundle / "bundle.json", "run `python -m plant_pathology.select`")
-    if spec["competition"] != competition.name:
-        raise UserError(f"{bundle} is for {spec['competition']}, not {competition.name}: run `dvc repro`")
-    if "answers" not in spec:
-        raise UserError(f"{bundle} was selected by an earlier version of the code: run `dvc repro`")
-    dataset = f"{cfg.package.owner}/{cfg.package.dataset or default_slug(competition.name, 'bundle')}"
-    kernel = f"{cfg.package.owner}/{cfg.package.kernel or default_slug(competition.name, 'submission')}"
-    origin = origin_of(Path(cfg.paths.root), spec)
-    with atomic_folder(kernels / "dataset") as data, atomic_folder(kernels / "submission") as code:
-        shutil.copytree(bundle, data, dirs_exist_ok=True)
-        wheels = write_wheels(data)
-        card = model_card(spec, cfg.package.licence, wheels)
-        (data / "README.md").write_text(card, encoding="utf-8")
-        write_json(data / "dataset-metadata.json", dataset_metadata(cfg, dataset, card))
-        code_file = code / CODE_FILES[cfg.package.kernel_type]
-        code_file.write_text(kernel_source(cfg.package.kernel_type, origin), encoding="utf-8")
-        write_json(code / "kernel-metadata.json", kernel_metadata(cfg, kernel, dataset, competition, origin))
-        for problem in problems_of(data, code, competition.name):
-            raise UserError(problem)
+    models, kernels = Path(cfg.paths.models), Path(cfg.paths.kernels)
+    bundle = models / "best"
+    with one_command(writes=[kernels], reads=[models]):
+        remove_leftovers(kernels / "dataset", kernels / "submission")
+        spec = checked_bundle(bundle, competition)
+        dataset = f"{cfg.package.owner}/{cfg.package.dataset or default_slug(competition.name, 'bundle')}"
+        kernel = f"{cfg.package.owner}/{cfg.package.kernel or default_slug(competition.name, 'submission')}"
+        origin = origin_of(Path(cfg.paths.root), spec)  # before there are new folders, which git would call uncommitted
+        with atomic_folder(kernels / "dataset") as data, atomic_folder(kernels / "submission") as code:
+            for name in (SPEC, *spec["files"]):
+                shutil.copyfile(bundle / name, data / name)
+            wheels = write_wheels(data)
+            card = model_card(spec, cfg.package.licence, wheels)
+            (data / "README.md").write_text(card, encoding="utf-8")
+            write_json(data / "dataset-metadata.json", dataset_metadata(cfg, dataset, card))
+            origin |= {"dataset": hashes_of(*sorted(data.iterdir()))}
+            code_file = code / CODE_FILES[cfg.package.kernel_type]
+            code_file.write_text(kernel_source(cfg.package.kernel_type, origin), encoding="utf-8")
+            write_json(code / "kernel-metadata.json", kernel_metadata(cfg, kernel, dataset, competition, origin))
+            for problem in problems_of(data, code, competition.name):
+                raise UserError(problem)
     print(f"{kernels}/dataset and {kernels}/submission: kernel {kernel} with dataset {dataset}")
 
 

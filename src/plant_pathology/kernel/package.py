@@ -6,8 +6,13 @@ from typing import Any
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
-from plant_pathology.core.hashes import content_hash, folder_hash
+from plant_pathology.core.hashes import content_hash, file_hash, folder_hash
+from plant_pathology.core.sealed import check_hashes, trusted
+from plant_pathology.inference.bundle import SPEC
 from plant_pathology.kernel.rules import REMEDY, problems_of, read_metadata, uploaded_files
+
+REHEARSAL = "rehearsal.json"  # in reports/
+SUBMITTED = Path("rehearsal") / "submission.csv"  # in reports/, what the rehearsed kernel wrote
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,29 @@ class Package:
             raise UserError(f"{kernels}: {problem}; {REMEDY}")
         metadata = read_metadata(kernel, "kernel")
         return cls(kernels, read_metadata(dataset, "dataset")["id"], metadata["id"], metadata, folder_hashes(kernels))
+
+    def check_made_from(self, bundle: Path) -> None:
+        """Check that the dataset is what `package` wrote, and that it holds this bundle.
+
+        Raises:
+            DamagedError: a file of the dataset is missing or has other bytes.
+            UserError: earlier code packaged it, or it was packaged from another bundle.
+        """
+        files = self.origin.get("dataset")
+        if not isinstance(files, dict):
+            raise UserError(f"{self.folder} was packaged by an earlier version of the code: {REMEDY}")
+        check_hashes(self.folder / "dataset", files, REMEDY)
+        if files.get(SPEC) != file_hash(bundle / SPEC):
+            raise UserError(f"{self.folder} was packaged from another bundle than {bundle}: {REMEDY}")
+
+
+def read_rehearsal(path: Path) -> dict[str, Any]:
+    """Return the content of rehearsal.json.
+
+    Raises:
+        DamagedError: it does not exist, or is not what `rehearse` wrote.
+    """
+    return trusted(path, "run `python -m plant_pathology.rehearse`")
 
 
 def folder_hashes(kernels: Path) -> dict[str, str]:

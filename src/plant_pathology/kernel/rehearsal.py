@@ -15,21 +15,27 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
+from plant_pathology.competition.bundle import checked_bundle
 from plant_pathology.competition.form import read_form
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import atomic_folder, read_json, write_json
+from plant_pathology.core.files import atomic_folder, remove_leftovers
+from plant_pathology.core.hashes import file_hash
+from plant_pathology.core.one_command import one_command
+from plant_pathology.core.sealed import write_sealed
 from plant_pathology.inference.answers import Answers
+from plant_pathology.inference.bundle import SPEC
 from plant_pathology.inference.tables import read_table
 from plant_pathology.inference.test_set import Form
 from plant_pathology.kernel.limits import Limits
-from plant_pathology.kernel.package import folder_hashes
+from plant_pathology.kernel.package import REHEARSAL, SUBMITTED, Package
+from plant_pathology.kernel.rules import read_metadata
 from plant_pathology.kernel.sandbox import Outcome, run_kernel
-from plant_pathology.kernel.scoring import submission_score
+from plant_pathology.kernel.scoring import read_solution, read_truth, submission_score
 from plant_pathology.kernel.submission_check import Check, check_submission
 from plant_pathology.kernel.test_sets import given_test_set, made_test_set
 
-SELECT = "run `python -m plant_pathology.select`"
+GIVEN = "given"  # the test set of rehearse.test_images
 UNREADABLE = "unreadable, "  # begins the kernel's line about an image that it could not read
 MAX_UNREADABLE = 0.01  # share of them; more are a wrong path or format, and score like no prediction at all
 # Packages for training: absent from Kaggle's image, or slow to import.
@@ -73,62 +79,123 @@ def rehearse(cfg: DictConfig) -> None:
     """Rehearse kernels/ and write reports/rehearsal.json, reports/rehearsal/submission.csv and the kernel's logs.
 
     Raises:
-        UserError: the configured solution does not exist, or the rehearsal failed and rehearse.strict is set.
+        UserError: the configured solution or test images cannot be used; models/best and kernels/ are damaged, or not
+            of one bundle for today's config; or the rehearsal failed and rehearse.strict is set.
+        BusyError: another command works on models/, kernels/ or reports/.
     """
-    competition, limits = Competition.from_config(cfg), Limits.from_config(cfg)
-    kernels, bundle, reports = Path(cfg.paths.kernels), Path(cfg.paths.models) / "best", Path(cfg.paths.reports)
-    if cfg.rehearse.solution and not Path(cfg.rehearse.solution).is_file():
-        raise UserError(f"rehearse.solution={cfg.rehearse.solution}: there is no such file: correct the path")
-    (reports / "rehearsal.json").unlink(missing_ok=True)
-    trials, score = {}, None
-    with tempfile.TemporaryDirectory() as scratch, atomic_folder(reports / "rehearsal") as kept:
-        for test_set in test_sets(cfg, competition, Path(scratch)):
-            working = Path(scratch) / f"{test_set.name}-working"
-            working.mkdir()
-            trial = run_trial(test_set, kernels, bundle, working, competition, limits)
-            trials[test_set.name] = trial
-            (kept / f"{test_set.name}.log").write_text(trial.outcome.log, encoding="utf-8")
-            if not all(check.passed for check in trial.checks.values()):
-                break
-            # Keep the submission of the public test set or, if the user gave test images, of those.
-            if test_set.unreadable is None:
-                shutil.copyfile(working / "submission.csv", kept / "submission.csv")
-        else:
-            if cfg.rehearse.solution:
-                score = submission_score(
-                    kept / "submission.csv",
-                    Path(cfg.rehearse.solution),
-                    Path(cfg.paths.raw),
-                    read_form(competition, test_set.raw),
-                    Answers(**read_json(bundle / "bundle.json", SELECT)["answers"]),
-                    competition,
-                )
-    checks = merge_checks(trials)
-    passed = all(each.passed for each in checks.values())
-    last = list(trials.values())[-1]
-    write_json(
-        reports / "rehearsal.json",
-        {
-            "verdict": "passed" if passed else "failed",
-            "competition": competition.name,
-            "synthetic": competition.synthetic,
-            "isolation": last.outcome.isolation,
-            "isolation_reason": last.outcome.isolation_reason,
-            "sha256": folder_hashes(kernels),
-            "test_sets": {name: trial.summary() for name, trial in trials.items()},
-            "estimate": {
-                "images": limits.hidden_images,
-                "seconds": limits.estimated_seconds(last.outcome.seconds, last.images),
-                "limit": limits.timeout_s,
-            },
-            "score": score,
-            "checks": {name: "passed" if each.passed else each.detail for name, each in checks.items()},
-        },
-    )
+    competition = Competition.from_config(cfg)
+    models, kernels, reports = Path(cfg.paths.models), Path(cfg.paths.kernels), Path(cfg.paths.reports)
+    if cfg.rehearse.solution:
+        read_solution(Path(cfg.rehearse.solution))
+        if not cfg.rehearse.test_images:
+            raise UserError(
+                f"rehearse.solution={cfg.rehearse.solution}: it is the truth of rehearse.test_images, which is not set:"
+                " set both, or neither"
+            )
+    with one_command(writes=[reports], reads=[models, kernels]):
+        remove_leftovers(reports / "rehearsal", reports / REHEARSAL)
+        spec = checked_bundle(models / "best", competition)
+        package = Package.read(kernels, competition.name)
+        package.check_made_from(models / "best")
+        trials, score = run_trials(cfg, competition, spec)
+        checks = merge_checks(trials)
+        passed = all(each.passed for each in checks.values())
+        write_sealed(reports / REHEARSAL, verdict(trials, checks, score, cfg, package, competition))
     for name, each in checks.items():
         print(f"{'passed' if each.passed else 'FAILED'}  {name}: {each.detail}")
     if not passed and cfg.rehearse.strict:
-        raise UserError(f"the rehearsal failed: see {reports}/rehearsal.json; Kaggle would fail the same way")
+        raise UserError(f"the rehearsal failed: see {reports / REHEARSAL}; Kaggle would fail the same way")
+
+
+def run_trials(
+    cfg: DictConfig, competition: Competition, spec: dict[str, Any]
+) -> tuple[dict[str, Trial], float | None]:
+    """Run the kernel on each test set until one fails, and keep its logs and submission in reports/rehearsal.
+
+    Args:
+        spec: content of bundle.json.
+
+    Returns:
+        The trials by test set, and the score of the last one if its solution is known.
+    """
+    limits, kernels, reports = Limits.from_config(cfg), Path(cfg.paths.kernels), Path(cfg.paths.reports)
+    trials: dict[str, Trial] = {}
+    # Beside the results, not in /tmp: a killed rehearsal's files are found again, and raw images can be linked.
+    with (
+        tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=reports) as scratch,
+        atomic_folder(reports / "rehearsal") as kept,
+    ):
+        # Before the first run, which takes minutes: what the user gives may be wrong.
+        true = write_given_test_set(cfg, competition, spec, Path(scratch))
+        for test_set in test_sets(cfg, competition, Path(scratch)):
+            working = Path(scratch) / f"{test_set.name}-working"
+            working.mkdir()
+            (reports / REHEARSAL).unlink(missing_ok=True)  # the verdict is open from here on
+            trial = run_trial(test_set, kernels, Path(cfg.paths.models) / "best", working, spec, limits, competition)
+            trials[test_set.name] = trial
+            (kept / f"{test_set.name}.log").write_text(trial.outcome.log, encoding="utf-8")
+            if not all(check.passed for check in trial.checks.values()):
+                return trials, None
+            # Keep the submission of the public test set or, if the user gave test images, of those.
+            if test_set.unreadable is None:
+                shutil.copyfile(working / "submission.csv", kept / SUBMITTED.name)
+        if true is None:
+            return trials, None
+        form, answers = read_form(competition, test_set.raw), Answers(**spec["answers"])
+        return trials, submission_score(kept / SUBMITTED.name, true, form, answers, competition)
+
+
+def write_given_test_set(
+    cfg: DictConfig, competition: Competition, spec: dict[str, Any], scratch: Path
+) -> np.ndarray | None:
+    """Write the test set of rehearse.test_images, where that is set, and return its truth from rehearse.solution.
+
+    Raises:
+        UserError: the images or the solution cannot be used.
+    """
+    if not cfg.rehearse.test_images:
+        return None
+    raw, folder = Path(cfg.paths.raw), scratch / GIVEN
+    given_test_set(Path(cfg.rehearse.test_images), raw, folder, competition)
+    if not cfg.rehearse.solution:
+        return None
+    labels = spec["answers"]["labels"]
+    return read_truth(Path(cfg.rehearse.solution), raw, read_form(competition, folder), labels, competition)
+
+
+def verdict(
+    trials: dict[str, Trial],
+    checks: dict[str, Check],
+    score: float | None,
+    cfg: DictConfig,
+    package: Package,
+    competition: Competition,
+) -> dict[str, Any]:
+    """Return the content of rehearsal.json.
+
+    Args:
+        package: as it was read before the trials: what someone changes meanwhile was not rehearsed.
+    """
+    limits, last = Limits.from_config(cfg), list(trials.values())[-1]
+    submitted = Path(cfg.paths.reports) / SUBMITTED
+    return {
+        "verdict": "passed" if all(each.passed for each in checks.values()) else "failed",
+        "competition": competition.name,
+        "synthetic": competition.synthetic,
+        "isolation": last.outcome.isolation,
+        "isolation_reason": last.outcome.isolation_reason,
+        "sha256": package.hashes,
+        "bundle": package.origin["dataset"][SPEC],
+        "submission": file_hash(submitted) if submitted.exists() else None,
+        "test_sets": {name: trial.summary() for name, trial in trials.items()},
+        "estimate": {
+            "images": limits.hidden_images,
+            "seconds": limits.estimated_seconds(last.outcome.seconds, last.images),
+            "limit": limits.timeout_s,
+        },
+        "score": score,
+        "checks": {name: "passed" if each.passed else each.detail for name, each in checks.items()},
+    }
 
 
 def test_sets(cfg: DictConfig, competition: Competition, scratch: Path) -> Iterator[TestSet]:
@@ -136,19 +203,27 @@ def test_sets(cfg: DictConfig, competition: Competition, scratch: Path) -> Itera
     raw = Path(cfg.paths.raw)
     yield TestSet("public", raw)
     if cfg.rehearse.test_images:
-        given_test_set(Path(cfg.rehearse.test_images), raw, scratch / "hidden", competition)
-        yield TestSet("given", scratch / "hidden")
+        yield TestSet(GIVEN, scratch / GIVEN)
     else:
         unreadable = made_test_set(raw, scratch / "hidden", cfg.rehearse.images, competition)
         yield TestSet("hidden", scratch / "hidden", unreadable)
 
 
 def run_trial(
-    test_set: TestSet, kernels: Path, bundle: Path, working: Path, competition: Competition, limits: Limits
+    test_set: TestSet,
+    kernels: Path,
+    bundle: Path,
+    working: Path,
+    spec: dict[str, Any],
+    limits: Limits,
+    competition: Competition,
 ) -> Trial:
-    """Run the kernel on a test set and check for every known reason why a submission fails on Kaggle."""
-    dataset = read_json(kernels / "dataset" / "dataset-metadata.json", "run `python -m plant_pathology.package`")["id"]
-    spec = read_json(bundle / "bundle.json", SELECT)
+    """Run the kernel on a test set and check for every known reason why a submission fails on Kaggle.
+
+    Args:
+        spec: content of bundle.json.
+    """
+    dataset = read_metadata(kernels / "dataset", "dataset")["id"]
     form = read_form(competition, test_set.raw)
     images = len(form.table)
     print(f"the {test_set.name} test set, {images} images", flush=True)

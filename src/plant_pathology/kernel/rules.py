@@ -12,6 +12,7 @@ from typing import Any
 
 from slugify import slugify
 
+from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 
 Keys = dict[str, tuple[type, bool]]
@@ -68,7 +69,11 @@ DATASET_FILES = 50
 
 
 def read_metadata(folder: Path, kind: str) -> dict[str, Any]:
-    return read_json(folder / f"{kind}-metadata.json", REMEDY)
+    path = folder / f"{kind}-metadata.json"
+    content = read_json(path, REMEDY)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no object in JSON: {REMEDY}")
+    return content
 
 
 def uploaded_files(dataset: Path) -> list[Path]:

@@ -10,25 +10,35 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.train_table import label_cells, targets_of
 from plant_pathology.core.errors import UserError
 from plant_pathology.inference.answers import Answers
-from plant_pathology.inference.tables import read_table, require
+from plant_pathology.inference.tables import LayoutError, read_table, require
 from plant_pathology.inference.test_set import Form
 
 
-def submission_score(
-    submitted: Path, solution: Path, raw: Path, form: Form, answers: Answers, competition: Competition
-) -> float:
-    """Return the submission's score.
+def read_solution(path: Path) -> pd.DataFrame:
+    """Read rehearse.solution.
+
+    Raises:
+        UserError: it is missing, or no table in UTF-8.
+    """
+    try:
+        return read_table(path)
+    except LayoutError as error:
+        raise UserError(f"rehearse.solution: {error}: correct the path, or the file") from None
+
+
+def read_truth(solution: Path, raw: Path, form: Form, labels: list[str], competition: Competition) -> np.ndarray:
+    """Read the truth of a form's rows: (n,) class numbers or numbers, or (n, labels) bool.
 
     Args:
         solution: a CSV with the form's ids, and the truth as the training table or the form has it.
         raw: the competition's folder.
-        answers: what wrote the submission.
+        labels: in the order of the outputs; none for numbers.
 
     Raises:
-        UserError: the solution has no row for an id of the submission, no column with the truth, or an unknown label.
+        UserError: it is no table in UTF-8, has no row for an id, no column with the truth, or a cell that is no truth.
     """
+    truth = read_solution(solution)
     with layout_errors(competition, "test.id"):
-        truth = read_table(solution)
         require([form.id], truth, str(solution))
     ids = form.table[form.id]
     missing = ids[~ids.isin(truth[form.id])]
@@ -40,13 +50,34 @@ def submission_score(
     if competition.target.column not in truth and len(form.answers) == 1 and competition.target.column:
         truth = truth.rename(columns={form.answers[0]: competition.target.column})
     cells, _ = label_cells(competition, truth, raw, solution)
-    try:
-        true = targets_of(pd.Series(cells), answers.labels, competition.target.kind)
-    except KeyError as error:
-        raise UserError(
-            f"rehearse.solution={solution}: {error} is no label of the training images: correct it"
-        ) from None
-    return competition.metric.score(true, read_answers(read_table(submitted)[form.answers], true, answers))
+    known = frozenset(labels)
+    for id_, cell in zip(ids, cells, strict=True):
+        if problem := problem_of(cell, known, competition.target.kind):
+            raise UserError(f"rehearse.solution={solution}: {id_} {problem}: correct it")
+    return targets_of(pd.Series(cells), labels, competition.target.kind)
+
+
+def problem_of(cell: tuple[str, ...], labels: frozenset[str], kind: str) -> str | None:
+    """Return why a cell is no truth; None where it is."""
+    if kind == "number":
+        is_number = np.isfinite(pd.to_numeric(cell[0], errors="coerce"))
+        return None if is_number else f"has {cell[0]!r}, which is no number"
+    if unknown := [label for label in cell if label not in labels]:
+        return f"has {unknown[0]!r}, which is no label of the training images"
+    return None if kind == "several" or len(cell) == 1 else f"has {len(cell)} labels instead of one"
+
+
+def submission_score(
+    submitted: Path, true: np.ndarray, form: Form, answers: Answers, competition: Competition
+) -> float | None:
+    """Return the submission's score; None where the metric has no value for this truth, such as that of one class.
+
+    Args:
+        true: what `read_truth` returns.
+        answers: what wrote the submission.
+    """
+    score = competition.metric.score(true, read_answers(read_table(submitted)[form.answers], true, answers))
+    return score if np.isfinite(score) else None
 
 
 def read_answers(cells: pd.DataFrame, true: np.ndarray, answers: Answers) -> np.ndarray:

@@ -5,9 +5,12 @@ silently not run on Kaggle, and because its import takes 0.4 s.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 from plant_pathology.core.checkout import checkout
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import read_json
 
 NOTEBOOK = "notebooks/submission.ipynb"
 # The code file for each of Kaggle's kernel types.
@@ -15,9 +18,31 @@ CODE_FILES = {"notebook": "submission.ipynb", "script": "submission.py"}
 
 
 def kernel_source(kernel_type: str, origin: dict[str, Any]) -> str:
-    """Return the text of CODE_FILES[kernel_type] with its provenance, since Kaggle keeps only this file of a push."""
-    notebook = json.loads((checkout() / NOTEBOOK).read_text(encoding="utf-8"))
+    """Return the text of CODE_FILES[kernel_type] with its provenance, since Kaggle keeps only this file of a push.
+
+    Raises:
+        UserError: the notebook is missing, or is none.
+    """
+    notebook = read_notebook(checkout() / NOTEBOOK)
     return as_script(notebook, origin) if kernel_type == "script" else as_notebook(notebook, origin)
+
+
+def read_notebook(path: Path) -> dict[str, Any]:
+    """Read a notebook that has cells with code.
+
+    Raises:
+        UserError: it does not exist, is not JSON, or has no such cells.
+    """
+    remedy = "restore it with git"
+    notebook = read_json(path, remedy)
+    try:
+        code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        whole = isinstance(notebook["metadata"], dict) and any(source.strip() for source in code)
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path} is no notebook with cells of code: {remedy}")
+    return notebook
 
 
 def as_notebook(notebook: dict[str, Any], origin: dict[str, Any]) -> str:

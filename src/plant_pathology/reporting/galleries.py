@@ -30,7 +30,7 @@ def galleries(selection: SelectionTables, version: Version, manifest: dict[str, 
     duplicates = contradictory[:SHOWN]
     names = selection.predictions["image"]
     shown = [*names.iloc[[*suspects[:SHOWN], *worst]], *(name for group in duplicates for name in group["images"])]
-    pixels = thumbnails(version, manifest["encoding"], shown)
+    pixels = thumbnails(version, shown)
     return {
         "suspects": [
             card(selection, row, pixels) | {"suspect_label": selection.labels[label]}

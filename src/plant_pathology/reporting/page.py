@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 from plant_pathology.competition.metrics import label_counts
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core import provenance
-from plant_pathology.core.files import atomic_file, atomic_folder, read_json
+from plant_pathology.core.files import atomic_file, atomic_folder, read_json, remove_leftovers
+from plant_pathology.core.one_command import one_command
 from plant_pathology.kernel.build import STAGES_BEFORE
-from plant_pathology.kernel.package import folder_hashes
+from plant_pathology.kernel.package import REHEARSAL, folder_hashes, read_rehearsal
 from plant_pathology.reporting import figures
 from plant_pathology.reporting.error_analysis import frequent_mistakes, set_matrix, set_names
 from plant_pathology.reporting.galleries import galleries
@@ -34,11 +35,20 @@ def write_report(cfg: DictConfig) -> None:
     """Write reports/index.html and reports/figures.
 
     Raises:
-        UserError: `select` has not run for this competition, or its runs or their data are not there.
+        UserError: `select` has not run for this competition, what it wrote is damaged or of several selections, or
+            its runs or their data are not there.
+        BusyError: another command works on models/, kernels/ or reports/.
     """
     competition = Competition.from_config(cfg)
-    root, reports = Path(cfg.paths.root), Path(cfg.paths.reports)
-    selection = read_selection(reports, competition)
+    models, kernels, reports = Path(cfg.paths.models), Path(cfg.paths.kernels), Path(cfg.paths.reports)
+    with one_command(writes=[reports], reads=[models, kernels]):
+        remove_leftovers(reports / "figures", reports / "index.html")
+        write_page(cfg, competition, read_selection(reports, models, competition))
+
+
+def write_page(cfg: DictConfig, competition: Competition, selection: SelectionTables) -> None:
+    """Write the page and its figures."""
+    root, reports, kernels = Path(cfg.paths.root), Path(cfg.paths.reports), Path(cfg.paths.kernels)
     board = selection.board["run"].tolist()
     runs = read_runs(cfg, board)
     settings = flatten_configs({run: identity["config"] for run, identity in runs.identities.items()})
@@ -67,7 +77,7 @@ def write_report(cfg: DictConfig) -> None:
         galleries=galleries(selection, version, manifest),
         images=len(selection.predictions),
         folds=selection.predictions["fold"].nunique(),
-        rehearsal=current_rehearsal(reports, Path(cfg.paths.kernels), selection.metrics),
+        rehearsal=current_rehearsal(reports, kernels, selection.bundle),
         version=version,
         manifest=manifest,
         origin=provenance.commit(root),
@@ -159,11 +169,20 @@ def board_rows(board: pd.DataFrame, settings: pd.DataFrame) -> list[dict[str, An
     ]
 
 
-def current_rehearsal(reports: Path, kernels: Path, metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """Return rehearsal.json; None unless it is about the files now in kernels/ and these hold the selected bundle."""
-    paths = reports / "rehearsal.json", kernels / "submission" / "kernel-metadata.json"
-    if not all(path.exists() for path in paths):
-        return None
-    rehearsal, kernel = (read_json(path, f"delete {path}") for path in paths)
-    selected = kernel["provenance"]["score"]["validation"] == metrics["score"]
-    return rehearsal if selected and rehearsal.get("sha256") == folder_hashes(kernels) else None
+def current_rehearsal(reports: Path, kernels: Path, bundle: str) -> dict[str, Any] | None:
+    """Return rehearsal.json; None, and print it, unless it is about the files in kernels/ and these hold the bundle.
+
+    Args:
+        bundle: SHA-256 of the selected bundle.json.
+
+    Raises:
+        DamagedError: it is not what `rehearse` wrote.
+    """
+    path = reports / REHEARSAL
+    rehearsal = read_rehearsal(path) if path.exists() else {}
+    if rehearsal.get("bundle") == bundle and rehearsal["sha256"] == folder_hashes(kernels):
+        return rehearsal
+    print(
+        f"the page shows no rehearsal: {path} is not of the selected bundle: run `python -m plant_pathology.rehearse`"
+    )
+    return None

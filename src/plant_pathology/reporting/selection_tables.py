@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plant_pathology.competition.bundle import SELECT
+from plant_pathology.competition.purpose import check_purpose
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
+from plant_pathology.core.hashes import file_hash
+from plant_pathology.inference.bundle import SPEC
 from plant_pathology.runs.predictions import read_predictions
+from plant_pathology.selection.record import METRICS, RECORD, read_record
 
-SELECT = "run `python -m plant_pathology.select`"
-TEXT_COLUMNS = ("run", "configuration", "label", "image", "model", "true", "predicted")
+TEXT_COLUMNS = ("run", "left_out", "configuration", "label", "image", "model", "true", "predicted")
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class SelectionTables:
     """The tables and metrics of a selection.
 
     Args:
+        bundle: SHA-256 of the selected bundle.json.
         metrics: metrics.json.
         board: leaderboard.csv.
         ensemble: ensemble.csv.
@@ -32,6 +37,7 @@ class SelectionTables:
         predicted: as `true`.
     """
 
+    bundle: str
     metrics: dict[str, Any]
     board: pd.DataFrame
     ensemble: pd.DataFrame
@@ -43,29 +49,27 @@ class SelectionTables:
     predicted: np.ndarray
 
 
-def read_selection(reports: Path, competition: Competition) -> SelectionTables:
-    """Read the selection and check that it is complete and about this competition.
+def read_selection(reports: Path, models: Path, competition: Competition) -> SelectionTables:
+    """Read the selection and check that it is complete, that of the bundle, and about this competition.
 
     Raises:
-        UserError: `select` has not run, or it ran for another competition or another metric.
+        DamagedError: a table is missing, or is not what `select` wrote.
+        UserError: `select` has not run, or it ran for another config, or models/best is of another selection.
     """
-    path = reports / "metrics.json"
-    metrics = read_json(path, SELECT)
-    if metrics["competition"] != competition.name:
-        raise UserError(f"{path} is for {metrics['competition']}, not {competition.name}: {SELECT}")
-    if missing := sorted({"low", "high", "ensemble", "decision", "score"} - set(metrics)):
-        raise UserError(f"{path} lacks {', '.join(missing)}: {SELECT}")
-    if metrics["metric"] != competition.metric.name:
-        raise UserError(f"{path} is by {metrics['metric']}, not {competition.metric.name}: {SELECT}")
+    record = read_record(reports)
+    check_purpose(f"{reports / RECORD}", record["made_for"], competition, SELECT)
+    bundle = models / "best" / SPEC
+    if bundle.exists() and file_hash(bundle) != record["bundle"]:
+        raise UserError(f"{bundle} is of another selection than {reports / RECORD}: {SELECT}")
+    metrics = read_json(reports / METRICS, SELECT)
     board, ensemble, predictions = (
         read_table(reports / f"{name}.csv") for name in ("leaderboard", "ensemble", "predictions")
     )
-    if not (reports / "predictions.npz").exists():
-        raise UserError(f"{reports / 'predictions.npz'} does not exist: {SELECT}")
     stored = read_predictions(reports / "predictions.npz")
     chosen = stored.chosen
     assert chosen is not None, "select writes what it decided"
     return SelectionTables(
+        bundle=record["bundle"],
         metrics=metrics,
         board=board,
         ensemble=ensemble,
@@ -79,12 +83,5 @@ def read_selection(reports: Path, competition: Competition) -> SelectionTables:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV; names stay text, even if they look like numbers or missing values.
-
-    Raises:
-        UserError: the file does not exist.
-    """
-    try:
-        return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: {SELECT}") from None
+    """Read a CSV; names stay text, even if they look like numbers or missing values."""
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)

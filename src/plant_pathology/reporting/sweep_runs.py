@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig
 
+from plant_pathology.competition.bundle import SELECT
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import read_json
-from plant_pathology.reporting.selection_tables import SELECT
-from plant_pathology.runs.run import RUN
+from plant_pathology.core.sealed import check_hashes, trusted
+from plant_pathology.runs.run import METRICS, RESULT, RUN
 from plant_pathology.runs.status import Status, status_of
 from plant_pathology.selection.axes import FOLD, varying_keys
 from plant_pathology.store.connect import open_version
@@ -41,19 +41,27 @@ def read_runs(cfg: DictConfig, board: Sequence[str]) -> SweepRuns:
 
     Raises:
         UserError: a run on the leaderboard does not exist.
+        DamagedError: a file of a run that the page shows is not what the run wrote.
     """
     folders = {folder.name: folder for folder in sweep_folders(cfg)}
     folders |= {name: Path(cfg.paths.runs) / name for name in board}
     if missing := [name for name in board if not (folders[name] / RUN).exists()]:
         raise UserError(f"{cfg.paths.runs} has no {missing[0]}, which is on the leaderboard: {SELECT}")
     order = [*board, *(name for name in sorted(folders) if name not in board)]
-    statuses = [status_of(folders[name]) for name in order]
-    identities = {
-        name: read_json(folders[name] / RUN, f"delete {folders[name]} and start the sweep again")
-        for name in order
-        if (folders[name] / RUN).exists()
-    }
-    return SweepRuns(statuses, identities)
+    identities = {name: identity_of(folders[name]) for name in order if (folders[name] / RUN).exists()}
+    return SweepRuns([status_of(folders[name]) for name in order], identities)
+
+
+def identity_of(folder: Path) -> dict[str, Any]:
+    """Return the content of run.json, after checking the files that a finished run vouches for and the page shows.
+
+    Raises:
+        DamagedError: one of them is not what the run wrote.
+    """
+    remedy = f"delete {folder} and start the sweep again"
+    if (folder / RESULT).exists():
+        check_hashes(folder, {METRICS: trusted(folder / RESULT, remedy)["files"][METRICS]}, remedy)
+    return trusted(folder / RUN, remedy)
 
 
 def data_version(cfg: DictConfig, identity: dict[str, Any]) -> Version:

@@ -6,26 +6,16 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from plant_pathology.data.index import ARRAY, open_array
-from plant_pathology.data.shards import Shards, shard_name
+from plant_pathology.store.pixels import read_pixels
 from plant_pathology.store.version import Version
 
 MAX_SIDE = 160  # pixels
 QUALITY = 85  # of JPEG
 
 
-def thumbnails(version: Version, encoding: str, names: Iterable[str]) -> dict[str, str]:
-    """Return JPEGs of the named images as data URIs by name, without those that the version lacks.
-
-    Args:
-        encoding: of the version's shards.
-    """
-    index = open_array(version.open(ARRAY))
-    wanted = np.array(sorted(name.encode() for name in set(names)), dtype=index["image"].dtype)
-    rows = index[np.isin(index["image"], wanted)]
-    shards = [shard_name(number, encoding) for number in rows["shard"]]
-    images = Shards(version.open).pixels(shards, rows["row"].tolist())
-    return {name.decode(): data_uri(image) for name, image in zip(rows["image"], images, strict=True)}
+def thumbnails(version: Version, names: Iterable[str]) -> dict[str, str]:
+    """Return JPEGs of the named images as data URIs by name, without those that the version lacks."""
+    return {name: data_uri(image) for name, image in read_pixels(version, names)}
 
 
 def data_uri(image: np.ndarray) -> str:
