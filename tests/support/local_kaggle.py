@@ -47,7 +47,7 @@ class Fault:
 
     Args:
         method: name of the API method; "PUT <file>" for an upload, "GET" for the download of an output.
-        kind: a status, a whole reply, or "drop", "stall", "kill".
+        kind: a status, a status with a message, a whole reply, or "drop", "stall", "kill".
         after: whether the server carries out the request first.
         times: how many requests fail.
         headers: of the reply.
@@ -67,6 +67,7 @@ class Run:
     saved: dict[str, Any]
     datasets: dict[str, dict[str, bytes]]
     polls: int
+    unseen: int = 0
     output: dict[str, bytes] | None = None
     log: str = ""
     error: str | None = None
@@ -83,6 +84,19 @@ class LocalKaggle:
         *_polls: number of requests until something is ready, has run, is listed, is scored.
         tells_limits, tells_kernel_numbers: whether Kaggle fills in these fields.
         renamed, dropped: another slug for a pushed kernel; whether it silently loses its datasets.
+        unseen: number of requests about a new dataset, kernel or its output that are answered as if it did not exist.
+        absent: 403 or 404, the answer to those.
+        hidden_files: names that the list of a dataset lacks.
+        spelled: how names of sources come back: a text with {source}, or a function.
+        without: requests that the server does not know: 404.
+        no_logs: whether the log of a kernel that failed is refused with 403.
+        gpu_hours: used and allowed this week.
+        form: the competition's form, which is then given alone.
+        tokens: other secrets that are accepted as tokens.
+        kernels_only: whether the competition takes notebooks only.
+        proxy_refuses: whether the server, as the client's proxy, answers 407.
+        renew: the token that a login is renewed to; None: it is refused.
+        kill_at: number of the request that kills `victim`, and whether after it was carried out.
         victim: id of the process that a "kill" ends.
         requests: names of the methods requested, in order.
     """
@@ -101,6 +115,19 @@ class LocalKaggle:
     renamed: str | None = None
     dropped: bool = False
     upload_cut: int | None = None
+    unseen: int = 0
+    absent: int = 403
+    hidden_files: set[str] = field(default_factory=set)
+    spelled: str | Callable[[str], str] = "{source}"
+    without: set[str] = field(default_factory=set)
+    no_logs: bool = False
+    gpu_hours: tuple[float, float] | None = None
+    form: bytes | None = None
+    tokens: set[str] = field(default_factory=set)
+    kernels_only: bool = False
+    proxy_refuses: bool = False
+    renew: str | None = None
+    kill_at: tuple[int, bool] | None = None
     archive: bytes = b""
     stall_after: int | None = None
     victim: int | None = None
@@ -131,7 +158,34 @@ class LocalKaggle:
         return None
 
     def IntrospectToken(self, asked):
-        return {"active": asked["token"] == SECRET, "username": "tester"}
+        return {"active": asked["token"] in {SECRET, *self.tokens}, "username": "tester"}
+
+    def GenerateAccessToken(self, asked):
+        """Renew a login, whose old token is then refused."""
+        if self.renew is None:
+            raise Refused(401, "The refresh token has expired")
+        self.tokens = {self.renew}
+        return {"token": self.renew, "expiresIn": 43200}
+
+    def GetAcceleratorQuotaStatistics(self, asked):
+        if self.gpu_hours is None:
+            raise Refused(404, "Not found")
+        used, allowed = (f"{int(hours * 3600)}s" for hours in self.gpu_hours)
+        gpu = {"timeUsed": used, "totalTimeAllowed": allowed}
+        return {"quotaRefreshTime": "2026-12-05T00:00:00Z", "gpuQuota": gpu}
+
+    def see(self, thing: dict[str, Any] | Run) -> None:
+        """Refuse a request about something that was just made."""
+        unseen = thing["unseen"] if isinstance(thing, dict) else thing.unseen
+        if unseen > 0:
+            if isinstance(thing, dict):
+                thing["unseen"] -= 1
+            else:
+                thing.unseen -= 1
+            raise Refused(self.absent, "Permission 'get' was denied")
+
+    def spell(self, source: str) -> str:
+        return self.spelled(source) if callable(self.spelled) else self.spelled.format(source=source)
 
     # Datasets
 
@@ -149,7 +203,7 @@ class LocalKaggle:
         return {"status": "READY" if latest["polls"] < 0 else "BLOBS_RECEIVED"}
 
     def ListDatasetFiles(self, asked):
-        names = sorted(self.dataset_of(asked)[-1]["files"])
+        names = sorted({*self.dataset_of(asked)[-1]["files"]} - self.hidden_files)
         start = int(asked.get("pageToken") or 0)
         page = {"datasetFiles": [{"name": name} for name in names[start : start + 2]]}
         return page | ({"nextPageToken": str(start + 2)} if start + 2 < len(names) else {})
@@ -170,16 +224,20 @@ class LocalKaggle:
     def CreateDatasetVersion(self, asked):
         self.own(asked["ownerSlug"])
         body = asked["body"]
-        self.dataset_of(asked).append(self.dataset_version(body["files"], body["versionNotes"]))
+        if ref_of(asked) not in self.datasets:
+            raise Refused(404, "Not found")
+        self.datasets[ref_of(asked)].append(self.dataset_version(body["files"], body["versionNotes"]))
         return {"status": "ok", "url": f"http://localhost/datasets/{ref_of(asked)}"}
 
     def dataset_version(self, files, notes):
         blobs = [self.blobs[file["token"]] for file in files]
-        return {"notes": notes, "polls": self.dataset_polls, "files": {b["name"]: b["content"] for b in blobs}}
+        content = {blob["name"]: blob["content"] for blob in blobs}
+        return {"notes": notes, "polls": self.dataset_polls, "unseen": self.unseen, "files": content}
 
     def dataset_of(self, asked):
         if ref_of(asked) not in self.datasets:
-            raise Refused(403, "Permission 'datasets.get' was denied")
+            raise Refused(self.absent, "Permission 'datasets.get' was denied")
+        self.see(self.datasets[ref_of(asked)][-1])
         return self.datasets[ref_of(asked)]
 
     def own(self, owner):
@@ -194,7 +252,7 @@ class LocalKaggle:
         ref = f"{owner}/{self.renamed or slug}"
         sources = asked.get("datasetDataSources", [])
         attached = {} if self.dropped else {s: self.datasets[s][-1]["files"] for s in sources if s in self.datasets}
-        self.kernels.setdefault(ref, []).append(Run(asked, attached, self.kernel_polls))
+        self.kernels.setdefault(ref, []).append(Run(asked, attached, self.kernel_polls, self.unseen))
         answer = {"ref": f"/code/{ref}", "url": f"http://localhost/code/{ref}"}
         answer["versionNumber"] = len(self.kernels[ref])
         answer["invalidDatasetSources"] = [source for source in sources if source not in self.datasets]
@@ -209,7 +267,6 @@ class LocalKaggle:
             "enableGpu",
             "enableTpu",
             "enableInternet",
-            "competitionDataSources",
             "language",
             "kernelType",
         )
@@ -217,7 +274,8 @@ class LocalKaggle:
             "metadata": {
                 "ref": ref_of(asked),
                 "currentVersionNumber": len(runs) if self.tells_kernel_numbers else None,
-                "datasetDataSources": list(runs[-1].datasets),
+                "datasetDataSources": [self.spell(source) for source in runs[-1].datasets],
+                "competitionDataSources": [self.spell(source) for source in saved["competitionDataSources"]],
                 **{key: saved[key] for key in same if key in saved},
             },
             "blob": {"source": reformat(saved["text"], saved["kernelType"]), "slug": ref_of(asked)},
@@ -233,6 +291,8 @@ class LocalKaggle:
 
     def ListKernelSessionOutput(self, asked):
         run, ref = self.kernel_of(asked)[-1], ref_of(asked)
+        if run.error and self.no_logs:
+            raise Refused(403, "Permission 'kernelSessions.get' was denied")
         files = [{"fileName": n, "url": f"http://localhost/output/{ref}/{n}"} for n in run.output or {}]
         return {"files": files, "log": json.dumps([{"stream_name": "stdout", "time": 1, "data": run.log}])}
 
@@ -242,14 +302,30 @@ class LocalKaggle:
 
     def kernel_of(self, asked):
         if ref_of(asked) not in self.kernels:
-            raise Refused(403, "Permission 'kernels.get' was denied")
+            raise Refused(self.absent, "Permission 'kernels.get' was denied")
+        self.see(self.kernels[ref_of(asked)][-1])
         return self.kernels[ref_of(asked)]
 
     # Competition
 
     def GetCompetition(self, asked):
         self.only_competition(asked)
-        return {"ref": self.competition, "userHasEntered": self.joined, "maxDailySubmissions": self.daily_limit}
+        return {
+            "ref": self.competition,
+            "userHasEntered": self.joined,
+            "maxDailySubmissions": self.daily_limit,
+            "isKernelsSubmissionsOnly": self.kernels_only,
+        }
+
+    def GetSubmission(self, asked):
+        (found,) = [
+            each
+            for each in self.ListSubmissions({"competitionName": self.competition})["submissions"]
+            if each["ref"] == asked["ref"]
+        ] or [None]
+        if found is None:
+            raise Refused(404, "Not found")
+        return found
 
     def GetSubmissionLimits(self, asked):
         self.only_competition(asked)
@@ -314,6 +390,11 @@ class LocalKaggle:
         if asked["competitionName"] != self.competition:
             raise Refused(404, "Not found")
 
+    def DownloadDataFile(self, asked):
+        self.only_competition(asked)
+        if self.form is None or asked["fileName"] != "sample_submission.csv":
+            raise Refused(404, "Not found")
+
     def DownloadDataFiles(self, asked):
         self.only_competition(asked)
         return None
@@ -336,27 +417,50 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
+            if kaggle.proxy_refuses:
+                self.body()
+                self.reply(407, b"", Proxy_Authenticate="Basic")
+                return
             asked = json.loads(self.body())
             method = self.path.rpartition("/")[2]
             with kaggle.lock:
                 kaggle.requests.append(method)
                 kaggle.asked.append((method, asked))
+                if self.kills(after=False):
+                    return
                 if (fault := kaggle.take_fault(method, after=False)) and self.fails(fault):
                     return
                 try:
-                    allowed = (basic, f"Bearer {SECRET}")
-                    if method != "IntrospectToken" and self.headers["Authorization"] not in allowed:
+                    allowed = (basic, *(f"Bearer {token}" for token in (SECRET, *kaggle.tokens)))
+                    if method in kaggle.without:
+                        raise Refused(404, "Not found")
+                    if (
+                        method not in ("IntrospectToken", "GenerateAccessToken")
+                        and self.headers["Authorization"] not in allowed
+                    ):
                         raise Refused(401, "Unauthenticated")
                     answer = getattr(kaggle, method)(asked)
                 except Refused as refused:
+                    if self.kills(after=True):
+                        return
                     self.reply(refused.status, {"code": refused.status, "message": refused.message})
+                    return
+                if self.kills(after=True):
                     return
                 if (fault := kaggle.take_fault(method, after=True)) and self.fails(fault):
                     return
             if method == "DownloadDataFiles":
                 self.reply(302, b"", Location="http://localhost/archive.zip")
+            elif method == "DownloadDataFile":
+                self.reply(302, b"", Location="http://localhost/sample_submission.csv")
             else:
                 self.reply(200, answer)
+
+        def kills(self, after: bool) -> bool:
+            """Kill the victim if this is the request; return whether the request ends here."""
+            if kaggle.kill_at != (len(kaggle.requests), after):
+                return False
+            return self.fails(Fault("", "kill", after, 1, {}))
 
         def fails(self, fault: Fault) -> bool:
             """Inject the fault; return whether the request ends here."""
@@ -367,6 +471,8 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
             if fault.kind in ("kill", "drop", "stall"):
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
+            elif isinstance(fault.kind, tuple):
+                self.reply(fault.kind[0], {"code": fault.kind[0], "message": fault.kind[1]}, **fault.headers)
             elif isinstance(fault.kind, int):
                 self.reply(fault.kind, {"message": "refused"}, **fault.headers)
             else:
@@ -379,6 +485,8 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
             blob = kaggle.blobs[token]
             kaggle.requests.append("PUT")
             length = int(self.headers.get("Content-Length") or 0)
+            if self.kills(after=False):
+                return
             if (fault := kaggle.take_fault(f"PUT {blob['name']}", after=False)) and self.fails(fault):
                 return
             span = re.fullmatch(r"bytes (\*|(\d+)-\d+)/\d+", self.headers.get("Content-Range", ""))
@@ -396,6 +504,8 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             blob["content"] = blob["content"][: int(span[2]) if span else 0] + self.body(length)
+            if self.kills(after=True):
+                return
             if (fault := kaggle.take_fault(f"PUT {blob['name']}", after=True)) and self.fails(fault):
                 return
             self.reply(200 if len(blob["content"]) == blob["size"] else 400, b"")
@@ -405,8 +515,13 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
             if path == "archive.zip":
                 self.send_archive()
                 return
-            _, owner, slug, name = path.split("/", 3)
             kaggle.requests.append("GET")
+            if self.kills(after=False) or self.kills(after=True):
+                return
+            if path == "sample_submission.csv":
+                self.reply(200, kaggle.form, Last_Modified="Mon, 01 Mar 2021 00:00:00 GMT")
+                return
+            _, owner, slug, name = path.split("/", 3)
             if (fault := kaggle.take_fault("GET", after=False)) and self.fails(fault):
                 return
             self.reply(200, kaggle.kernels[f"{owner}/{slug}"][-1].output[name])
@@ -419,7 +534,7 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
             self.reply(206 if start else 200, kaggle.archive[start:], **whole, **(part if start else {}))
 
         def do_CONNECT(self):
-            self.reply(403, b"")
+            self.reply(407 if kaggle.proxy_refuses else 403, b"")
 
         def body(self, length: int | None = None) -> bytes:
             if self.headers.get("Transfer-Encoding") == "chunked":

@@ -60,6 +60,9 @@ class ByFile:
                 " rehearse.test_images"
             )
 
+    def check_account(self, user: str) -> None:
+        pass
+
     def prepare(self, kaggle: Kaggle, journal: Journal) -> None:
         pass
 

@@ -11,8 +11,10 @@ from omegaconf import DictConfig
 
 from plant_pathology.competition.form import read_form
 from plant_pathology.competition.spec import Competition
+from plant_pathology.core.errors import UserError
 from plant_pathology.kaggle.client import Kaggle
 from plant_pathology.kaggle.journal import Journal
+from plant_pathology.kaggle.progress import wait_until_shown
 from plant_pathology.kaggle.push import Push
 from plant_pathology.kaggle.way import OUTPUT
 from plant_pathology.kernel.package import Package
@@ -58,6 +60,15 @@ class ByKernel:
                 yield f"{ref}: set package.owner in conf/params.yaml to your Kaggle user name, then `make repro`"
                 break
 
+    def check_account(self, user: str) -> None:
+        for ref in (self.package.dataset, self.package.kernel):
+            owner = ref.partition("/")[0]
+            if owner.lower() != user.lower():
+                raise UserError(
+                    f"{ref} is {owner}'s, but the token is of the account {user}: set package.owner={user} in"
+                    f" conf/params.yaml, then `make repro`; or use {owner}'s token"
+                )
+
     def prepare(self, kaggle: Kaggle, journal: Journal) -> None:
         form = read_form(self.competition, self.raw)
         push = Push(kaggle, self.package, journal, self.settings)
@@ -71,5 +82,9 @@ class ByKernel:
         return f"kernel version {journal.get('kernel')}"
 
     def send(self, kaggle: Kaggle, journal: Journal, message: str) -> str:
-        version = journal.get("kernel")
-        return kaggle.submit_kernel(self.competition.name, self.package.kernel, version, OUTPUT, message).message
+        name, kernel, version = self.competition.name, self.package.kernel, journal.get("kernel")
+        # A refusal as absent submitted nothing, and Kaggle may not know yet that the kernel has run.
+        reply = wait_until_shown(
+            "submission", lambda: kaggle.submit_kernel(name, kernel, version, OUTPUT, message), self.settings
+        )
+        return reply.message

@@ -7,8 +7,10 @@ kaggle/retries.py instead.
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -17,11 +19,17 @@ import requests
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file
-from plant_pathology.kaggle.credentials import NO_CREDENTIALS, has_credentials
+from plant_pathology.core.secrets import without_secrets
+from plant_pathology.kaggle.credentials import LOG_IN, Credentials, read_credentials, renewed
 from plant_pathology.kaggle.journal import AGAIN
+from plant_pathology.kaggle.progress import Absent
+from plant_pathology.kaggle.remedies import remedy_for, says_why
 
 # Kaggle answers 403 instead of 404 where a private dataset or kernel of that name could be.
 ABSENT = (403, 404)
+# What a server answers that does not know a request yet.
+UNKNOWN_REQUEST = (404, 405, 501)
+PAGES = 1000  # at most, of a list
 
 
 class OutcomeUnknown(UserError):
@@ -31,29 +39,36 @@ class OutcomeUnknown(UserError):
 class Kaggle:
     """Kaggle, as one user sees it. Every method raises a UserError with a remedy when Kaggle refuses."""
 
-    def __init__(self) -> None:
+    def __init__(self, competition: str) -> None:
         """Authenticate.
 
+        Args:
+            competition: whose pages error messages name.
+
         Raises:
-            UserError: there are no credentials, or Kaggle refuses them.
+            UserError: there are no credentials, they cannot be read, or Kaggle refuses them.
         """
-        if not has_credentials():
-            raise UserError(NO_CREDENTIALS)
+        self._competition = competition
         # With these variables the client would print the token.
         for name in ("VERBOSE", "VERBOSE_OUTPUT"):
             os.environ.pop(name, None)
-        self._secrets = [os.environ[name] for name in ("KAGGLE_API_TOKEN", "KAGGLE_KEY") if os.environ.get(name)]
+        self._credentials = Credentials("use", "")
         with self._errors_explained("authenticate"), redirect_stdout(io.StringIO()):
+            self._credentials = read_credentials()
+            self._credentials.give_to_client()
             # Imported here, since the import itself sends a request.
             from kaggle.api.kaggle_api_extended import KaggleApi
 
+            allow_unknown_names()
             self._api = KaggleApi()
             try:
                 self._api.authenticate()
             except SystemExit:
-                raise UserError(f"authenticate: {REMEDIES[401]}") from None
+                raise UserError(f"Kaggle does not authenticate: {self._remedy(401, '')}") from None
         values = self._api.config_values
-        self._secrets += [values[name] for name in ("key", "token") if values.get(name)]
+        # The client goes on with kaggle.json where a token is refused: perhaps another account's.
+        if self._credentials.is_token and values.get("token") != self._credentials.secret:
+            raise UserError(f"Kaggle does not authenticate: {self._remedy(401, '')}")
         self.user: str = values["username"]
         # The client's own retries would repeat requests that may have been carried out.
         self._api.with_retry = lambda call: call
@@ -75,11 +90,17 @@ class Kaggle:
         )
         return {file.name for page in pages for file in page.dataset_files}
 
-    def upload_dataset(self, folder: Path, files: set[str], note: str | None) -> None:
+    def uploaded_names(self, names: set[str]) -> set[str]:
+        """Return which of a folder's files the client uploads: Kaggle lists neither metadata nor a cover image."""
+        api = self._api
+        metadata = {api.DATASET_METADATA_FILE, api.OLD_DATASET_METADATA_FILE, api.KERNEL_METADATA_FILE}
+        of_models = {api.MODEL_METADATA_FILE, api.MODEL_INSTANCE_METADATA_FILE}
+        return names - metadata - of_models - {*api.DATASET_COVER_IMAGE_FILES}
+
+    def upload_dataset(self, folder: Path, note: str | None) -> None:
         """Create the dataset in `folder`, or a new version of it.
 
         Args:
-            files: names of the files that must arrive.
             note: of the new version; None: create the dataset.
 
         Raises:
@@ -88,30 +109,38 @@ class Kaggle:
         """
         upload_files = self._api.upload_files
 
-        def upload_all_or_fail(request: Any, *arguments: Any, **options: Any) -> None:
-            upload_files(request, *arguments, **options)
-            if len(request.files) != len(files):
-                raise UserError(f"{len(request.files)} of {len(files)} files of {folder} arrived at Kaggle: {AGAIN}")
+        def upload_all_or_fail(*arguments: Any, **options: Any) -> None:
+            try:
+                upload_files(*arguments, **options)
+            except ValueError as error:  # of the client, which names the file
+                raise UserError(f"not all files of {folder} arrived at Kaggle ({error}): {AGAIN}") from None
+
+        def upload() -> Any:
+            if note is None:
+                return self._api.dataset_create_new(str(folder))
+            return self._api.dataset_create_version(str(folder), note)
 
         self._api.upload_files = upload_all_or_fail
-        # A fresh temporary folder: the client would resume an upload of other bytes with the same size and time.
-        with (
-            self._errors_explained("upload the dataset", changes=True),
-            tempfile.TemporaryDirectory() as fresh,
-            temporary_files_in(fresh),
-            redirect_stdout(io.StringIO()),
-        ):
-            if note is None:
-                answer = self._api.dataset_create_new(str(folder))
-            else:
-                answer = self._api.dataset_create_version(str(folder), note)
+        try:
+            # A fresh temporary folder: the client would resume an upload of other bytes with the same size and time.
+            with tempfile.TemporaryDirectory() as fresh, temporary_files_in(fresh), redirect_stdout(io.StringIO()):
+                answer = self._call("upload the dataset", upload, changes=True)
+        finally:
+            self._api.upload_files = upload_files
+        if not (answer.status or answer.error):
+            raise OutcomeUnknown(f"Kaggle does not say whether it took the dataset in {folder}: {AGAIN}")
         if (answer.status or "").lower() != "ok":
-            raise UserError(f"Kaggle refused the dataset in {folder}: {answer.error or 'it gave no reason'}; {AGAIN}")
+            reason = answer.error or f"{answer.status}, without a reason"
+            raise UserError(f"Kaggle refused the dataset in {folder}: {reason}: {self._remedy(None, reason)}")
 
     def kernel(self, ref: str) -> Any | None:
         """Return the client's ApiGetKernelResponse of the latest version; None where it does not exist."""
         fields = ref_fields("user_name", "kernel_slug", ref)
-        return self._ask(f"look up the kernel {ref}", "kernels.kernels_api_client.get_kernel", fields, absent=ABSENT)
+        what = f"look up the kernel {ref}"
+        found = self._ask(what, "kernels.kernels_api_client.get_kernel", fields, absent=ABSENT)
+        if found is not None and not (found.metadata and found.blob):
+            raise UserError(f"Kaggle's answer to {what} has no metadata or no source: {AGAIN}")
+        return found
 
     def push_kernel(self, folder: Path) -> Any:
         """Push the kernel and return the client's ApiSaveKernelResponse.
@@ -119,8 +148,8 @@ class Kaggle:
         Raises:
             OutcomeUnknown: it may have been pushed.
         """
-        with self._errors_explained("push the kernel", changes=True), redirect_stdout(io.StringIO()):
-            return self._api.kernels_push(str(folder))
+        with redirect_stdout(io.StringIO()):
+            return self._call("push the kernel", lambda: self._api.kernels_push(str(folder)), changes=True)
 
     def kernel_state(self, ref: str) -> tuple[str, str]:
         """Return the state of the latest version, and the reason if it failed."""
@@ -143,11 +172,26 @@ class Kaggle:
         Raises:
             UserError: Kaggle answered with an error.
         """
-        with self._errors_explained(f"download {path.name}"), requests.get(url, stream=True) as answer:
-            answer.raise_for_status()
-            with atomic_file(path) as work, work.open("wb") as file:
-                for block in answer.iter_content(2**20):
-                    file.write(block)
+
+        def fetch() -> None:
+            with requests.get(url, stream=True) as answer:
+                answer.raise_for_status()
+                with atomic_file(path) as work, work.open("wb") as file:
+                    for block in answer.iter_content(2**20):
+                        file.write(block)
+
+        self._call(f"download {path.name}", fetch)
+
+    def download_form(self, competition: str, file: str, folder: Path) -> None:
+        """Download one of the competition's files into `folder`."""
+        what = f"download {file}"
+        with redirect_stdout(io.StringIO()):
+            self._call(
+                what,
+                lambda: self._api.competition_download_file(
+                    competition, file, path=str(folder), force=True, quiet=True, unzip=True
+                ),
+            )
 
     def competition(self, name: str) -> Any:
         """Return the client's ApiCompetition."""
@@ -157,13 +201,29 @@ class Kaggle:
             {"competition_name": name},
         )
 
-    def submission_limits(self, name: str) -> Any:
-        """Return the client's ApiSubmissionLimits."""
+    def submission_limits(self, name: str) -> Any | None:
+        """Return the client's ApiSubmissionLimits; None from a server that does not know the request."""
         return self._ask(
             f"ask for the submissions left in {name}",
             "competitions.competition_api_client.get_submission_limits",
             {"competition_name": name},
+            absent=UNKNOWN_REQUEST,
         )
+
+    def gpu_quota(self) -> tuple[str, bool] | None:
+        """Return this week's hours of GPUs as a text, and whether they are used up; None where Kaggle does not tell."""
+        try:
+            answer = self._call("ask for the quota of GPU hours", self._api.quota_view)
+        except UserError:
+            return None
+        quota = answer.gpu_quota
+        if quota is None or not quota.total_time_allowed:
+            return None
+        times = (quota.time_used, quota.total_time_allowed)
+        used, allowed = ((time.total_seconds() if time else 0) / 3600 for time in times)
+        until = answer.quota_refresh_time
+        renewed_at = f", renewed {until.replace(tzinfo=UTC):%Y-%m-%d %H:%M} UTC" if until else ""
+        return f"{used:.1f} of {allowed:.1f} GPU hours used{renewed_at}", used >= allowed
 
     def submissions(self, name: str) -> list[Any]:
         """Return the client's ApiSubmission for each submission of the team, latest first."""
@@ -180,8 +240,11 @@ class Kaggle:
         Raises:
             OutcomeUnknown: it may have been submitted.
         """
-        with self._errors_explained(f"submit to {competition}", changes=True):
-            return self._api.competition_submit_code(file, message, competition, kernel, version, quiet=True)
+        return self._call(
+            f"submit to {competition}",
+            lambda: self._api.competition_submit_code(file, message, competition, kernel, version, quiet=True),
+            changes=True,
+        )
 
     def submit_file(self, competition: str, path: Path, message: str) -> Any:
         """Upload a file, submit it, and return the client's ApiCreateSubmissionResponse.
@@ -190,8 +253,12 @@ class Kaggle:
             UserError: the file did not arrive, or Kaggle refused; nothing was submitted.
             OutcomeUnknown: it may have been submitted.
         """
-        with self._errors_explained(f"submit to {competition}", changes=True), redirect_stdout(io.StringIO()):
-            answer = self._api.competition_submit(str(path), message, competition, quiet=True)
+        with redirect_stdout(io.StringIO()):
+            answer = self._call(
+                f"submit to {competition}",
+                lambda: self._api.competition_submit(str(path), message, competition, quiet=True),
+                changes=True,
+            )
         if answer.message == self._api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
             raise UserError(f"{path} did not arrive at Kaggle: {AGAIN}")
         return answer
@@ -204,26 +271,45 @@ class Kaggle:
             method: of the SDK's client, dotted.
             fields: of the method's request.
         """
-        with self._errors_explained(what), self._api.build_kaggle_client() as client:
-            ask = attrgetter(method)(client)
-            request = get_type_hints(ask)["request"]()
-            for name, value in fields.items():
-                setattr(request, name, value)
-            try:
-                return ask(request)
-            except requests.HTTPError as error:
-                if status_of(error) in absent:
-                    return None
-                raise
+
+        def ask() -> Any:
+            with self._api.build_kaggle_client() as client:
+                send = attrgetter(method)(client)
+                request = get_type_hints(send)["request"]()
+                for name, value in fields.items():
+                    setattr(request, name, value)
+                try:
+                    return send(request)
+                except requests.HTTPError as error:
+                    if status_of(error) in absent:
+                        return None
+                    raise
+
+        return self._call(what, ask)
 
     def _pages(self, what: str, method: str, fields: dict[str, Any]) -> list[Any]:
         """As `_ask`, but return the replies of all pages."""
         pages: list[Any] = []
-        token = ""
+        token, seen = "", set[str]()
         while not pages or token:
             pages.append(self._ask(what, method, fields | {"page_size": 200, "page_token": token}))
             token = pages[-1].next_page_token
+            if token in seen or len(pages) > PAGES:
+                raise UserError(f"Kaggle does not {what}: its list does not end (page {token} comes again): {AGAIN}")
+            seen.add(token)
         return pages
+
+    def _call(self, what: str, request: Callable[[], Any], changes: bool = False) -> Any:
+        """Send a request; once more if the token of a login has run out, which Kaggle refuses before it acts."""
+        with self._errors_explained(what, changes):
+            try:
+                return request()
+            except requests.HTTPError as error:
+                if status_of(error) != 401 or not self._credentials.login:
+                    raise
+            self._credentials = renewed(self._credentials)
+            self._api.config_values["token"] = self._credentials.secret
+            return request()
 
     @contextmanager
     def _errors_explained(self, what: str, changes: bool = False) -> Iterator[None]:
@@ -236,35 +322,52 @@ class Kaggle:
         try:
             yield
         except requests.HTTPError as error:
-            status = status_of(error)
-            kind = OutcomeUnknown if changes and status >= 500 else UserError
-            remedy = REMEDIES.get(status, AGAIN if status >= 500 else "see Kaggle's message")
-            message = self._without_secrets(message_of(error))
-            raise kind(f"Kaggle does not {what} ({status}{message}): {remedy}") from None
+            status, message = status_of(error), message_of(error)
+            is_absent = status in ABSENT and not says_why(message)
+            kind = Absent if is_absent else OutcomeUnknown if changes and status >= 500 else UserError
+            text = without_secrets(f"{status}: {message}" if message else str(status))
+            raise kind(f"Kaggle does not {what} ({text}): {self._remedy(status, message)}") from None
+        except requests.exceptions.InvalidHeader:
+            raise UserError(f"Kaggle cannot be asked to {what}: a header is not valid: {AGAIN}") from None
         except requests.RequestException as error:
+            if "failed: 407" in str(error):  # http.client's words about a proxy
+                raise UserError(
+                    f"the proxy does not let through the request to {what} (407): {self._remedy(407, '')}"
+                ) from None
             kind = OutcomeUnknown if changes and not isinstance(error, requests.ConnectTimeout) else UserError
             reason = getattr(error.args[0] if error.args else error, "reason", error)
             raise kind(f"Kaggle cannot be reached to {what} ({type(reason).__name__}): {AGAIN}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             kind = OutcomeUnknown if changes else UserError
-            message = self._without_secrets(f"{type(error).__name__}: {error}")[:200]
+            message = without_secrets(f"{type(error).__name__}: {error}")[:200]
             raise kind(f"Kaggle's answer to {what} is not understood ({message}): {AGAIN}") from None
 
-    def _without_secrets(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+    def _remedy(self, status: int | None, message: str) -> str:
+        if status == 401 and self._credentials.login:
+            return f"it refuses the login in {self._credentials.source}: {LOG_IN}"
+        return remedy_for(status, message, self._competition, self._credentials.source)
 
 
-REMEDIES = {
-    401: "it refuses the token: create a new one (your picture, Settings, API)",
-    403: "join the competition and accept its rules on its page, verify your phone number in Kaggle's settings, and"
-    " set package.owner to the account that the token belongs to",
-    404: "check the names: competition, package.owner, package.dataset, package.kernel",
-    409: "the name is taken, or Kaggle still processes a version of it: wait and start again, or choose another"
-    " package.dataset or package.kernel",
-    429: f"too many requests: wait some minutes, then {AGAIN}",
-}
+@dataclass(frozen=True)
+class UnknownName:
+    """A state that is newer than the client, in the place of a member of its enum."""
+
+    name: str
+
+
+def allow_unknown_names() -> None:
+    """Let the client read states that are newer than it is; else one of them makes the whole answer unreadable."""
+    from kagglesdk.kaggle_object import EnumSerializer
+
+    known = EnumSerializer._from_str
+
+    def read(enum: Any, value: Any) -> Any:
+        try:
+            return known(enum, value)
+        except KeyError:
+            return UnknownName(str(value).upper())
+
+    EnumSerializer._from_str = staticmethod(read)  # the one place where all enums are read
 
 
 def ref_fields(owner: str, slug: str, ref: str) -> dict[str, str]:
@@ -285,9 +388,9 @@ def status_of(error: requests.HTTPError) -> int:
 
 
 def message_of(error: requests.HTTPError) -> str:
-    """Return ": " and the message in the body; "" where there is none."""
+    """Return the message in the body, on one line; "" where there is none."""
     try:
-        return f": {str(response_of(error).json()['message'])[:300]}"
+        return " ".join(str(response_of(error).json()["message"]).split())[:300]
     except (ValueError, KeyError, TypeError):
         return ""
 

@@ -11,13 +11,17 @@ import sys
 import zipfile
 from pathlib import Path
 
+import requests
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.secrets import hide_secrets_in_output
 from plant_pathology.kaggle.archives import DamagedArchive
-from plant_pathology.kaggle.credentials import NO_CREDENTIALS, has_credentials
+from plant_pathology.kaggle.credentials import Credentials, read_credentials
+from plant_pathology.kaggle.journal import AGAIN
+from plant_pathology.kaggle.remedies import remedy_for
 from plant_pathology.kaggle.unpack import unpack
 
 
@@ -28,6 +32,7 @@ def download(cfg: DictConfig) -> None:
         UserError: it is synthetic, there are no credentials, Kaggle refused, an archive cannot be unpacked, or another
             download of it is running.
     """
+    hide_secrets_in_output()
     competition = Competition.from_config(cfg)
     raw = Path(cfg.paths.raw)
     if competition.synthetic:
@@ -39,13 +44,16 @@ def download(cfg: DictConfig) -> None:
     archive, unpacked = kept / f"{competition.name}.zip", kept / "unpacked"
     # The archive is deleted as soon as it is unpacked, before those in it are.
     fetched = zipfile.is_zipfile(archive) or (unpacked.exists() and not archive.exists())
-    if not fetched and not has_credentials():
-        raise UserError(f"{NO_CREDENTIALS}, and run `make download` again")
+    source = ""
+    if not fetched:
+        credentials = read_credentials_online()
+        credentials.give_to_client()
+        source = credentials.source
     kept.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(kept / ".lock", timeout=0):
             if not fetched:
-                fetch(competition.name, kept)
+                fetch(competition.name, kept, source)
             unpack(archive, unpacked)
             if raw.is_symlink():  # to a folder that is gone, or empty
                 raw.unlink()
@@ -62,33 +70,55 @@ def download(cfg: DictConfig) -> None:
     print(f"{raw}: downloaded")
 
 
-def fetch(name: str, folder: Path) -> None:
-    """Make the client write <folder>/<name>.zip, and pass on what it prints.
+def read_credentials_online() -> Credentials:
+    """Return the credentials; a login may have to be renewed first.
+
+    Raises:
+        UserError: there are none that can be read, or Kaggle is not reached.
+    """
+    try:
+        return read_credentials()
+    except requests.RequestException as error:
+        raise UserError(f"Kaggle cannot be reached to renew the login ({type(error).__name__}): {AGAIN}") from None
+    except UserError as error:
+        raise UserError(f"{error}; then run `make download` again") from None
+
+
+def fetch(name: str, folder: Path, source: str) -> None:
+    """Make the client write <folder>/<name>.zip, and pass on what it prints, line by line, without secrets.
+
+    Args:
+        source: where the token was found.
 
     Raises:
         UserError: it failed, or it reported success and wrote something else.
     """
     client = [sys.executable, "-P", "-m", "kaggle"]
     command = [*client, "competitions", "download", "--competition", name, "--path", str(folder)]
-    output = b""
+    output = waiting = b""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0) as process:
         assert process.stdout is not None  # because of stdout=PIPE
         while block := process.stdout.read(4096):
-            sys.stderr.buffer.write(block)
-            sys.stderr.flush()
             output = (output + block)[-4096:]
+            # Whole lines, lest a secret be cut in two; those of a progress bar end with a carriage return.
+            *lines, waiting = re.split(rb"(?<=[\r\n])", waiting + block)
+            sys.stderr.write(b"".join(lines).decode(errors="replace"))
+            sys.stderr.flush()
+        sys.stderr.write(waiting.decode(errors="replace"))
     if process.returncode != 0 or not zipfile.is_zipfile(folder / f"{name}.zip"):
-        status = re.search(r"\b(403|404|429|5\d\d)\b|Authentication required", output.decode(errors="replace"))
-        raise UserError(f"the kaggle client did not download {name}: {remedy(name, status and status[0])}")
+        raise UserError(
+            f"the kaggle client did not download {name}: {remedy(name, output.decode(errors='replace'), source)}"
+        )
 
 
-def remedy(name: str, status: str | None) -> str:
-    """Return what to do about a status in the client's output."""
+def remedy(name: str, output: str, source: str) -> str:
+    """Return what to do about what the client printed."""
     page = f"https://www.kaggle.com/competitions/{name}"
-    if status == "Authentication required":
-        return "Kaggle refuses the token: create a new one (your picture, Settings, API)"
-    if status == "403":
-        return f"not allowed (403): join the competition and accept its rules on {page}/rules"
-    if status == "404":
+    found = re.search(r"\b(401|403|404|407|429|451|5\d\d)\b|Authentication required", output)
+    status = 401 if found and found[0].startswith("Auth") else int(found[0]) if found else 500
+    if status == 404:
         return f"there is no such competition (404): the name must be as in {page}"
-    return "see its output above; run `make download` again, it continues"
+    if status >= 500:
+        return f"see its output above ({status}); run `make download` again, it continues"
+    # The client's own hint names all causes that it knows; only Kaggle's message tells which one it is.
+    return f"({status}) {remedy_for(status, output.partition('If this is a competition')[0], name, source)}"

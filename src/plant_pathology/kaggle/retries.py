@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import ConnectionPool
+from urllib3.exceptions import InvalidHeader
 from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
@@ -22,7 +23,13 @@ TRY_LATER = (429, 500, 502, 503, 504)
 
 
 class LoggedRetry(Retry):
-    """A Retry that prints why it waits."""
+    """A Retry that prints why it waits, and takes a Retry-After that it cannot read for none."""
+
+    def parse_retry_after(self, retry_after: str) -> float:
+        try:
+            return super().parse_retry_after(retry_after)
+        except InvalidHeader:
+            return 0
 
     def increment(
         self,
@@ -35,8 +42,8 @@ class LoggedRetry(Retry):
     ) -> "LoggedRetry":
         retry = super().increment(method, url, response, error, _pool, _stacktrace)
         reason = f"answers {response.status}" if response else f"cannot be reached ({type(error).__name__})"
-        seconds = response.headers.get("Retry-After") if response else None
-        print(f"  Kaggle {reason}; asking again" + (f" in {seconds} s" if seconds else ""), file=sys.stderr)
+        seconds = retry.get_retry_after(response) if response else None
+        print(f"  Kaggle {reason}; asking again" + (f" in {seconds:.0f} s" if seconds else ""), file=sys.stderr)
         return retry
 
 

@@ -15,16 +15,19 @@ from omegaconf import DictConfig
 
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import atomic_file, read_json
+from plant_pathology.core.files import atomic_file
+from plant_pathology.core.hashes import file_hash
+from plant_pathology.core.secrets import hide_secrets_in_output
 from plant_pathology.kaggle.by_file import ByFile
 from plant_pathology.kaggle.by_kernel import ByKernel
 from plant_pathology.kaggle.client import Kaggle
+from plant_pathology.kaggle.form import check_form_is_current
 from plant_pathology.kaggle.journal import Journal
 from plant_pathology.kaggle.progress import show
 from plant_pathology.kaggle.retries import timeouts_and_retries
 from plant_pathology.kaggle.submission import Submission
 from plant_pathology.kaggle.way import OUTPUT, Way
-from plant_pathology.kernel.package import Package
+from plant_pathology.kernel.package import REHEARSAL, SUBMITTED, Package, read_rehearsal
 
 
 def submit(cfg: DictConfig) -> None:
@@ -33,6 +36,7 @@ def submit(cfg: DictConfig) -> None:
     Raises:
         UserError: it is not rehearsed, Kaggle refused a step, another submit is running, or the submission failed.
     """
+    hide_secrets_in_output()
     competition, reports = Competition.from_config(cfg), Path(cfg.paths.reports)
     package = Package.read(Path(cfg.paths.kernels), competition.name)
     way = way_of(cfg, package, competition)
@@ -45,7 +49,8 @@ def submit(cfg: DictConfig) -> None:
     try:
         with FileLock(reports / ".submit.lock", timeout=0), timeouts_and_retries(cfg.submit):
             journal = Journal(reports / "submit.json", way.sha256)
-            run_steps(Submission(Kaggle(), way, package, competition, journal, cfg.submit), reports)
+            kaggle = Kaggle(competition.name)
+            run_steps(Submission(kaggle, way, package, competition, journal, cfg.submit), reports, Path(cfg.paths.raw))
     except Timeout:
         raise UserError(f"another submit is working on {reports}: wait until it ends") from None
 
@@ -54,7 +59,7 @@ def way_of(cfg: DictConfig, package: Package, competition: Competition) -> Way:
     """Return the way in which the competition takes submissions."""
     raw, reports = Path(cfg.paths.raw), Path(cfg.paths.reports)
     if competition.submit.by == "file":
-        return ByFile(reports / "rehearsal" / OUTPUT, package, competition, raw)
+        return ByFile(reports / SUBMITTED, package, competition, raw)
     return ByKernel(package, competition, raw, reports / f"kaggle-{OUTPUT}", cfg.submit)
 
 
@@ -63,7 +68,7 @@ def refusals_of(package: Package, competition: Competition, reports: Path) -> It
     if competition.synthetic:
         yield f"competition={competition.name} is a synthetic competition, not one of Kaggle's: see `make download`"
     try:
-        rehearsal = read_json(reports / "rehearsal.json", "run `python -m plant_pathology.rehearse`")
+        rehearsal = read_rehearsal(reports / REHEARSAL)
     except UserError as error:
         yield str(error)
         return
@@ -71,18 +76,24 @@ def refusals_of(package: Package, competition: Competition, reports: Path) -> It
         yield f"{reports}/rehearsal.json: the rehearsal did not pass: fix what its checks list"
     if rehearsal.get("sha256") != package.hashes or rehearsal.get("competition") != competition.name:
         yield f"{reports}/rehearsal.json is of other bytes than {package.folder}: run `dvc repro`"
+    submitted = reports / SUBMITTED
+    if competition.submit.by == "file" and submitted.is_file() and rehearsal.get("submission") != file_hash(submitted):
+        yield f"{submitted} has other bytes than the rehearsal wrote: run `python -m plant_pathology.rehearse`"
 
 
-def run_steps(submission: Submission, reports: Path) -> None:
+def run_steps(submission: Submission, reports: Path, raw: Path) -> None:
     """Run every step that is not done yet."""
     journal = submission.journal
     show("account", submission.kaggle.user)
+    submission.way.check_account(submission.kaggle.user)
+    journal.belongs_to(submission.kaggle.user)
     check_competition(submission)
     found = submission.find()
     if found:
         show("submission", f"{found.ref}: submitted already")
         journal.note(submission=found.ref)
     else:
+        check_form_is_current(submission.kaggle, submission.competition, raw)
         submission.remaining_today()
         submission.way.prepare(submission.kaggle, journal)
         found = submission.submit()
@@ -101,7 +112,7 @@ def check_competition(submission: Submission) -> None:
     """Check that the competition accepts our submissions.
 
     Raises:
-        UserError: it has ended, or we have not joined it.
+        UserError: it has ended, we have not joined it, or it takes no files.
     """
     name = submission.competition.name
     found = submission.kaggle.competition(name)
@@ -109,6 +120,10 @@ def check_competition(submission: Submission) -> None:
         raise UserError(f"{name} no longer takes submissions: choose another competition")
     if not found.user_has_entered:
         raise UserError(f"join the competition first: https://www.kaggle.com/competitions/{name}/rules")
+    if found.is_kernels_submissions_only and submission.competition.submit.by == "file":
+        raise UserError(
+            f"{name} takes notebooks only: set submit.by to kernel in {submission.competition.file}, then `dvc repro`"
+        )
 
 
 def row_of(submission: Submission, scored: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.kaggle.client import Kaggle, OutcomeUnknown
 from plant_pathology.kaggle.journal import AGAIN, Journal
-from plant_pathology.kaggle.progress import show, wait_until_done
+from plant_pathology.kaggle.progress import Absent, show, wait_until_done
 from plant_pathology.kaggle.way import Way
 from plant_pathology.kernel.package import Package
 
@@ -56,10 +56,10 @@ class Submission:
     def remaining_today(self) -> int:
         """Print and return how many submissions Kaggle still accepts today; Kaggle's days are in UTC."""
         limits = self.kaggle.submission_limits(self.competition.name)
-        if limits.num_today or limits.num_allowed_now or limits.limited_by_total:
+        if limits and (limits.num_today or limits.num_allowed_now or limits.limited_by_total):
             used, left = limits.num_today, limits.num_allowed_now
         else:
-            # All zero: a team that has not submitted yet, or a competition that has ended.
+            # A server without this request. Or all zero: a team without submissions, or a competition that has ended.
             today = datetime.now(UTC).date()
             used = sum(
                 each.date is not None and each.date.date() == today
@@ -107,9 +107,16 @@ class Submission:
     def wait_for_listing(self) -> Any | None:
         """Return our submission as soon as Kaggle lists it; None after settle_s seconds."""
         deadline = time.monotonic() + self.settings.settle_s
-        while not (found := self.find()) and time.monotonic() < deadline:
+        while True:
+            try:
+                found = self.find()
+            except Absent:
+                if time.monotonic() >= deadline:
+                    raise
+                found = None
+            if found or time.monotonic() >= deadline:
+                return found
             time.sleep(self.settings.poll_s)
-        return found
 
     def await_score(self) -> Any:
         """Wait until Kaggle has scored or failed the submission, and return it.
@@ -123,11 +130,10 @@ class Submission:
             nonlocal found
             found = self.find()
             if found is None:
-                ref = self.journal.get("submission")
-                raise UserError(f"submission {ref} is no longer in Kaggle's list: see your submissions there")
-            return found.status.name.lower(), found.status.name != "PENDING"
+                raise Absent(f"submission {self.journal.get('submission')} is not in the list of your submissions")
+            return found.status.name.lower(), found.status.name in ("COMPLETE", "ERROR")
 
-        wait_until_done("score", look, self.settings.score_timeout_s, self.settings.poll_s)
+        wait_until_done("score", look, self.settings.score_timeout_s, self.settings)
         state = found.error_description or found.status.name.lower()
         show("score", f"{state}: public {found.public_score or '-'}, private {found.private_score or '-'}")
         return found

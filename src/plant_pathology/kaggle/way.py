@@ -27,6 +27,13 @@ class Way(Protocol):
     def refusals(self) -> Iterator[str]:
         """Yield the reasons not to submit it, each with a remedy."""
 
+    def check_account(self, user: str) -> None:
+        """Check that the submission can be made with this account, before anything is sent.
+
+        Raises:
+            UserError: it is another one's.
+        """
+
     def prepare(self, kaggle: Kaggle, journal: Journal) -> None:
         """Do what has to be done before the submission; continue after an interruption.
 
