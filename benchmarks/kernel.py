@@ -37,7 +37,7 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from plant_pathology.competition.sample import LABEL_SETS, photograph
-from plant_pathology.core.files import write_json
+from plant_pathology.core.sealed import write_sealed
 from plant_pathology.inference import predictor as predict
 from plant_pathology.inference.decode import DRAFT
 from plant_pathology.inference.predictor import BATCH_SIZE, Predictor, write_submission
@@ -107,9 +107,10 @@ def write_bundle(root: Path, architecture: str, views: int) -> None:
     network = timm.create_model(architecture, num_classes=len(LABELS))
     save_file(network.state_dict(), root / "network.safetensors")
     member = {"architecture": architecture, "weights": "network.safetensors", "weight": 1.0, "views": views}
-    write_json(
+    write_sealed(
         root / "bundle.json",
         {
+            "files": {},
             "kind": "several",
             "outputs": len(LABELS),
             "scale": None,

@@ -15,7 +15,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from plant_pathology.data.duplicates import near_pairs
+from plant_pathology.data.duplicates import bits_apart
 from plant_pathology.inference.decode import decode
 
 SIDES = (64, 256)
@@ -39,14 +39,17 @@ def main(folder: Path) -> None:
                 for copy in copies(file)
             )
             packed = np.packbits(np.stack(hashes), axis=1).view(np.uint64)
-            _, _, distances = near_pairs(packed, round(0.35 * packed.shape[1] * 64))
-            nearest = zip(*np.unique(distances, return_counts=True), strict=True)
+            distances = bits_apart(packed, packed)[np.triu_indices(len(packed), k=1)]
+            nearest = zip(
+                *np.unique(distances[distances <= 0.35 * packed.shape[1] * 64], return_counts=True), strict=True
+            )
             shown = ", ".join(f"{distance} ({count})" for distance, count in list(nearest)[:5])
             print(f"| {side} | {name} | {farthest} | {shown} |", flush=True)
 
 
 def bits(hash_of, file: Path | io.BytesIO, side: int) -> np.ndarray:
-    return hash_of(Image.fromarray(decode(file, side))).hash.ravel()
+    name = file if isinstance(file, Path) else Path("copy.jpg")
+    return hash_of(Image.fromarray(decode(name, side, lambda _: Image.open(file)))).hash.ravel()
 
 
 def copies(file: Path) -> Iterator[io.BytesIO]:

@@ -58,7 +58,7 @@ def ours(cfg: DictConfig, data: StoredData, folder: Path) -> float:
     run = run_of(cfg)
     history = History(folder / "metrics.csv", len(data.training), "run", waiting)
     points = ResumeCheckpoints(folder, cfg.seed, saved=lambda: None)
-    trainer = create_trainer(cfg, folder, DummyLogger(), waiting, [history, *stop_rules(run, None), points, clock])
+    trainer = create_trainer(run, DummyLogger(), waiting, [history, *stop_rules(run, None), points, clock])
     trainer.fit(create_classifier(cfg, data.manifest), data)
     return clock.seconds
 
