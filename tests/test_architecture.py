@@ -77,13 +77,25 @@ def test_a_stage_depends_on_no_room_that_it_does_not_reach(stage):
             assert any(path.is_relative_to(PROJECT / dependency) for path in reached), dependency
 
 
+@pytest.mark.parametrize("stage", ["prepare", "train", "select", "package", "rehearse"])
+def test_a_stage_that_reads_settings_depends_on_each_file_that_may_override_them(stage):
+    files = {f"conf/{group}/${{{group}}}.yaml" for group in ("machine", "recipe", "competition")}
+    assert files <= set(STAGES[stage]["deps"])
+
+
 def test_a_run_s_code_identity_covers_all_that_decides_its_digits():
     """What training reaches is in the identity, or moves bytes and measurements without deciding a digit."""
     from plant_pathology.runs.run import CODE
 
     carriers = {"core", "store", "runs"}
     # They describe the competition, whose metric and kind of target are in the identity by name.
-    describe = {"competition/spec.py", "inference/custom.py", "inference/test_set.py", "inference/tables.py"}
+    describe = {
+        "competition/spec.py",
+        "competition/own_code.py",
+        "inference/custom.py",
+        "inference/test_set.py",
+        "inference/tables.py",
+    }
     for module in reach("plant_pathology.training.fit"):
         path = FILES[module].relative_to(PACKAGE)
         covered = any(path.is_relative_to(part) for part in CODE)
