@@ -14,8 +14,8 @@ from plant_pathology.data.duplicates import (
     find_duplicates,
     join_groups,
     near_first,
-    sampled_pairs,
 )
+from plant_pathology.data.near_pairs import MOST_TABLES, bucket_bits, sampled_pairs, tables_needed
 
 
 def random_hashes(rng, count):
@@ -129,7 +129,7 @@ def test_only_hashes_beyond_the_limit_are_sampled(monkeypatch):
     rng = np.random.default_rng(0)
     hashes = random_hashes(rng, 1000)
     hashes = np.concatenate([hashes, changed(rng, hashes, 40, 40)])
-    monkeypatch.setattr(duplicates, "MISSED", 0.5)
+    monkeypatch.setattr("plant_pathology.data.near_pairs.MISSED", 0.5)
     assert len(np.unique(near_first(hashes, 40).first)) == 1000
     monkeypatch.setattr(duplicates, "EXACT", 1999)
     assert 1300 < len(np.unique(near_first(hashes, 40).first)) < 1700
@@ -166,9 +166,9 @@ def test_a_distance_at_which_sampling_finds_nothing_is_an_error_with_the_largest
             sampled_pairs(hashes, distance)
     possible = int(str(error.value).split()[-1])
     assert 60 < possible < 200
-    width = duplicates.bucket_bits(np.ascontiguousarray(hashes.T), np.random.default_rng(0))
-    tables = [duplicates.tables_needed(256, width, distance) for distance in (possible, possible + 1)]
-    assert tables[0] <= duplicates.MOST_TABLES < tables[1]
+    width = bucket_bits(np.ascontiguousarray(hashes.T), np.random.default_rng(0))
+    tables = [tables_needed(256, width, distance) for distance in (possible, possible + 1)]
+    assert tables[0] <= MOST_TABLES < tables[1]
 
 
 def test_images_linked_through_others_are_one_group_with_the_number_of_its_first_image():
