@@ -54,9 +54,22 @@ def check_hashes(folder: Path, hashes: dict[str, str], remedy: str) -> None:
         DamagedError: one does not exist, is empty, or has other bytes.
     """
     for name, sha256 in hashes.items():
-        path = folder / name
-        if not path.is_file():
-            raise DamagedError(f"{path} does not exist: {remedy}")
-        if file_hash(path) != sha256:
-            wrong = "has other bytes than were written" if path.stat().st_size else "is empty"
-            raise DamagedError(f"{path} {wrong}: {remedy}")
+        if wrong := difference(folder / name, sha256):
+            raise DamagedError(f"{folder / name} {wrong}: {remedy}")
+
+
+def difference(path: Path, sha256: str, written: str = "were written") -> str | None:
+    """Return what is wrong with a file that had this hash; None if nothing is.
+
+    Args:
+        written: ends the words about other bytes, such as "the run wrote".
+
+    Raises:
+        OSError: the file cannot be read, which says nothing about its content.
+    """
+    try:
+        if file_hash(path) == sha256:
+            return None
+        return f"has other bytes than {written}" if path.stat().st_size else "is empty"
+    except FileNotFoundError:
+        return "does not exist"

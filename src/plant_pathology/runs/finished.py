@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from plant_pathology.core.errors import DamagedError, UserError
-from plant_pathology.core.hashes import file_hash
-from plant_pathology.core.sealed import read_sealed, write_sealed
+from plant_pathology.core.sealed import difference, hashes_of, read_sealed, write_sealed
 from plant_pathology.runs.run import BEST, DIVERGED, METRICS, PREDICTIONS, RESULT, RUN
 
 TRUSTED = (BEST, PREDICTIONS, METRICS)
@@ -53,7 +52,7 @@ def write_result(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
     Raises:
         FileNotFoundError: one of these files does not exist.
     """
-    result = result | {"files": {name: file_hash(folder / name) for name in TRUSTED}}
+    result = result | {"files": hashes_of(*(folder / name for name in TRUSTED))}
     write_sealed(folder / RESULT, result)
     return result
 
@@ -77,7 +76,7 @@ def verified_result(folder: Path) -> dict[str, Any] | None:
         wrong = {RESULT: f"belongs to {result.get('run')}, trained with other settings, data or code"}
         raise DamagedRunError(folder, wrong)
     for name in TRUSTED:
-        if reason := _difference(folder / name, result["files"][name]):
+        if reason := difference(folder / name, result["files"][name], "the run wrote"):
             wrong[name] = reason
     if wrong:
         raise DamagedRunError(folder, wrong)
@@ -101,12 +100,3 @@ def score_of(folder: Path) -> float | None:
     if isinstance(result, dict):
         return result.get("val_score")
     return math.nan if divergence_of(folder) else None
-
-
-def _difference(path: Path, sha256: str) -> str | None:
-    try:
-        if file_hash(path) == sha256:
-            return None
-        return "has other bytes than the run wrote" if path.stat().st_size else "is empty"
-    except FileNotFoundError:
-        return "does not exist"
