@@ -79,6 +79,7 @@ def spellings_of(secret: str) -> frozenset[str]:
     )
 
 
+@lru_cache  # asked at each line of output
 def names_a_file(value: str) -> bool:
     """Return whether a variable's value is surely the name of a file; a key in base64 may begin with a slash, too."""
     try:
