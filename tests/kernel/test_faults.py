@@ -8,7 +8,6 @@ from pathlib import Path
 from subprocess import DEVNULL
 
 import pytest
-from filelock import FileLock
 
 from plant_pathology.core.hashes import sealed
 from plant_pathology.inference.bundle import BundleError, read_bundle
@@ -19,6 +18,7 @@ from support.bundles import change_bundle
 from support.commands import PROJECT, TINY, on_a_small_disk, run_module, start_module
 from support.damage import cut, emptied, flipped, missing, overwritten
 from support.fault_table import Fault, check, hashes
+from support.locks import locked, release
 
 DAMAGED = "A file that package or rehearse trusts is damaged"
 PURPOSE = "The bundle was selected for something else"
@@ -84,20 +84,6 @@ def truth(*lines):
 
     return make
 
-
-def locked(name):
-    """Return a fault: another command works on a folder until this test ends."""
-
-    def make(folder):
-        (folder / name).mkdir(exist_ok=True)
-        lock = FileLock(folder / name / ".lock")
-        lock.acquire()
-        HELD.append(lock)
-
-    return make
-
-
-HELD = []
 
 FAULTS = [
     *(
@@ -225,7 +211,7 @@ FAULTS = [
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw):
     check(fault, fault_folder(fault.start), [*TINY, f"paths.raw={raw}"])
-    HELD.clear()
+    release()
 
 
 def test_the_kernel_checks_a_bundle_as_it_was_sealed_here(tmp_path):

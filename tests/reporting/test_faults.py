@@ -4,7 +4,6 @@ import json
 import shutil
 
 import pytest
-from filelock import FileLock
 
 from plant_pathology.core.hashes import file_hash
 from plant_pathology.core.sealed import read_sealed, write_sealed
@@ -13,6 +12,7 @@ from support.bundles import change_bundle
 from support.commands import TINY
 from support.damage import cut, emptied, flipped, missing, overwritten
 from support.fault_table import Fault, check
+from support.locks import locked, release
 
 DAMAGED = "A file that the report or the summary trusts is damaged"
 PURPOSE = "The selection is for something else"
@@ -85,19 +85,6 @@ def without_rehearsal(folder):
 def with_rehearsal(folder):
     assert "8 public test images" in (folder / "reports/index.html").read_text()
 
-
-def locked(name):
-    """Return a fault: another command works on a folder until this test ends."""
-
-    def make(folder):
-        lock = FileLock(folder / name / ".lock")
-        lock.acquire()
-        HELD.append(lock)
-
-    return make
-
-
-HELD = []
 
 FAULTS = [
     *(
@@ -197,4 +184,4 @@ FAULTS = [
 def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw):
     settings = [] if fault.command.startswith("summary") else [*TINY, f"paths.raw={raw}"]
     check(fault, fault_folder(fault.start), settings)
-    HELD.clear()
+    release()

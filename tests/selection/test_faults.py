@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from filelock import FileLock
 
 from plant_pathology.core.sealed import read_sealed, write_sealed
 from plant_pathology.runs.finished import write_result
@@ -20,6 +19,7 @@ from plant_pathology.runs.run import BEST, PREDICTIONS, RESULT, RUN
 from support.commands import TINY, on_a_small_disk, run_module, start_module
 from support.damage import cut, emptied, flipped, missing, overwritten
 from support.fault_table import Fault, check, hashes
+from support.locks import locked, release
 
 PURPOSE = "What the runs were made for differs from what is selected"
 DAMAGED = "A file that select trusts is damaged"
@@ -135,19 +135,7 @@ def no_bundle(folder):
     assert not (folder / "models/best").exists() and not list((folder / "models").glob(".best-*"))
 
 
-def locked(name):
-    """Return a fault: another command works on a folder until this test ends."""
-
-    def make(folder):
-        (folder / name).mkdir(exist_ok=True)
-        lock = FileLock(folder / name / ".lock")
-        lock.acquire()
-        HELD.append(lock)
-
-    return make
-
-
-HELD, RAW = [], []
+RAW = []
 
 FAULTS = [
     Fault("Nothing to select from", "no sweep", "select", "holds no finished run of a sweep"),
@@ -240,7 +228,7 @@ FAULTS = [
 def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw):
     RAW[:] = [raw]
     check(fault, fault_folder(fault.start), [*TINY, f"paths.raw={raw}"])
-    HELD.clear()
+    release()
 
 
 SELECTED = ["models/best/*", "reports/[!.]*.*"]

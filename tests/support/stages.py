@@ -44,6 +44,16 @@ class Stage:
 
 SWEEP = ("-m", "model.lr=1e-3,1e-2")
 RUNS = ("runs/*/best.ckpt", "runs/*/validation.npz", "runs/*/metrics.csv", "runs/*/result.json")
+# Files of a finished sweep that others read.
+FINISHED_RUNS = {
+    "run.json": "runs/*/run.json",
+    "result.json": "runs/*/result.json",
+    "metrics.csv": "runs/*/metrics.csv",
+    "best.ckpt": "runs/*/best.ckpt",
+    "validation.npz": "runs/*/validation.npz",
+    "sweep.json": "runs/sweep.json",
+}
+
 STAGES = [
     Stage(
         *("prepare", ("prepare",), ("data/prepared/**/*",)),
@@ -83,27 +93,13 @@ STAGES = [
     ),
     Stage(
         *("train again", ("train", *SWEEP), RUNS),
-        reads={
-            "run.json": "runs/*/run.json",
-            "result.json": "runs/*/result.json",
-            "metrics.csv": "runs/*/metrics.csv",
-            "best.ckpt": "runs/*/best.ckpt",
-            "validation.npz": "runs/*/validation.npz",
-            "sweep.json": "runs/sweep.json",
-        },
+        reads=FINISHED_RUNS,
         start="after",
         changes=("runs/**/*", "runs/**/.*"),
     ),
     Stage(
         *("select", ("select",), ("models/**/*", "reports/*")),
-        reads={
-            "run.json": "runs/*/run.json",
-            "result.json": "runs/*/result.json",
-            "metrics.csv": "runs/*/metrics.csv",
-            "best.ckpt": "runs/*/best.ckpt",
-            "validation.npz": "runs/*/validation.npz",
-            "sweep.json": "runs/sweep.json",
-        },
+        reads=FINISHED_RUNS,
         small=("paths.models=small/models", "paths.reports=small/reports"),
         changes=("models/**/*", "reports/*"),
         start="after",
