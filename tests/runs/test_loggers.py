@@ -14,13 +14,37 @@ from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin
 from support.commands import TINY, start_module
 from support.small_runs import runs, train
 
-EPOCHS = 16
+KILLED = 16  # epochs of a run that is killed at some moment
+TERMINATED = 2  # epochs of a run that is ended by SIGTERM after one, or after each
 
 
-def interrupted(root, logger, number, meanwhile=lambda folder: None):
-    """Interrupt a run by a signal after at least one epoch; call `meanwhile(folder)` while it trains."""
-    settings = [*TINY, f"trainer.max_epochs={EPOCHS}", f"name={logger}", f"logger={logger}"]
-    process = start_module("train", *settings, cwd=root)
+TERMINATES = """
+import os, signal
+from plant_pathology.train import main
+from plant_pathology.training.checkpoints import ResumeCheckpoints
+save = ResumeCheckpoints._save
+ResumeCheckpoints._save = lambda *arguments: (save(*arguments), os.kill(os.getpid(), signal.SIGTERM))
+main()
+"""
+
+
+def settings(logger, epochs):
+    return [f"trainer.max_epochs={epochs}", f"name={logger}", f"logger={logger}"]
+
+
+def terminated(root, logger, times):
+    """Interrupt a run by SIGTERM when it has saved an epoch, before Lightning logs that epoch's loss."""
+    command = [sys.executable, "-c", TERMINATES, *TINY, *settings(logger, TERMINATED)]
+    for epoch in range(1, times + 1):
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        assert done.returncode == 128 + signal.SIGTERM, done.stderr
+        assert f"SIGTERM: saved after epoch {epoch}\n" in done.stdout
+    return runs(root, logger)[0]
+
+
+def killed(root, logger, meanwhile):
+    """Kill a run after at least one epoch; call `meanwhile(folder)` while it trains."""
+    process = start_module("train", *TINY, *settings(logger, KILLED), cwd=root)
     deadline = time.monotonic() + 300
     while len(list((root / "runs").glob(f"{logger}-*/checkpoints/*.ckpt"))) < 2:
         assert process.poll() is None and time.monotonic() < deadline
@@ -28,14 +52,14 @@ def interrupted(root, logger, number, meanwhile=lambda folder: None):
     folder = runs(root, logger)[0]
     meanwhile(folder)
     assert process.poll() is None
-    process.send_signal(number)
+    process.kill()
     process.wait()
     assert not (folder / "result.json").exists()
     return folder
 
 
-def continued(root, logger):
-    assert "continues after" in train(root, f"trainer.max_epochs={EPOCHS}", f"name={logger}", f"logger={logger}").stdout
+def continued(root, logger, epochs):
+    assert "continues after" in train(root, *settings(logger, epochs)).stdout
 
 
 def events(folder):
@@ -51,9 +75,9 @@ def seen_while_it_trains(folder):
 
 
 def test_tensorboard_shows_a_running_run_and_no_step_twice_after_a_restart(root):
-    folder = interrupted(root, "tensorboard", signal.SIGKILL, meanwhile=seen_while_it_trains)
+    folder = killed(root, "tensorboard", seen_while_it_trains)
     max((folder / "checkpoints").glob("*.ckpt")).unlink()
-    continued(root, "tensorboard")
+    continued(root, "tensorboard", KILLED)
     seen, result = events(folder), json.loads((folder / "result.json").read_text())
     for tag in ("train_loss", "val_score", "val_loss"):
         steps = [scalar.step for scalar in seen.Scalars(tag)]
@@ -93,19 +117,19 @@ def test_logger_csv_writes_metrics_csv_alone_and_does_not_change_a_run_s_identit
 
 def test_mlflow_has_one_run_after_a_restart(root, with_loggers):
     mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
-    folder = interrupted(root, "mlflow", signal.SIGTERM)
+    folder = terminated(root, "mlflow", times=TERMINATED)
     client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
     [experiment] = [each for each in client.search_experiments() if each.name == "sample"]
     [before] = client.search_runs([experiment.experiment_id])
     assert before.info.status == "FAILED"
-    continued(root, "mlflow")
+    continued(root, "mlflow", TERMINATED)
     [after] = client.search_runs([experiment.experiment_id])
     assert after.info.run_id == before.info.run_id and after.info.run_name == folder.name
     assert after.info.status == "FINISHED"
     assert after.data.params["model.lr"] == "0.001" and "lr" not in after.data.params
     result = json.loads((folder / "result.json").read_text())
     assert after.data.metrics["val_score"] == pytest.approx(result["score"])
-    assert len({each.step for each in client.get_metric_history(after.info.run_id, "train_loss")}) == EPOCHS
+    assert len({each.step for each in client.get_metric_history(after.info.run_id, "train_loss")}) == TERMINATED
 
 
 def test_wandb_keeps_one_id_after_a_restart_and_sends_no_details_of_the_machine(root, with_loggers):
@@ -113,16 +137,16 @@ def test_wandb_keeps_one_id_after_a_restart_and_sends_no_details_of_the_machine(
     from wandb.proto.wandb_internal_pb2 import Record
     from wandb.sdk.internal.datastore import DataStore
 
-    folder = interrupted(root, "wandb", signal.SIGTERM)
-    continued(root, "wandb")
-    f1, ids, settings = [], set(), {}
+    folder = terminated(root, "wandb", times=1)
+    continued(root, "wandb", TERMINATED)
+    f1, ids, config = [], set(), {}
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         store = DataStore()
         store.open_for_scan(str(path))
         while data := store.scan_data():
             record = Record.FromString(data)
             ids |= {record.run.run_id} - {""}
-            settings |= {each.key: each.value_json for each in (*record.run.config.update, *record.config.update)}
+            config |= {each.key: each.value_json for each in (*record.run.config.update, *record.config.update)}
             f1 += [
                 json.loads(item.value_json)
                 for item in record.history.item
@@ -130,7 +154,7 @@ def test_wandb_keeps_one_id_after_a_restart_and_sends_no_details_of_the_machine(
             ]
     assert ids == {folder.name} and wandb.__version__
     assert f1[-1] == pytest.approx(json.loads((folder / "result.json").read_text())["score"])
-    assert len(f1) == EPOCHS + 1 and settings["model.lr"] == "0.001"
+    assert len(f1) == TERMINATED + 1 and config["model.lr"] == "0.001"
     assert not list(folder.rglob("wandb-metadata.json"))
 
 

@@ -74,8 +74,9 @@ class BestCheckpoint(ModelCheckpoint):
 class ResumeCheckpoints(Checkpoint):
     """Save a checkpoint after every epoch, and on SIGTERM or SIGINT after the current batch, then exit.
 
-    A validation in progress is finished first. Torch's random generator is seeded before every step from (seed, step),
-    so that checkpoints need not hold its state.
+    A validation in progress is finished first, and the epoch's metrics have reached the logger: Lightning logs them
+    after the last hook of an epoch. Torch's random generator is seeded before every step from (seed, step), so that
+    checkpoints need not hold its state.
 
     Args:
         folder: the run's folder.
@@ -86,6 +87,7 @@ class ResumeCheckpoints(Checkpoint):
     def __init__(self, folder: Path, seed: int, saved: Callable[[], object]):
         self.folder, self.seed, self.saved = folder / CHECKPOINTS, seed, saved
         self._signal: signal.Signals | None = None
+        self._saved_epoch: int | None = None  # the last epoch that this process finished, from 1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Here, because the data loader is made before the checkpoint is read.
@@ -94,6 +96,9 @@ class ResumeCheckpoints(Checkpoint):
         # These replace Lightning's handlers, which end a run in the middle of a validation. It restores all later.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note_signal)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._exit_after_epoch()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -109,8 +114,14 @@ class ResumeCheckpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
-        if self._signal:
-            self._exit(self._signal, f"epoch {trainer.current_epoch + 1}")
+        self._saved_epoch = trainer.current_epoch + 1
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._exit_after_epoch()
+
+    def _exit_after_epoch(self) -> None:
+        if self._signal and self._saved_epoch:
+            self._exit(self._signal, f"epoch {self._saved_epoch}")
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = signal.Signals(number)
