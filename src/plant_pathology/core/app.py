@@ -16,6 +16,7 @@ from plant_pathology.core.checkout import checkout
 from plant_pathology.core.ending import end, one_line_ending, program
 from plant_pathology.core.keys import keys_of
 from plant_pathology.core.schema import check_config
+from plant_pathology.core.stages import told
 
 
 def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[], None]:
@@ -54,7 +55,8 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
             if {"-h", "--help"} & set(sys.argv[1:]):
                 print_help(main)
             else:
-                app()
+                with told(main.__name__, (inspect.getdoc(inspect.getmodule(main)) or "").partition("\n")[0]):
+                    app()
         except Exception as error:
             # Imported here: only errors need it.
             from plant_pathology.core.composing import why_not_composed

@@ -1,0 +1,101 @@
+"""Read the pipeline from dvc.yaml: its stages in order, what each reads and writes; and let a stage speak of itself."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from plant_pathology.core.checkout import checkout
+
+PACKAGE = "python -m plant_pathology."
+WRITES = ("outs", "metrics", "plots")  # sections of a stage in dvc.yaml
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of dvc.yaml.
+
+    Attributes:
+        name: as DVC calls it.
+        command: the words after `python -m plant_pathology.`, such as ("datastore", "push").
+        reads: files and folders that it depends on.
+        writes: files and folders that it makes.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    reads: tuple[Path, ...]
+    writes: tuple[Path, ...]
+
+    @property
+    def typed(self) -> str:
+        """The command as a person types it."""
+        return PACKAGE + " ".join(word for word in self.command if "=" not in word)
+
+    def follows(self, other: "Stage") -> bool:
+        """Return whether this stage reads something that the other one writes."""
+        return any(read.is_relative_to(out) for read in self.reads for out in other.writes)
+
+
+def read_stages() -> list[Stage]:
+    """Return the stages in the order of dvc.yaml; none where the package lies outside a checkout."""
+    file = checkout() / "dvc.yaml"
+    if not file.exists():
+        return []
+    stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]
+    return [
+        Stage(
+            name,
+            tuple(stage["cmd"].removeprefix(PACKAGE).split()),
+            tuple(map(Path, stage["deps"])),
+            tuple(Path(_name(each)) for section in WRITES for each in stage.get(section, ())),
+        )
+        for name, stage in stages.items()
+    ]
+
+
+def _name(entry: str | dict[str, Any]) -> str:
+    """Return the path of an output, which dvc.yaml gives alone or with options."""
+    return entry if isinstance(entry, str) else next(iter(entry))
+
+
+@contextmanager
+def told(function: str, purpose: str) -> Iterator[None]:
+    """Print what a stage will do before the block; after it what the stage made, and the command that comes next.
+
+    Prints nothing for a command that is no stage. Within `dvc repro`, DVC knows what comes next.
+
+    Args:
+        function: name of the command's main function; it is the verb of a command that has several.
+        purpose: the first line of the command's documentation.
+    """
+    typed = {Path(sys.argv[0]).stem, function, *sys.argv[1:]}
+    stages = read_stages()
+    here = next((at for at, each in enumerate(stages) if {w for w in each.command if "=" not in w} <= typed), None)
+    if here is None:
+        yield
+        return
+    stage, start = stages[here], time.time()
+    print(f"{stage.name}: {purpose.partition(': ')[2] or purpose}", flush=True)
+    yield
+    made = [f"{path} ({size_of(path)})" for path in stage.writes if path.exists() and path.stat().st_mtime >= start]
+    print(f"{stage.name}: {time.time() - start:.0f} s; made {', '.join(made) or 'nothing new'}", flush=True)
+    if "DVC_STAGE" not in os.environ and stages[here + 1 :]:
+        print(f"next: {stages[here + 1].typed}", flush=True)
+
+
+def size_of(path: Path) -> str:
+    """Return the size of a file, or of all files in a folder, in decimal units: 532 kB."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    size = float(sum(each.stat().st_size for each in files))
+    units = ["TB", "GB", "MB", "kB", "bytes"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop()
+    return f"{size:.0f} {units[-1]}" if size >= 10 or units[-1] == "bytes" else f"{size:.1f} {units[-1]}"
