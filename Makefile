@@ -11,15 +11,18 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := src
 
 .DEFAULT_GOAL := help
-.PHONY: help repro competition test test-sky bench lint docs lock download tensorboard
+.PHONY: help remote repro competition test test-sky bench lint docs lock download tensorboard
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 	@echo 'Extras (mlflow, wandb, submitit, sky): $(VENV_PYTHON) -m pip install -c requirements.lock -e ".[sky]"'
 
+# On a second machine the raw images may be missing, which DVC keeps nowhere; what was made of them is pulled.
+WITHOUT_RAW = $(shell competition=$$(sed -n 's/^competition: *\([^ ]*\).*/\1/p' conf/choices.yaml); \
+	test -e "data/raw/$$competition" || test ! -e data/prepared -o ! -e models/best || echo --allow-missing)
 repro: .venv/ready $(if $(RAW),,data/raw/sample)  ## the whole pipeline; RAW=<folder>: on a competition as Kaggle ships it
 	@$(if $(RAW),$(VENV_PYTHON) -m plant_pathology.choose "$(RAW)" $(COMPETITION))
-	@$(VENV_PYTHON) -m dvc repro --quiet --keep-going
+	@$(VENV_PYTHON) -m dvc repro --quiet --keep-going $(if $(RAW),,$(WITHOUT_RAW))
 	@$(VENV_PYTHON) -m plant_pathology.summary
 
 competition: .venv/ready  ## a first conf/competition/<name>.yaml for RAW=<folder>, from what is in it
@@ -43,6 +46,9 @@ lint: .venv/ready-lint  ## style, types on every platform, and which way imports
 docs: .venv/ready-test  ## docs/config.md, from the schema of the config; the faults in docs/reliability.md, from the tests
 	@$(VENV_PYTHON) -m plant_pathology.core.reference > docs/config.md
 	@$(VENV_PYTHON) tests/support/fault_table.py
+
+remote: .venv/ready  ## where DVC keeps results for other machines; URL=s3://bucket/prefix, gs://…, /shared/folder; none: sizes
+	@$(VENV_PYTHON) -m plant_pathology.remote $(if $(URL),"$(URL)") $(if $(ENDPOINT),--endpoint-url "$(ENDPOINT)")
 
 download: COMPETITION := $(or $(COMPETITION),plant-pathology-2021-fgvc8)
 download: KNOWN = $(wildcard conf/competition/$(COMPETITION).yaml)

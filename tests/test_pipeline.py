@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from plant_pathology.core.one_command import LOCK
+from plant_pathology.runs.run import CHECKPOINTS
 from support.commands import git, replace, run_in
 
 STAGES = ["prepare", "push", "train", "select", "package", "rehearse", "report", "verdict"]
@@ -28,14 +30,41 @@ def ran(output):
     return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
 
 
-def content(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+def results(project):
+    """The bytes of what people look at, by folder and file."""
+    folders = ("models/best", "kernels/dataset", "kernels/submission", "reports")
+    return {name: {each.name: each.read_bytes() for each in files(project / name)} for name in folders}
+
+
+def files(folder):
+    return [each for each in sorted(folder.iterdir()) if each.is_file() and each.name != LOCK]
 
 
 def test_every_stage_ran_and_a_second_repro_has_nothing_to_do(project):
     assert list(yaml.safe_load((project / "dvc.lock").read_text())["stages"]) == STAGES
     assert changed(project) == []
     assert ran(run_in(project, "dvc", "repro")) == []
+
+
+def test_the_package_alone_lists_the_commands_in_order_with_their_state_and_the_next_one(checkout):
+    def shown(*overrides):
+        lines = run_in(checkout, *overrides, "python", "-m", "plant_pathology").splitlines()
+        states = [line.split()[:2] for line in lines if line.split()[:1] in (["done"], ["changed"], ["missing"])]
+        return states, lines[-1], lines
+
+    commands = ["prepare", "datastore", "train", "select", "package", "rehearse", "report", "summary"]
+    states, following, lines = shown()
+    assert states == [["done", name] for name in commands] and following == "next: python -m plant_pathology.submit"
+    assert any(line.split()[:2] == ["monitor", "Monitor:"] for line in lines)
+    replace(checkout / "conf/params.yaml", "  owner: tester", "  owner: somebody")
+    shutil.rmtree(checkout / "reports/rehearsal")
+    states, following, lines = shown("env", "COLUMNS=40", "FORCE_COLOR=1", "NO_COLOR=1")
+    assert [state for state, _ in states] == ["done"] * 4 + ["changed", "missing", "changed", "changed"]
+    assert following == "next: make repro, or this stage alone: python -m plant_pathology.package"
+    assert any("package.owner" in line for line in lines) and not any("\033[3" in line for line in lines)
+    run_in(checkout, "dvc", "repro", "package")
+    (checkout / "dvc.lock").unlink()
+    assert "made without DVC" in "".join(shown()[2])
 
 
 def test_touching_the_readme_reruns_nothing(checkout):
@@ -51,9 +80,11 @@ def test_another_learning_rate_reruns_the_sweep_and_after(checkout):
 
 
 def test_another_vocabulary_is_an_experiment_that_reruns_all_and_an_old_commit_brings_its_bundle_back(checkout):
+    """Here, and on a second machine that has a clone and what was pushed, but not the raw images."""
+    run_in(checkout, "python", "-m", "plant_pathology.remote", str(checkout.parent / "shared"))
     git(checkout, "add", "dvc.lock")
-    git(checkout, "commit", "-qm", "first")
-    before, kernel = content(checkout / "models/best"), content(checkout / "kernels/submission")
+    git(checkout, "commit", "-qam", "first")
+    first, second = results(checkout), checkout.parent / "second machine"
     labels = "conf/competition/sample.yaml:competition.target.labels=[something_new,complex,frog_eye_leaf_spot,healthy,"
     labels += "powdery_mildew,rust,scab]"
     lr = "conf/params.yaml:sweep.lr='1e-2,2e-2'"
@@ -61,13 +92,28 @@ def test_another_vocabulary_is_an_experiment_that_reruns_all_and_an_old_commit_b
     assert ran(output) == STAGES
     assert sorted(pd.read_csv(checkout / "reports/leaderboard.csv")["lr"]) == [0.01, 0.02]
     assert "something_new" in json.loads((checkout / "models/best/bundle.json").read_text())["answers"]["labels"]
-    assert content(checkout / "kernels/submission") != kernel
+    newest = results(checkout)
+    assert newest["kernels/submission"] != first["kernels/submission"]
     git(checkout, "commit", "-qam", "second")
+    left = checkout / "runs" / "interrupted" / CHECKPOINTS / "7.ckpt"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"to continue from")
+    assert changed(checkout) == []
+    run_in(checkout, "dvc", "push", "--all-commits")
+    git(checkout, "clone", "-q", ".", str(second))
     git(checkout, "checkout", "-q", "HEAD^")
     run_in(checkout, "dvc", "checkout")
-    assert content(checkout / "models/best") == before
-    assert content(checkout / "kernels/submission") == kernel
-    assert changed(checkout) == []
+    assert changed(checkout) == [] and results(checkout) == first
+    for version, commit in ((newest, "HEAD"), (first, "HEAD^")):
+        git(second, "checkout", "-q", commit)
+        run_in(second, "dvc", "pull")
+        output = run_in(second, "make", "-o", ".venv/ready", "-o", "data/raw/sample", "VENV_PYTHON=python", "repro")
+        assert "made" not in output and "rehearsal  passed" in output
+        assert git(second, "status", "--porcelain") == "" and results(second) == version
+    assert not (second / "store").exists() and not list(second.glob(f"runs/*/{CHECKPOINTS}"))
+    pointer = (second / "datastore.json").read_bytes()
+    run_in(second, "python", "-m", "plant_pathology.datastore", "push")
+    assert (second / "datastore.json").read_bytes() == pointer
 
 
 def test_dvc_s_own_tools_show_the_figures(project):

@@ -84,16 +84,22 @@ def told(function: str, purpose: str) -> Iterator[None]:
     stage, start = stages[here], time.time()
     print(f"{stage.name}: {purpose.partition(': ')[2] or purpose}", flush=True)
     yield
-    made = [f"{path} ({size_of(path)})" for path in stage.writes if path.exists() and path.stat().st_mtime >= start]
+    made = [
+        f"{path} ({amount(size_of(path))})" for path in stage.writes if path.exists() and path.stat().st_mtime >= start
+    ]
     print(f"{stage.name}: {time.time() - start:.0f} s; made {', '.join(made) or 'nothing new'}", flush=True)
     if "DVC_STAGE" not in os.environ and stages[here + 1 :]:
         print(f"next: {stages[here + 1].typed}", flush=True)
 
 
-def size_of(path: Path) -> str:
-    """Return the size of a file, or of all files in a folder, in decimal units: 532 kB."""
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    size = float(sum(each.stat().st_size for each in files))
+    return sum(each.stat().st_size for each in files)
+
+
+def amount(size: float) -> str:
+    """Return a number of bytes for people, in decimal units: 532 kB."""
     units = ["TB", "GB", "MB", "kB", "bytes"]
     while size >= 1000 and len(units) > 1:
         size /= 1000
