@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := src
 
 .DEFAULT_GOAL := help
-.PHONY: help remote repro competition test test-sky bench lint docs lock download tensorboard
+.PHONY: help remote pull audit licences repro competition test test-sky bench lint docs lock download tensorboard
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -43,12 +43,22 @@ lint: .venv/ready-lint  ## style, types on every platform, and which way imports
 	@for platform in linux darwin win32; do $(VENV_PYTHON) -m mypy --platform $$platform || exit; done
 	@$(VENV_PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
+audit: | $(VENV_PYTHON)  ## known holes in the versions of requirements.lock, by pip-audit; asks a database on the internet
+	@$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check pip-audit
+	@$(VENV_PYTHON) -m pip_audit --requirement requirements.lock --no-deps --disable-pip
+
+licences: .venv/ready  ## the licence of each package that is installed
+	@$(VENV_PYTHON) .ci/licences.py
+
 docs: .venv/ready-test  ## docs/config.md, from the schema of the config; the faults in docs/reliability.md, from the tests
 	@$(VENV_PYTHON) -m plant_pathology.core.reference > docs/config.md
 	@$(VENV_PYTHON) tests/support/fault_table.py
 
 remote: .venv/ready  ## where DVC keeps results for other machines; URL=s3://bucket/prefix, gs://…, /shared/folder; none: sizes
 	@$(VENV_PYTHON) -m plant_pathology.remote $(if $(URL),"$(URL)") $(if $(ENDPOINT),--endpoint-url "$(ENDPOINT)")
+
+pull: .venv/ready  ## on another machine: the results of the version that is checked out, from `make remote`'s place
+	@$(VENV_PYTHON) -m dvc pull
 
 download: COMPETITION := $(or $(COMPETITION),plant-pathology-2021-fgvc8)
 download: KNOWN = $(wildcard conf/competition/$(COMPETITION).yaml)

@@ -121,6 +121,18 @@ def test_nothing_happens_at_import(module):
     assert not acting, f"line {acting[0].lineno} acts at import"
 
 
+def test_no_file_of_others_is_read_in_a_way_that_can_run_code():
+    """As SECURITY.md promises: no pickle, and YAML without tags of Python."""
+    safe = {"torch.load": "weights_only=True", "np.load": "allow_pickle=False", "np.save": "allow_pickle=False"}
+    forbidden = ("yaml.load", "yaml.unsafe_load", "pickle.load", "pickle.loads", "pd.read_pickle", "eval", "exec")
+    for name, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called, options = ast.unparse(node.func), {ast.unparse(each) for each in node.keywords}
+                assert called not in forbidden, f"{name}, line {node.lineno}"
+                assert safe.get(called) in {None, *options}, f"{name}, line {node.lineno}"
+
+
 @pytest.mark.parametrize("module", ["train", "report"])
 def test_a_finished_run_is_answered_and_reported_without_torch(module):
     program = f"import sys, plant_pathology.{module}; sys.exit('torch' in sys.modules)"

@@ -60,6 +60,9 @@ def test_every_file_in_backticks_exists():
 def test_the_tables_of_faults_are_those_that_the_tests_try():
     text = fault_table.PAGE.read_text(encoding="utf-8")
     assert text == fault_table.page(text), "python tests/support/fault_table.py writes them again"
+    text = fault_table.MISTAKES.read_text(encoding="utf-8")
+    assert text == fault_table.mistakes_page(text), "python tests/support/fault_table.py writes them again"
+    assert len([line for line in text.splitlines() if line.count(" | ") == 2 and line.startswith("| ")]) > 40
 
 
 def test_the_map_names_every_room():

@@ -106,7 +106,7 @@ def test_another_vocabulary_is_an_experiment_that_reruns_all_and_an_old_commit_b
     assert changed(checkout) == [] and results(checkout) == first
     for version, commit in ((newest, "HEAD"), (first, "HEAD^")):
         git(second, "checkout", "-q", commit)
-        run_in(second, "dvc", "pull")
+        run_in(second, "make", "-o", ".venv/ready", "VENV_PYTHON=python", "pull")
         output = run_in(second, "make", "-o", ".venv/ready", "-o", "data/raw/sample", "VENV_PYTHON=python", "repro")
         assert "made" not in output and "rehearsal  passed" in output
         assert git(second, "status", "--porcelain") == "" and results(second) == version

@@ -13,7 +13,7 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
-from plant_pathology.core.checkout import checkout
+from plant_pathology.core.checkout import checkout, require_checkout
 from plant_pathology.core.ending import program
 from plant_pathology.core.errors import BusyError, UserError
 from plant_pathology.core.stages import PACKAGE, Stage, read_stages
@@ -28,9 +28,8 @@ STYLES = {"done": "green", "changed": "yellow", "missing": "red"}
 def main() -> None:
     parser = argparse.ArgumentParser(prog=PACKAGE.rstrip("."), description=__doc__.splitlines()[0])
     parser.parse_args()
+    require_checkout()
     stages = read_stages()
-    if not stages:
-        raise UserError("there is no dvc.yaml here: clone the repository, and type this in its folder")
     states = states_of(stages, changes())
     competition = yaml.safe_load((checkout() / "conf" / "choices.yaml").read_text(encoding="utf-8"))["competition"]
     console = plain_console(100)

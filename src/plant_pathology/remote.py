@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from plant_pathology.core.checkout import checkout
+from plant_pathology.core.checkout import checkout, require_checkout
 from plant_pathology.core.ending import program
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.stages import Stage, amount, read_stages
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("url", nargs="?", help="s3://bucket/prefix, gs://…, azure://…, ssh://…, or a shared folder")
     parser.add_argument("--endpoint-url", help="another S3 server than Amazon's")
     arguments = parser.parse_args()
+    require_checkout()
     if arguments.url:
         set_remote(arguments.url, arguments.endpoint_url)
     sizes = sizes_of(read_stages())

@@ -1,6 +1,7 @@
 """A command says in one line what a user did wrong, on any system."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -50,3 +51,15 @@ def test_a_wrong_choice_names_the_file_that_holds_it(tmp_path):
 def test_an_override_that_cannot_be_composed_is_an_error_without_a_traceback(tmp_path, override):
     done = run_module("select", override, cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["plant_pathology"], ["plant_pathology.train", "--help"]])
+def test_where_only_the_code_is_installed_a_command_says_in_one_line_what_it_needs(arguments, tmp_path):
+    for package in ("plant_pathology", "hydra_plugins"):
+        shutil.copytree(PROJECT / "src" / package, tmp_path / "lib" / "site-packages" / package)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "lib" / "site-packages")}
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    says = "has no conf/config.yaml, and only the code is installed: clone the repository, and type this in its folder"
+    assert done.stderr == f"error: {tmp_path} {says}\n"

@@ -1,11 +1,13 @@
 """Describe faults that users meet, try each with the real command line, and print them as a table for the docs.
 
 A room's tests/<room>/test_faults.py lists its faults in `FAULTS` and tries each with `check`. docs/reliability.md shows
-all lists; `python tests/support/fault_table.py` writes them there.
+all lists; `python tests/support/fault_table.py` writes them there. docs/mistakes.md has those that people cause, each
+with the whole message, which `check` compares.
 """
 
 import hashlib
 import importlib.util
+import os
 import re
 import shlex
 import sys
@@ -15,6 +17,22 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "reliability.md"
+MISTAKES = PROJECT / "docs" / "mistakes.md"
+WRITE = (
+    "WRITE_MISTAKES"  # a variable of the environment: write the messages into docs/mistakes.md as the tests get them
+)
+# Topics of docs/mistakes.md: which kinds of faults are what people do wrong.
+TOPICS = {
+    "Names of settings and their values": [
+        "A key that does not exist, or a value out of range",
+        "A key of Lightning's Trainer that breaks a promise",
+    ],
+    "Files of conf/": ["A file of conf/ that cannot be read", "Keys of a competition's file"],
+    "The competition's tables and images": ["Names of images", "Labels and numbers", "The form for a submission"],
+    "A competition's own code": ["A competition's own code"],
+    "The datastore": ["Addresses of stores", "Which version, and of what", "Verbs of datastore"],
+    "Steps in another order": ["Nothing to select from", "Nothing to report"],
+}
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 
 
@@ -72,9 +90,46 @@ def check(fault: Fault, folder: Path, overrides: Sequence[str] = ()) -> str:
     if fault.code:
         errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
         assert len(errors) == 1, output
+        if topic_of(fault):
+            check_mistake(fault, errors[0].removeprefix("error: ").replace(f"{folder.resolve()}/", ""))
     assert hashes(folder, fault.kept) == before, f"{fault.kept} changed"
     fault.also(folder)
     return output
+
+
+def topic_of(fault: Fault) -> str | None:
+    """Return the topic of docs/mistakes.md that a fault belongs to; None for one that no user's mistake causes."""
+    return next((topic for topic, kinds in TOPICS.items() if fault.code and fault.kind in kinds), None)
+
+
+def check_mistake(fault: Fault, message: str) -> None:
+    """Compare a fault's message with the line of docs/mistakes.md, or write it there (see WRITE)."""
+    text = MISTAKES.read_text(encoding="utf-8")
+    line = next((each for each in text.splitlines() if each.startswith(mistake_row(fault))), None)
+    assert line, f"{MISTAKES}: a line is missing: `python {Path(__file__).name}` writes it"
+    new = f"{mistake_row(fault)} {cell(message)} |"
+    if os.environ.get(WRITE):
+        MISTAKES.write_text(text.replace(line, new), encoding="utf-8")
+    else:
+        assert line == new, f"{MISTAKES} has another message; {WRITE}=1 and -n 0 with these tests write the new ones"
+
+
+def mistake_row(fault: Fault) -> str:
+    """Return how a fault's line of docs/mistakes.md begins: all but the message."""
+    return f"| {cell(fault.done)} | `{cell(fault.command)}` |"
+
+
+def mistakes_page(text: str) -> str:
+    """Return the text of docs/mistakes.md with a line for each mistake of today's tables; known messages are kept."""
+    known = {line.rsplit("` | ", 1)[0] + "` |": line for line in text.splitlines() if "` | " in line}
+    faults = [fault for room in all_faults().values() for fault in room]
+    parts = []
+    for topic in TOPICS:
+        rows = dict.fromkeys(mistake_row(fault) for fault in faults if topic_of(fault) == topic)
+        lines = [known.get(row, f"{row} |") for row in rows]
+        parts.append("\n".join([f"## {topic}", "", "| mistake | command | message |", "|---|---|---|", *lines]))
+    start = text.index(BEGIN) + len(BEGIN)
+    return text[:start] + "\n\n" + "\n\n".join(parts) + "\n\n" + text[text.index(END) :]
 
 
 def hashes(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
@@ -135,3 +190,4 @@ def page(text: str) -> str:
 if __name__ == "__main__":
     sys.path.insert(0, str(PROJECT / "tests"))
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    MISTAKES.write_text(mistakes_page(MISTAKES.read_text(encoding="utf-8")), encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from plant_pathology.core.checkout import checkout
+from plant_pathology.core.checkout import checkout, require_checkout
 from plant_pathology.core.ending import end, one_line_ending, program
 from plant_pathology.core.keys import keys_of
 from plant_pathology.core.schema import check_config
@@ -45,6 +45,7 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
     @program
     @functools.wraps(main)
     def run() -> None:
+        require_checkout()
         # Hydra would print its own errors in several lines and cut the traceback of others.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         # Hydra warns of a callback's error and goes on as if nothing had happened.
