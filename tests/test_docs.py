@@ -8,11 +8,12 @@ import yaml
 
 from plant_pathology.core.keys import keys_of
 from plant_pathology.core.schema import MORE, REFUSED
+from plant_pathology.core.stages import read_stages
 from support import fault_table
 from support.commands import PROJECT
 
 PACKAGE = PROJECT / "src" / "plant_pathology"
-PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").glob("*.md"))]
 FOLDERS = ("src/", "conf/", "tests/", "docs/", "benchmarks/", "notebooks/", ".ci/")
 ROOMS = tuple(f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py"))
 # Named like rooms or sources, but written by the pipeline, or the example of the guide.
@@ -70,6 +71,18 @@ def test_the_map_names_every_room():
     page = (PROJECT / "docs" / "map.md").read_text(encoding="utf-8")
     rooms = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("*/**/*.py")}
     assert {room for room in rooms if f"`{room}/" not in page} == set()
+
+
+def test_the_picture_of_the_flow_shows_every_stage_in_order_with_the_rooms_that_it_depends_on():
+    page = (PROJECT / "docs" / "map.md").read_text(encoding="utf-8")
+    arrows = re.findall(r'-- "([^"<]+)<br>rooms? ([^"]+)" -->', page)
+    stages = read_stages()
+    assert [command for command, _ in arrows] == [
+        *(stage.typed.removeprefix(f"python -m {PACKAGE.name}.") for stage in stages),
+        "submit",
+    ]
+    for (_, rooms), stage in zip(arrows, stages, strict=False):
+        assert {PACKAGE.relative_to(PROJECT) / room for room in rooms.split(", ")} <= set(stage.reads), stage.name
 
 
 def test_every_link_leads_to_a_page_and_a_heading():

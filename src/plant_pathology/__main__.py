@@ -1,7 +1,8 @@
 """List the commands in the order of the pipeline, the state of what each makes, and the command to run next.
 
 A stage is "done" if DVC knows its result and nothing that it reads has changed, "changed" if something has, and
-"missing" if it has no result yet. A command that was typed without DVC leaves a result that DVC does not know.
+"missing" if a file of its result is not there. A command that was typed without DVC leaves a result that DVC does not
+know.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from plant_pathology.core.stages import PACKAGE, Stage, read_stages
 from plant_pathology.core.text import plain_console
 
 BY_HAND = "made without DVC"
+RAW = "the raw images are not here"  # as on a second machine, which has all that was made of them
 SHOWN = 3  # causes of a change that are named
 STYLES = {"done": "green", "changed": "yellow", "missing": "red"}
 
@@ -69,29 +71,33 @@ def states_of(stages: list[Stage], reported: dict[str, list[Any]]) -> dict[Stage
     file, states = checkout() / "dvc.lock", dict[Stage, tuple[str, str]]()
     locked = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"] if file.exists() else {}
     for stage in stages:
-        known, written = stage.name in locked, any((checkout() / path).exists() for path in stage.writes)
-        details = [each for each in reported.get(stage.name, ()) if isinstance(each, dict)]
+        known, written = stage.name in locked, all((checkout() / path).exists() for path in stage.writes)
+        names = causes(reported.get(stage.name, []))
         before = [each.name for each, (state, _) in states.items() if state != "done" and stage.follows(each)]
-        if not written and (stage.writes or not known):
+        if not written or not (stage.writes or known):
             states[stage] = "missing", ""
         elif not known:
             states[stage] = "changed", BY_HAND
-        elif stage.name in reported:
-            names = dict.fromkeys(name for each in details for change in each.values() for name in _names(change))
+        elif stage.name in reported and names != [RAW]:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            states[stage] = "changed", ", ".join(list(names)[:SHOWN]) + more
+            states[stage] = "changed", ", ".join(names[:SHOWN]) + more
         elif before:
             states[stage] = "changed", f"reads what {before[-1]} makes"
         else:
-            states[stage] = "done", ""
+            states[stage] = "done", RAW if names else ""
     return states
 
 
-def _names(change: Any) -> list[str]:
-    """Return the files of a change that DVC reports, or the keys within a file of parameters."""
-    if not isinstance(change, dict):
-        return [str(change)]
-    return [key for name, what in change.items() for key in (what if isinstance(what, dict) else [name])]
+def causes(details: list[Any]) -> list[str]:
+    """Return the files, and the keys within files of parameters, that DVC names as changed; RAW for missing images."""
+    found = []
+    for change in (change for each in details if isinstance(each, dict) for change in each.values()):
+        for name, what in change.items() if isinstance(change, dict) else [(str(change), "")]:
+            if name.startswith("data/raw/") and what == "deleted":
+                found.append(RAW)
+            else:
+                found += list(what) if isinstance(what, dict) else [name]
+    return list(dict.fromkeys(found))
 
 
 def commands() -> dict[str, str]:
