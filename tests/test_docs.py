@@ -1,5 +1,6 @@
 """Whatever the documentation names exists: files, headings, commands, make targets and config keys."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from support.commands import PROJECT
 
 PACKAGE = PROJECT / "src" / "plant_pathology"
 PAGES = [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").glob("*.md"))]
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 FOLDERS = ("src/", "conf/", "tests/", "docs/", "benchmarks/", "notebooks/", ".ci/")
 ROOMS = tuple(f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py"))
 # Named like rooms or sources, but written by the pipeline, or the example of the guide.
@@ -157,3 +159,11 @@ def config_keys() -> set[str]:
         group = ".".join(file.parent.relative_to(PROJECT / "conf").parts)
         walk(yaml.safe_load(text), f"{group}." if group and "@package _global_" not in text else "")
     return found
+
+
+def test_notebooks_have_no_outputs_and_the_pages_name_them():
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for notebook in NOTEBOOKS:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), notebook
+        assert f"notebooks/{notebook.name}" in pages

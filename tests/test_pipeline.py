@@ -150,6 +150,20 @@ def test_the_raw_images_are_not_copied(project):
         assert not any(path.is_file() and path.read_bytes() == image for path in (project / kept).rglob("*"))
 
 
+def test_the_notebooks_for_people_run_on_the_results(checkout):
+    """All in one process; the notebook of the kernel is rehearsed."""
+    program = """if True:
+        import json, sys
+        for name in sys.argv[1:]:
+            cells = json.load(open(name, encoding="utf-8"))["cells"]
+            exec("\\n".join("".join(each["source"]) for each in cells if each["cell_type"] == "code"), {})
+    """
+    names = [str(path) for path in sorted((checkout / "notebooks").glob("*.ipynb")) if path.stem != "submission"]
+    assert len(names) == 4
+    run_in(checkout, "env", "MPLBACKEND=agg", "python", "-c", program, *names)
+    assert len(pd.read_csv(checkout / "reports/submission_by_hand.csv")) == 8
+
+
 def test_a_failed_stage_stops_the_pipeline_with_its_reason(checkout):
     (checkout / "data/raw/sample/train.csv").unlink()
     output = run_in(checkout, "dvc", "repro", expect=255)
