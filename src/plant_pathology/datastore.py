@@ -20,6 +20,7 @@ from plant_pathology.store.version import Version
 
 
 def push(cfg: DictConfig) -> None:
+    """Store the prepared data as a new version, unless the store has it already, and point to it."""
     folder = Path(cfg.paths.prepared)
     manifest = read_json(folder / "manifest.json", "run `python -m plant_pathology.prepare` first")
     if (made_for := manifest.get("competition", cfg.competition.name)) != cfg.competition.name:

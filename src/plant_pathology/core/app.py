@@ -56,7 +56,8 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
             if {"-h", "--help"} & set(sys.argv[1:]):
                 print_help(main)
             else:
-                with told(main.__name__, (inspect.getdoc(inspect.getmodule(main)) or "").partition("\n")[0]):
+                owner = inspect.getmodule(main) if main.__name__ == "main" else main  # a verb has its own purpose
+                with told(main.__name__, (inspect.getdoc(owner) or "").partition("\n")[0]):
                     app()
         except Exception as error:
             # Imported here: only errors need it.
