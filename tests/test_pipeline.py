@@ -90,6 +90,7 @@ def test_another_vocabulary_is_an_experiment_that_reruns_all_and_an_old_commit_b
     lr = "conf/params.yaml:sweep.lr='1e-2,2e-2'"
     output = run_in(checkout, "dvc", "exp", "run", "-S", labels, "-S", lr)
     assert ran(output) == STAGES
+    assert "prepare: decode the raw images once" in output and "; made models/best (" in output
     assert sorted(pd.read_csv(checkout / "reports/leaderboard.csv")["lr"]) == [0.01, 0.02]
     assert "something_new" in json.loads((checkout / "models/best/bundle.json").read_text())["answers"]["labels"]
     newest = results(checkout)

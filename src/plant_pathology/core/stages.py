@@ -69,7 +69,8 @@ def _name(entry: str | dict[str, Any]) -> str:
 def told(function: str, purpose: str) -> Iterator[None]:
     """Print what a stage will do before the block; after it what the stage made, and the command that comes next.
 
-    Prints nothing for a command that is no stage. Within `dvc repro`, DVC knows what comes next.
+    Prints nothing for a command that is no stage, nor where a program may read the output: neither in a terminal nor
+    within `dvc repro`, which says itself what comes next.
 
     Args:
         function: name of the command's main function; it is the verb of a command that has several.
@@ -78,7 +79,8 @@ def told(function: str, purpose: str) -> Iterator[None]:
     typed = {Path(sys.argv[0]).stem, function, *sys.argv[1:]}
     stages = read_stages()
     here = next((at for at, each in enumerate(stages) if {w for w in each.command if "=" not in w} <= typed), None)
-    if here is None:
+    in_dvc = "DVC_STAGE" in os.environ
+    if here is None or not (in_dvc or (sys.stdout and sys.stdout.isatty())):
         yield
         return
     stage, start = stages[here], time.time()
@@ -88,7 +90,7 @@ def told(function: str, purpose: str) -> Iterator[None]:
         f"{path} ({amount(size_of(path))})" for path in stage.writes if path.exists() and path.stat().st_mtime >= start
     ]
     print(f"{stage.name}: {time.time() - start:.0f} s; made {', '.join(made) or 'nothing new'}", flush=True)
-    if "DVC_STAGE" not in os.environ and stages[here + 1 :]:
+    if not in_dvc and stages[here + 1 :]:
         print(f"next: {stages[here + 1].typed}", flush=True)
 
 
