@@ -61,7 +61,7 @@ def test_the_package_alone_lists_the_commands_in_order_with_their_state_and_the_
     states, following, lines = shown("env", "COLUMNS=40", "FORCE_COLOR=1", "NO_COLOR=1")
     assert [state for state, _ in states] == ["done"] * 4 + ["changed", "missing", "changed", "changed"]
     assert following == "next: make repro, or this stage alone: python -m plant_pathology.package"
-    assert any("package.owner" in line for line in lines) and not any("\033[3" in line for line in lines)
+    assert any("conf/params.yaml: package" in line for line in lines) and not any("\033[3" in line for line in lines)
     run_in(checkout, "dvc", "repro", "package")
     (checkout / "dvc.lock").unlink()
     assert "made without DVC" in "".join(shown()[2])

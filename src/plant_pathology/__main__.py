@@ -96,7 +96,7 @@ def causes(details: list[Any]) -> list[str]:
             if name.startswith("data/raw/") and what == "deleted":
                 found.append(RAW)
             else:
-                found += list(what) if isinstance(what, dict) else [name]
+                found += [f"{name}: {key}" for key in what] if isinstance(what, dict) else [name]
     return list(dict.fromkeys(found))
 
 
