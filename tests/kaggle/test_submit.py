@@ -128,7 +128,7 @@ def test_a_changed_kernel_needs_no_new_dataset_and_a_changed_dataset_says_which_
         ({"title": "leaf submissions"}, "slug of the title 'leaf-submissions'"),
         ({"dataset_sources": ["tester/other-bundle"]}, "lacks tester/leaf-bundle"),
         ({"competition_sources": []}, f"lacks {NAME}"),
-        ({"machine_shape": "NvidiaTeslaT5"}, "choose one of NvidiaTeslaP100"),
+        ({"machine_shape": "NvidiaTeslaT5"}, "choose one of NvidiaTeslaT4"),
         ({"code_file": "other.ipynb"}, "other.ipynb does not exist"),
         ({"id": "leaf-submission"}, "set package.owner"),
     ],

@@ -209,7 +209,7 @@ def test_an_import_missing_from_kaggle_stops_package_and_keeps_the_previous_fold
         ("package.owner=no/slash", "set package.owner"),
         ("package.kernel_type=rmarkdown", "choose one of notebook, script"),
         ("package.licence=MIT", "set package.licence to one of CC0-1.0"),
-        ("package.gpu=2", "package.gpu=2: choose true or false"),
+        ("package.accelerator=NvidiaTeslaP100", "package.accelerator=NvidiaTeslaP100: choose one of cpu, Nvidia"),
     ],
 )
 def test_settings_that_kaggle_would_refuse_are_refused_and_the_previous_folders_are_kept(root, override, reason):

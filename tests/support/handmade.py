@@ -26,6 +26,7 @@ METADATA = {
     "kernel_type": "notebook",
     "is_private": True,
     "enable_gpu": True,
+    "machine_shape": "NvidiaTeslaT4",
     "enable_tpu": False,
     "enable_internet": False,
     "keywords": [],

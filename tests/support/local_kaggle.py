@@ -573,9 +573,9 @@ def in_sandbox(competition: str, public: Path, hidden: Path) -> Callable:
     def run(version: Run, on_hidden: bool) -> tuple[dict[str, bytes], str, str | None]:
         with tempfile.TemporaryDirectory() as scratch:
             kernel, working = Path(scratch) / "kernel", Path(scratch) / "working"
-            inputs = {competition: hidden if on_hidden else public}
+            inputs = {f"competitions/{competition}": hidden if on_hidden else public}
             for ref, files in version.datasets.items():
-                inputs[ref.split("/")[1]] = folder = Path(scratch) / ref
+                inputs[f"datasets/{ref}"] = folder = Path(scratch) / ref
                 folder.mkdir(parents=True)
                 for name, content in files.items():
                     (folder / name).write_bytes(content)

@@ -58,6 +58,7 @@ class Competition:
         files: template of a training image's path.
         test: the form and the test images.
         groups: columns that no fold may split.
+        cpu_hours, gpu_hours: Kaggle's limits on a kernel's time, by its machine.
         code: its own code, competitions/<name>.py; None without any.
     """
 
@@ -71,6 +72,8 @@ class Competition:
     metric: Metric
     submit: Submit
     groups: list[str]
+    cpu_hours: float
+    gpu_hours: float
     code: Path | None
 
     @property
@@ -111,6 +114,8 @@ class Competition:
                 **{key: values[f"submit.{key}"] for key in ("by", "separator", "positive", "low", "high")},
             ),
             groups=list(map(str, values["groups"])),
+            cpu_hours=values["submit.cpu_hours"],
+            gpu_hours=values["submit.gpu_hours"],
             code=own,
         )
         for problem in competition.contradictions():

@@ -9,6 +9,16 @@ from omegaconf import DictConfig
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import Several, YamlLabel, check_keys, key, section
 
+CPU = "cpu"
+# GPUs that Kaggle lends to a kernel, as its client names them (docs/kernels.md there, in November 2026); some are for
+# certain competitions only. TPUs are left out, because torch reaches them only through torch_xla, which nothing here
+# uses; so are NvidiaTeslaP100, TpuV38 and Tpu1VmV38, which Kaggle has retired.
+GPUS = (
+    *("NvidiaTeslaT4", "NvidiaTeslaT4Highmem", "NvidiaL4", "NvidiaL4X1"),
+    *("NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000"),
+)
+ACCELERATORS = (CPU, *GPUS)
+
 
 @section()
 class Paths:
@@ -239,7 +249,13 @@ class Select:
     )
     networks: int = key(10, "networks of the ensemble", low=1, high=1000)
     megabytes: float = key(1000, "size of all weights", low=0, high=1e6, unit="MB")
-    seconds: float = key(5.0, "prediction time per image, estimated from training", low=0, high=1e6, unit="s")
+    seconds: float | None = key(
+        None,
+        "prediction time per image, estimated from training; null: what the time limit of package.accelerator leaves",
+        low=0,
+        high=1e6,
+        unit="s",
+    )
 
 
 @section()
@@ -252,7 +268,14 @@ class Package:
     kernel_type: str = key(
         "notebook", "what the kernel is; this competition accepts notebooks", choices=("notebook", "script")
     )
-    gpu: bool = key(True, "run the kernel on a machine with a GPU")
+    accelerator: str = key(
+        "NvidiaTeslaT4",
+        "machine of the kernel: cpu, or Kaggle's name of a GPU; NvidiaTeslaT4 is one T4, NvidiaTeslaT4Highmem two",
+        choices=ACCELERATORS,
+    )
+    docker_image: str | None = key(
+        None, "image that the kernel runs on, as Kaggle shows it beside a kernel's version; null: Kaggle's latest"
+    )
     licence: str = key("other", "license of the dataset, by Kaggle's name for it")
 
 
@@ -267,7 +290,13 @@ class Rehearse:
     hidden_images: int = key(5000, "size of Kaggle's hidden test set", low=1, high=10_000_000, unit="images")
     margin: float = key(2.0, "safety factor: estimated time × margin must not exceed timeout_s", low=1, high=100)
     speedup: float = key(1.0, "how many times faster Kaggle's machine is than this one's CPU", low=0.01, high=1000)
-    timeout_s: float = key(32400, "Kaggle's limit on a kernel's time", low=1, high=1e6, unit="s")
+    timeout_s: float | None = key(
+        None,
+        "limit on a kernel's time; null: competition.submit.cpu_hours or gpu_hours, as package.accelerator says",
+        low=1,
+        high=1e6,
+        unit="s",
+    )
     cores: int = key(4, "cores of Kaggle's machine", low=1, high=1024)
     memory_gb: float = key(29, "memory of Kaggle's machine", low=0.1, high=10_000, unit="GB")
     disk_gb: float = key(20, "what /kaggle/working may hold", low=0.001, high=10_000, unit="GB")
@@ -368,6 +397,8 @@ class Answer:
     by: str = key(
         "kernel", "what Kaggle takes: a kernel, which it runs; or the file that it writes", choices=("kernel", "file")
     )
+    cpu_hours: float = key(9, "Kaggle's limit on a kernel's time on a CPU", low=0.001, high=100, unit="h")
+    gpu_hours: float = key(9, "Kaggle's limit on a kernel's time on a GPU", low=0.001, high=100, unit="h")
     separator: str = key(" ", "text between two labels in a cell")
     positive: YamlLabel | None = key(None, "the label whose probability is asked for; null: the last one, such as 1")
     low: float | None = key(

@@ -8,7 +8,7 @@ import platform
 import sys
 import tempfile
 import zipfile
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -211,15 +211,13 @@ def unpacked_images(competition: Path, files: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def write_submission(bundle: Path, competition: Path, out: Path) -> None:
-    """Write the submission to `out`; print unreadable images and the most frequent answers."""
+def write_submission(bundle: Path, competition: Path, out: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Write the submission to `out`, print unreadable images, and return what `predict_submission` returns."""
     submission, problems = predict_submission(bundle, competition)
     submission.to_csv(out, index=False)
     for problem in problems:
         print(f"unreadable, gets the most frequent answer: {problem}")
-    print(f"{out}: {len(submission)} rows, {len(problems)} unreadable")
-    for answer, count in Counter(submission.iloc[:, -1]).most_common(12):
-        print(f"{count:6d}  {answer}")
+    return submission, problems
 
 
 def versions() -> str:

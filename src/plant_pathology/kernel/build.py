@@ -13,10 +13,13 @@ from omegaconf import DictConfig
 
 from plant_pathology.competition.bundle import checked_bundle
 from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.time_limit import FASTER, TimeLimit
 from plant_pathology.core import provenance
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, remove_leftovers, write_json
+from plant_pathology.core.hashes import file_hash
 from plant_pathology.core.one_command import one_command
+from plant_pathology.core.schema import CPU
 from plant_pathology.core.sealed import hashes_of
 from plant_pathology.inference.bundle import SPEC
 from plant_pathology.kernel.kaggle_image import image_distributions
@@ -34,8 +37,8 @@ def build(cfg: DictConfig) -> None:
     """Write kernels/dataset and kernels/submission.
 
     Raises:
-        UserError: the bundle is missing, damaged, or was selected for another config or by other code; or Kaggle would
-            refuse the folders.
+        UserError: the bundle is missing, damaged, or was selected for another config or by other code; it would not
+            finish within Kaggle's time limit; or Kaggle would refuse the folders.
         BusyError: another command works on models/ or kernels/.
     """
     competition = Competition.from_config(cfg)
@@ -44,6 +47,9 @@ def build(cfg: DictConfig) -> None:
     with one_command(writes=[kernels], reads=[models]):
         remove_leftovers(kernels / "dataset", kernels / "submission")
         spec = checked_bundle(bundle, competition)
+        limit = TimeLimit.from_config(cfg, competition)
+        if problem := limit.problem(spec["seconds_per_image"]):
+            raise UserError(f"{bundle}: {problem}: {FASTER}, and run `python -m plant_pathology.select`")
         dataset = f"{cfg.package.owner}/{cfg.package.dataset or default_slug(competition.name, 'bundle')}"
         kernel = f"{cfg.package.owner}/{cfg.package.kernel or default_slug(competition.name, 'submission')}"
         origin = origin_of(Path(cfg.paths.root), spec)  # before there are new folders, which git would call uncommitted
@@ -56,7 +62,8 @@ def build(cfg: DictConfig) -> None:
             write_json(data / "dataset-metadata.json", dataset_metadata(cfg, dataset, card))
             origin |= {"dataset": hashes_of(*sorted(data.iterdir()))}
             code_file = code / CODE_FILES[cfg.package.kernel_type]
-            code_file.write_text(kernel_source(cfg.package.kernel_type, origin), encoding="utf-8")
+            constants = {"COMPETITION": competition.name, "BUNDLE": file_hash(bundle / SPEC), "SECONDS": limit.seconds}
+            code_file.write_text(kernel_source(cfg.package.kernel_type, constants, origin), encoding="utf-8")
             write_json(code / "kernel-metadata.json", kernel_metadata(cfg, kernel, dataset, competition, origin))
             for problem in problems_of(data, code, competition.name):
                 raise UserError(problem)
@@ -116,7 +123,11 @@ def dataset_metadata(cfg: DictConfig, dataset: str, card: str) -> dict[str, Any]
 def kernel_metadata(
     cfg: DictConfig, kernel: str, dataset: str, competition: Competition, origin: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return kernel-metadata.json with every key that the client reads, since `enable_internet` is true by default."""
+    """Return kernel-metadata.json with every key that the client reads, since `enable_internet` is true by default.
+
+    Only the two that have no value for Kaggle's own choice are left out for it: `machine_shape` and `docker_image`.
+    """
+    machine, image = cfg.package.accelerator, cfg.package.docker_image
     return {
         "id": kernel,
         "title": title_of(kernel),
@@ -124,7 +135,9 @@ def kernel_metadata(
         "language": "python",
         "kernel_type": cfg.package.kernel_type,
         "is_private": True,
-        "enable_gpu": cfg.package.gpu,
+        "enable_gpu": machine != CPU,
+        **({"machine_shape": machine} if machine != CPU else {}),
+        **({"docker_image": image} if image else {}),
         "enable_tpu": False,
         "enable_internet": False,
         "keywords": [],

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from plant_pathology.competition.time_limit import FASTER, TimeLimit
 from plant_pathology.kernel.submission_check import Check
 
 GB = 10**9
@@ -14,28 +15,20 @@ EXCEEDED = ("MemoryError", "can't allocate memory", "No space left on device", "
 
 
 @dataclass(frozen=True)
-class Limits:
-    """`rehearse:` in conf/params.yaml.
+class Machine:
+    """Kaggle's smallest machine: keys of `rehearse:` in conf/params.yaml.
 
     Args:
-        cores, memory_gb: of Kaggle's machine.
+        cores, memory_gb: of the machine.
         disk_gb: capacity of /kaggle/working.
-        timeout_s: Kaggle's time limit for a kernel.
-        hidden_images: number of images in Kaggle's hidden test set.
-        margin: safety factor: the estimated time times `margin` must not exceed `timeout_s`.
-        speedup: speed of Kaggle's machine relative to the one that rehearses.
     """
 
     cores: int = 4
     memory_gb: float = 29
     disk_gb: float = 20
-    timeout_s: float = 32400
-    hidden_images: int = 5000
-    margin: float = 2
-    speedup: float = 1
 
     @classmethod
-    def from_config(cls, cfg: DictConfig) -> "Limits":
+    def from_config(cls, cfg: DictConfig) -> "Machine":
         return cls(**{key: cfg.rehearse[key] for key in cls.__dataclass_fields__})
 
     @property
@@ -48,34 +41,6 @@ class Limits:
         """Bytes."""
         return int(self.disk_gb * GB)
 
-    def rehearsal_timeout(self, images: int) -> float:
-        """Return the seconds after which a kernel that predicts `images` images is too slow for Kaggle in any case."""
-        return START_S + self.timeout_s / self.margin * self.speedup * images / self.hidden_images
-
-    def estimated_seconds(self, seconds: float, images: int) -> float | None:
-        """Estimate the seconds on Kaggle for the hidden test set, from `seconds` for `images` here.
-
-        Start-up is counted as time per image, so the estimate is rather too high. None with fewer than ENOUGH images,
-        where it would be all start-up.
-        """
-        return seconds / images * self.hidden_images / self.speedup if images >= ENOUGH else None
-
-    def check_time(self, seconds: float, images: int, timed_out: bool) -> Check:
-        """Check that the estimated time, with the margin, stays within Kaggle's time limit."""
-        rate, estimate = f"{seconds:.0f} s for {images} images", self.estimated_seconds(seconds, images)
-        if timed_out:
-            return Check(False, f"Notebook Timeout: not done after {rate}")
-        if estimate is None:
-            return Check(True, rate)
-        rate += f", so {estimate:.0f} s for {self.hidden_images} on Kaggle"
-        if estimate * self.margin > self.timeout_s:
-            return Check(
-                False,
-                f"Notebook Timeout: {rate}; times rehearse.margin={self.margin:g} this exceeds {self.timeout_s:g} s:"
-                " lower select.seconds, or set rehearse.speedup if Kaggle's machine is faster",
-            )
-        return Check(True, rate)
-
     def check_compute(self, peak_memory: int, disk_used: int, error: str | None) -> Check:
         """Check that memory and disk, in bytes, stayed within the limits and that no error says otherwise."""
         used = f"{peak_memory / GB:.2f} of {self.memory_gb:g} GB of memory"
@@ -84,3 +49,29 @@ class Limits:
         if signs or peak_memory > self.memory or disk_used > self.disk:
             return Check(False, f"Notebook Exceeded Allowed Compute: {', '.join([*signs, used])}")
         return Check(True, used)
+
+
+def rehearsal_timeout(limit: TimeLimit, images: int) -> float:
+    """Return the seconds after which a kernel that predicts `images` images is too slow for Kaggle in any case."""
+    return START_S + limit.per_image * images
+
+
+def estimated_seconds(limit: TimeLimit, seconds: float, images: int) -> float | None:
+    """Estimate the seconds on Kaggle for the hidden test set, from `seconds` for `images` here.
+
+    Start-up is counted as time per image, so the estimate is rather too high. None with fewer than ENOUGH images,
+    where it would be all start-up.
+    """
+    return limit.on_kaggle(seconds / images) if images >= ENOUGH else None
+
+
+def check_time(limit: TimeLimit, seconds: float, images: int, timed_out: bool) -> Check:
+    """Check that the estimated time, with the margin, stays within Kaggle's time limit."""
+    rate, estimate = f"{seconds:.0f} s for {images} images", estimated_seconds(limit, seconds, images)
+    if timed_out:
+        return Check(False, f"Notebook Timeout: not done after {rate}")
+    if estimate is None:
+        return Check(True, rate)
+    if problem := limit.problem(seconds / images):
+        return Check(False, f"Notebook Timeout: {rate}; {problem}: lower select.seconds, or {FASTER}")
+    return Check(True, f"{rate}, so {estimate:.0f} s for {limit.images} on Kaggle")

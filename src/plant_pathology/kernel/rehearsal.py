@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from plant_pathology.competition.bundle import checked_bundle
 from plant_pathology.competition.form import read_form
 from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.time_limit import TimeLimit
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, remove_leftovers
 from plant_pathology.core.hashes import file_hash
@@ -27,10 +28,10 @@ from plant_pathology.inference.answers import Answers
 from plant_pathology.inference.bundle import SPEC
 from plant_pathology.inference.tables import read_table
 from plant_pathology.inference.test_set import Form
-from plant_pathology.kernel.limits import Limits
+from plant_pathology.kernel.limits import Machine, check_time, estimated_seconds, rehearsal_timeout
 from plant_pathology.kernel.package import REHEARSAL, SUBMITTED, Package
 from plant_pathology.kernel.rules import read_metadata
-from plant_pathology.kernel.sandbox import Outcome, run_kernel
+from plant_pathology.kernel.sandbox import MOUNTS, Outcome, run_kernel
 from plant_pathology.kernel.scoring import read_solution, read_truth, submission_score
 from plant_pathology.kernel.submission_check import Check, check_submission
 from plant_pathology.kernel.test_sets import given_test_set, made_test_set
@@ -49,11 +50,13 @@ class TestSet:
 
     Args:
         raw: the folder.
+        mounts: where the kernel finds it, a key of MOUNTS.
         unreadable: id of an image that was damaged on purpose.
     """
 
     name: str
     raw: Path
+    mounts: str
     unreadable: str | None = None
 
 
@@ -62,6 +65,7 @@ class Trial:
     """One run of the kernel on one test set."""
 
     images: int
+    mounts: str
     outcome: Outcome
     checks: dict[str, Check]
 
@@ -69,6 +73,7 @@ class Trial:
         """Return the measured values for rehearsal.json."""
         return {
             "images": self.images,
+            "mounts": self.mounts,
             "seconds": round(self.outcome.seconds, 2),
             "peak_memory_mb": self.outcome.peak_memory // 2**20,
             "disk_mb": round(self.outcome.disk_used / 2**20, 2),
@@ -118,7 +123,8 @@ def run_trials(
     Returns:
         The trials by test set, and the score of the last one if its solution is known.
     """
-    limits, kernels, reports = Limits.from_config(cfg), Path(cfg.paths.kernels), Path(cfg.paths.reports)
+    machine, limit = Machine.from_config(cfg), TimeLimit.from_config(cfg, competition)
+    kernels, reports = Path(cfg.paths.kernels), Path(cfg.paths.reports)
     trials: dict[str, Trial] = {}
     # Beside the results, not in /tmp: a killed rehearsal's files are found again, and raw images can be linked.
     with (
@@ -131,7 +137,8 @@ def run_trials(
             working = Path(scratch) / f"{test_set.name}-working"
             working.mkdir()
             (reports / REHEARSAL).unlink(missing_ok=True)  # the verdict is open from here on
-            trial = run_trial(test_set, kernels, Path(cfg.paths.models) / "best", working, spec, limits, competition)
+            bundle = Path(cfg.paths.models) / "best"
+            trial = run_trial(test_set, kernels, bundle, working, spec, machine, limit, competition)
             trials[test_set.name] = trial
             (kept / f"{test_set.name}.log").write_text(trial.outcome.log, encoding="utf-8")
             if not all(check.passed for check in trial.checks.values()):
@@ -176,7 +183,7 @@ def verdict(
     Args:
         package: as it was read before the trials: what someone changes meanwhile was not rehearsed.
     """
-    limits, last = Limits.from_config(cfg), list(trials.values())[-1]
+    limit, last = TimeLimit.from_config(cfg, competition), list(trials.values())[-1]
     submitted = Path(cfg.paths.reports) / SUBMITTED
     return {
         "verdict": "passed" if all(each.passed for each in checks.values()) else "failed",
@@ -189,9 +196,10 @@ def verdict(
         "submission": file_hash(submitted) if submitted.exists() else None,
         "test_sets": {name: trial.summary() for name, trial in trials.items()},
         "estimate": {
-            "images": limits.hidden_images,
-            "seconds": limits.estimated_seconds(last.outcome.seconds, last.images),
-            "limit": limits.timeout_s,
+            "images": limit.images,
+            "seconds": estimated_seconds(limit, last.outcome.seconds, last.images),
+            "limit": limit.seconds,
+            "accelerator": limit.accelerator,
         },
         "score": score,
         "checks": {name: "passed" if each.passed else each.detail for name, each in checks.items()},
@@ -201,12 +209,12 @@ def verdict(
 def test_sets(cfg: DictConfig, competition: Competition, scratch: Path) -> Iterator[TestSet]:
     """Yield the public test set, then rehearse.test_images or, without any, one like Kaggle's hidden test set."""
     raw = Path(cfg.paths.raw)
-    yield TestSet("public", raw)
+    yield TestSet("public", raw, "old")
     if cfg.rehearse.test_images:
-        yield TestSet(GIVEN, scratch / GIVEN)
+        yield TestSet(GIVEN, scratch / GIVEN, "new")
     else:
         unreadable = made_test_set(raw, scratch / "hidden", cfg.rehearse.images, competition)
-        yield TestSet("hidden", scratch / "hidden", unreadable)
+        yield TestSet("hidden", scratch / "hidden", "new", unreadable)
 
 
 def run_trial(
@@ -215,7 +223,8 @@ def run_trial(
     bundle: Path,
     working: Path,
     spec: dict[str, Any],
-    limits: Limits,
+    machine: Machine,
+    limit: TimeLimit,
     competition: Competition,
 ) -> Trial:
     """Run the kernel on a test set and check for every known reason why a submission fails on Kaggle.
@@ -224,11 +233,11 @@ def run_trial(
         spec: content of bundle.json.
     """
     dataset = read_metadata(kernels / "dataset", "dataset")["id"]
+    inputs = MOUNTS[test_set.mounts](competition.name, test_set.raw, dataset, kernels / "dataset")
     form = read_form(competition, test_set.raw)
     images = len(form.table)
     print(f"the {test_set.name} test set, {images} images", flush=True)
-    inputs = {competition.name: test_set.raw, dataset.split("/")[1]: kernels / "dataset"}
-    outcome = run_kernel(kernels / "submission", inputs, working, limits.rehearsal_timeout(images), limits)
+    outcome = run_kernel(kernels / "submission", inputs, working, rehearsal_timeout(limit, images), machine)
     print(outcome.log, end="")
     submitted = working / "submission.csv"
     forbidden = sorted(FORBIDDEN & set(outcome.modules))
@@ -237,8 +246,8 @@ def run_trial(
             outcome.error is None,
             f"Notebook Threw Exception: {last_line(outcome.error)}" if outcome.error else f"{outcome.seconds:.1f} s",
         ),
-        "time": limits.check_time(outcome.seconds, images, outcome.error == "timeout"),
-        "compute": limits.check_compute(outcome.peak_memory, outcome.disk_used, outcome.error),
+        "time": check_time(limit, outcome.seconds, images, outcome.error == "timeout"),
+        "compute": machine.check_compute(outcome.peak_memory, outcome.disk_used, outcome.error),
         "offline": Check(not outcome.network, f"network off by {outcome.network_off_by}"),
         "imports": Check(
             not forbidden, f"imports {', '.join(forbidden)}" if forbidden else "nothing that belongs to training"
@@ -250,7 +259,7 @@ def run_trial(
         checks["readable"] = check_readable(outcome.log, form, test_set.unreadable)
     if checks["submission"].passed and test_set.unreadable:
         checks["unreadable"] = check_unreadable(test_set.unreadable, outcome.log, submitted, spec, form)
-    return Trial(images, outcome, checks)
+    return Trial(images, test_set.mounts, outcome, checks)
 
 
 def last_line(error: str) -> str:

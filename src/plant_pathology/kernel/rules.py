@@ -14,6 +14,7 @@ from slugify import slugify
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
+from plant_pathology.core.schema import GPUS
 
 Keys = dict[str, tuple[type, bool]]
 REMEDY = "run `python -m plant_pathology.package`"
@@ -46,11 +47,6 @@ DATASET_KEYS: Keys = {
     "description": (str, True),
     "keywords": (list, True),
 }
-# Accelerators; source: docs/kernels.md of Kaggle's client.
-MACHINES = (
-    *("NvidiaTeslaP100", "NvidiaTeslaT4", "NvidiaTeslaT4Highmem", "NvidiaTeslaA100", "NvidiaL4", "NvidiaL4X1"),
-    *("NvidiaH100", "NvidiaRtxPro6000", "TpuV38", "Tpu1VmV38", "TpuV5E8", "TpuV6E8"),
-)
 # Source: docs/datasets_metadata.md of Kaggle's client.
 LICENCES = (
     *("CC0-1.0", "CC-BY-3.0", "CC-BY-3.0-IGO", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "CC-BY-ND-4.0"),
@@ -110,8 +106,11 @@ def kernel_problems(metadata: dict[str, Any], dataset: str, competition: str) ->
         yield f"dataset_sources={metadata['dataset_sources']} lacks {dataset}, the dataset in kernels/dataset"
     if competition not in metadata["competition_sources"]:
         yield f"competition_sources={metadata['competition_sources']} lacks {competition}"
-    if metadata.get("machine_shape", MACHINES[0]) not in MACHINES:
-        yield f"machine_shape={metadata['machine_shape']}: choose one of {', '.join(MACHINES)}"
+    machine = metadata.get("machine_shape") or None
+    if machine is not None and machine not in GPUS:
+        yield f"machine_shape={machine}: choose one of {', '.join(GPUS)}, or leave it out for a CPU"
+    if metadata["enable_gpu"] != (machine is not None):
+        yield f"enable_gpu={metadata['enable_gpu']} contradicts machine_shape={machine}: set package.accelerator"
     if metadata["language"] != "python":
         yield f"language={metadata['language']} is not python"
     if metadata["kernel_type"] not in SUFFIXES:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,12 +29,19 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.kernel import runner as kernel_runner
 from plant_pathology.kernel.kaggle_image import link_image
-from plant_pathology.kernel.limits import Limits
+from plant_pathology.kernel.limits import Machine
 
-KAGGLE = Limits()
+KAGGLE = Machine()
 # Top-level folders of the system that a kernel sees.
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "etc")
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child")
+
+# What Kaggle mounts under /kaggle/input, by its way of naming: since 2026, and before, as older kernels still have it.
+# Each takes a competition's name and folder, and a dataset's owner/slug and folder.
+MOUNTS: dict[str, Callable[[str, Path, str, Path], dict[str, Path]]] = {
+    "new": lambda name, raw, ref, folder: {f"competitions/{name}": raw, f"datasets/{ref}": folder},
+    "old": lambda name, raw, ref, folder: {name: raw, ref.partition("/")[2]: folder},
+}
 
 
 @dataclass(frozen=True)
@@ -73,15 +81,15 @@ def run_kernel(
     inputs: dict[str, Path],
     working: Path,
     timeout_s: float,
-    limits: Limits = KAGGLE,
+    machine: Machine = KAGGLE,
     isolation: str | None = None,
 ) -> Outcome:
     """Run the code_file of `kernel`, a folder with kernel-metadata.json.
 
     Args:
-        inputs: folder for each name under /kaggle/input.
+        inputs: folder for each path under /kaggle/input, as MOUNTS names them.
         working: an empty folder that becomes /kaggle/working.
-        limits: cores, memory and disk are enforced; the caller judges the time.
+        machine: its cores, memory and disk are enforced.
         isolation: "namespace" or "audit-hook"; None: a namespace where possible.
 
     Raises:
@@ -98,8 +106,8 @@ def run_kernel(
     with tempfile.TemporaryDirectory() as scratch, socket.create_server(("127.0.0.1", 0)) as server:
         box = Path(scratch)
         link_image(box / "image")
-        settings = {"port": server.getsockname()[1], "cores": limits.cores}
-        settings |= {"memory": limits.memory, "disk": limits.disk}
+        settings = {"port": server.getsockname()[1], "cores": machine.cores}
+        settings |= {"memory": machine.memory, "disk": machine.disk}
         isolate = in_namespace if isolation == "namespace" else with_audit_hook
         command, environment = isolate(box, code, inputs, working, settings)
         started = time.monotonic()

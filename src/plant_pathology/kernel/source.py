@@ -5,6 +5,7 @@ silently not run on Kaggle, and because its import takes 0.4 s.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,21 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 
 NOTEBOOK = "notebooks/submission.ipynb"
+CONSTANTS = "constants"  # id of the cell that `package` fills in
 # The code file for each of Kaggle's kernel types.
 CODE_FILES = {"notebook": "submission.ipynb", "script": "submission.py"}
 
 
-def kernel_source(kernel_type: str, origin: dict[str, Any]) -> str:
+def kernel_source(kernel_type: str, constants: Mapping[str, Any], origin: dict[str, Any]) -> str:
     """Return the text of CODE_FILES[kernel_type] with its provenance, since Kaggle keeps only this file of a push.
+
+    Args:
+        constants: values by name for the cell `constants`.
 
     Raises:
         UserError: the notebook is missing, or is none.
     """
-    notebook = read_notebook(checkout() / NOTEBOOK)
+    notebook = with_constants(read_notebook(checkout() / NOTEBOOK), constants)
     return as_script(notebook, origin) if kernel_type == "script" else as_notebook(notebook, origin)
 
 
@@ -38,11 +43,21 @@ def read_notebook(path: Path) -> dict[str, Any]:
     try:
         code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
         whole = isinstance(notebook["metadata"], dict) and any(source.strip() for source in code)
+        ids = [cell.get("id") for cell in notebook["cells"]]
     except (KeyError, TypeError):
         whole = False
     if not whole:
         raise UserError(f"{path} is no notebook with cells of code: {remedy}")
+    if ids.count(CONSTANTS) != 1:
+        raise UserError(f"{path} has {ids.count(CONSTANTS)} cells with the id {CONSTANTS}, not one: {remedy}")
     return notebook
+
+
+def with_constants(notebook: dict[str, Any], constants: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the notebook with these constants in its cell with the id `constants`, which must be there."""
+    source = "\n".join(f"{name} = {json.dumps(value)}" for name, value in constants.items())
+    cells = [cell | {"source": [source]} if cell.get("id") == CONSTANTS else cell for cell in notebook["cells"]]
+    return notebook | {"cells": cells}
 
 
 def as_notebook(notebook: dict[str, Any], origin: dict[str, Any]) -> str:

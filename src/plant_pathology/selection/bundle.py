@@ -17,11 +17,14 @@ from plant_pathology.competition.task import Task
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, naming
 from plant_pathology.core.sealed import hashes_of, write_sealed
+from plant_pathology.inference.answers import Answers
 from plant_pathology.inference.bundle import SPEC
 from plant_pathology.inference.custom import BUNDLED
+from plant_pathology.inference.judgement import Tally
 from plant_pathology.runs.finished import AGAIN
 from plant_pathology.runs.run import BEST
 from plant_pathology.selection.choice import Choice
+from plant_pathology.selection.eligibility import RESOURCES
 from plant_pathology.selection.trained_runs import TrainedRun, trusted_bytes
 from plant_pathology.selection.verification import verify
 from plant_pathology.store.version import Version
@@ -45,6 +48,7 @@ def write_bundle(folder: Path, choice: Choice, competition: Competition, task: T
     first = networks[0][0]
     labels, scale = first.predictions.labels, first.result["network"]["scale"]
     low, high = choice.interval
+    answers = answers_of(competition, labels)
     with atomic_folder(folder) as work:
         for run, _ in networks:
             save_weights(run, work / weights_name(run))
@@ -63,10 +67,12 @@ def write_bundle(folder: Path, choice: Choice, competition: Competition, task: T
                 "scale": scale,
                 "test": asdict(competition.test),
                 "submit": asdict(competition.submit),
-                "answers": asdict(answers_of(competition, labels)),
+                "answers": asdict(answers),
                 "decision": {"by": choice.decision.by, "values": choice.decision.values.tolist()},
+                "expected": asdict(expected_tally(choice, answers)),
                 "fallback": fallback_of(choice.best.true, choice.decided, task.outputs).tolist(),
                 "members": [member_spec(run, weight) for run, weight in networks],
+                "seconds_per_image": round(float(choice.cost[RESOURCES.index("seconds")]), 6),
                 "score": {"metric": task.metric.name, "validation": choice.score.value, "low": low, "high": high},
                 "data": {"ref": first.result["data_ref"], "sha256": first.result["data"]},
                 "runs": [
@@ -88,6 +94,11 @@ def member_spec(run: TrainedRun, weight: float) -> dict[str, Any]:
         "weight": weight,
         **{key: network[key] for key in ("image_size", "views", "mean", "std")},
     }
+
+
+def expected_tally(choice: Choice, answers: Answers) -> Tally:
+    """Return how often the bundle gives each answer to images that its networks were not trained on."""
+    return Tally.of(answers.cells(choice.decided, answers.labels or ["number"]), answers)
 
 
 def weights_name(run: TrainedRun) -> str:

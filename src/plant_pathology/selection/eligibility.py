@@ -3,6 +3,7 @@
 import numpy as np
 from omegaconf import DictConfig
 
+from plant_pathology.competition.time_limit import FASTER, TimeLimit
 from plant_pathology.core.errors import UserError
 from plant_pathology.selection.candidates import Candidate
 from plant_pathology.selection.ensemble import Budget
@@ -10,8 +11,13 @@ from plant_pathology.selection.ensemble import Budget
 RESOURCES = ("networks", "megabytes", "seconds")  # as in Candidate.cost
 
 
-def eligible(candidates: list[Candidate], cfg: DictConfig) -> tuple[list[Candidate], Budget, dict[str, str]]:
+def eligible(
+    candidates: list[Candidate], cfg: DictConfig, time: TimeLimit
+) -> tuple[list[Candidate], Budget, dict[str, str]]:
     """Keep the candidates that predicted the same images and fit the kernel alone.
+
+    Args:
+        time: limits the seconds per image where `select.seconds` does not.
 
     Returns:
         The candidates, best first; their costs with the kernel's limits; and why each other one is left out, by name.
@@ -20,11 +26,15 @@ def eligible(candidates: list[Candidate], cfg: DictConfig) -> tuple[list[Candida
         UserError: no candidate fits.
     """
     same, left_out = comparable(candidates)
-    limits = np.array([cfg.select[key] for key in RESOURCES], float)
+    seconds = time.per_image if cfg.select.seconds is None else cfg.select.seconds
+    limits = np.array([cfg.select.networks, cfg.select.megabytes, seconds], float)
     costs = np.array([each.cost for each in same], float)
     fits = (costs <= limits).all(axis=1)
     if not fits.any():
-        keys = [key for key, least, limit in zip(RESOURCES, costs.min(axis=0), limits, strict=True) if least > limit]
+        least = costs.min(axis=0)
+        keys = [key for key, needed, limit in zip(RESOURCES, least, limits, strict=True) if needed > limit]
+        if keys == ["seconds"] and cfg.select.seconds is None:
+            raise UserError(f"no candidate fits the kernel: {time.problem(least[-1])}: {FASTER}")
         raise UserError(
             f"no candidate fits the kernel: raise {', '.join(f'select.{key}' for key in keys or RESOURCES)}; the best"
             f" one needs {', '.join(f'{key}={cost:.4g}' for key, cost in zip(RESOURCES, costs[0], strict=True))}"

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.task import task_of
+from plant_pathology.competition.time_limit import TimeLimit
 from plant_pathology.core.files import remove_leftovers, write_json
 from plant_pathology.core.one_command import one_command
 from plant_pathology.inference.decision import CUTS, EXPECTED_F1, LIKELIEST, RANKING, THRESHOLDS
@@ -40,7 +41,7 @@ def select(cfg: DictConfig) -> None:
         labels, scale = runs[0].predictions.labels, runs[0].result["network"]["scale"]
         task = task_of(competition, labels, scale)
         candidates = candidates_of(runs, task)
-        among, budget, left_out = eligible(candidates, cfg)
+        among, budget, left_out = eligible(candidates, cfg, TimeLimit.from_config(cfg, competition))
         choice = choose(among, budget, task, cfg.select.decision, cfg.seed)
         # Imported here, so that runs which do not fit together are refused without waiting for torch.
         from plant_pathology.selection.bundle import write_bundle
