@@ -203,6 +203,18 @@ FAULTS = [
             ("an empty cell", ("image,labels", "a.jpg,"), "a.jpg has '', which is no label of the training images"),
         )
     ),
+    *(
+        Fault(INPUT, f"too large an ensemble for the hours of a kernel on {machine}", f"{command} {hours}"
+              f" rehearse.hidden_images=10000000 package.accelerator={machine}", line, start="packaged", kept=KERNELS)
+        for command, machine, hours, line in (
+            (PACKAGE, "NvidiaTeslaT4", "competition.submit.gpu_hours=2",
+             "hours; times rehearse.margin=2 that exceeds the 2 hours that Kaggle gives package.accelerator=NvidiaTesla"),
+            (PACKAGE, "cpu", "competition.submit.cpu_hours=3",
+             "hours; times rehearse.margin=2 that exceeds the 3 hours that Kaggle gives package.accelerator=cpu"),
+            ("select", "NvidiaTeslaT4", "competition.submit.gpu_hours=2",
+             "no candidate fits the kernel: 10000000 images at "),
+        )
+    ),
     Fault(INPUT, "a user name that Kaggle does not have", "package package.owner=a/b", "package.owner",
           start="packaged", kept=KERNELS),
 ]  # fmt: skip

@@ -1,10 +1,12 @@
 """`rehearse`: the packaged kernel, its sandbox, the checks and the hidden test set."""
 
 import json
+import re
 import shutil
 import socket
+import sys
 import zipfile
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,12 +18,14 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from plant_pathology.competition.form import read_form
 from plant_pathology.competition.spec import Competition
-from plant_pathology.core.hashes import folder_hash
+from plant_pathology.competition.time_limit import TimeLimit
+from plant_pathology.core.hashes import bytes_hash, folder_hash
 from plant_pathology.inference.decode import ImageError, decode
 from plant_pathology.inference.predictor import Predictor, predict_submission
 from plant_pathology.inference.test_set import Form
-from plant_pathology.kernel.limits import Limits
+from plant_pathology.kernel.limits import Machine, check_time, rehearsal_timeout
 from plant_pathology.kernel.sandbox import run_kernel, why_no_namespaces
+from plant_pathology.kernel.source import NOTEBOOK
 from plant_pathology.kernel.submission_check import check_submission
 from plant_pathology.kernel.test_sets import SIZES, made_test_set
 from plant_pathology.runs.predictions import read_predictions
@@ -109,9 +113,10 @@ def test_the_rehearsal_passes_offline_and_equal_on_the_public_and_a_hidden_test_
     assert report["verdict"] == "passed"
     names = {"runs", "time", "compute", "offline", "imports", "submission", "equal", "readable", "unreadable"}
     assert set(report["checks"]) == names and set(report["checks"].values()) == {"passed"}
-    assert report["test_sets"]["public"]["images"] == 8 and report["test_sets"]["hidden"]["images"] == 100
-    took = report["test_sets"]["hidden"]["seconds"]
-    assert report["estimate"] == {"images": 5000, "seconds": pytest.approx(50 * took, rel=0.01), "limit": 32400}
+    public, hidden = report["test_sets"]["public"], report["test_sets"]["hidden"]
+    assert (public["images"], public["mounts"]) == (8, "old") and (hidden["images"], hidden["mounts"]) == (100, "new")
+    estimate = {"images": 5000, "seconds": pytest.approx(50 * hidden["seconds"], rel=0.01), "limit": 32400}
+    assert report["estimate"] == estimate | {"accelerator": "NvidiaTeslaT4"}
     form = pd.read_csv(project / "data/raw/sample/sample_submission.csv")
     assert pd.read_csv(project / "reports/rehearsal/submission.csv")["image"].tolist() == form["image"].tolist()
 
@@ -135,7 +140,11 @@ def test_the_hidden_test_set_has_other_names_sizes_and_order_and_an_image_that_c
 
 
 def test_another_test_set_can_be_rehearsed_and_scored(project, root):
-    images = project / "data/raw/sample/train_images"
+    """With images from 32 to 4,000 px."""
+    images = shutil.copytree(project / "data/raw/sample/train_images", root / "images")
+    for size, path in zip(((32, 32), (4000, 3000), (32, 4000)), sorted(images.iterdir()), strict=False):
+        with Image.open(path) as image:
+            image.resize(size).save(path)
     solution = project / "data/raw/sample/train.csv"
     done = stage("rehearse", root, project, f"rehearse.test_images={images}", f"rehearse.solution={solution}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -207,7 +216,7 @@ def test_a_kernel_that_kaggle_would_fail_fails_here(project, root, fault, check,
         (
             "time.sleep(2 * hidden)",
             {
-                "time": "on Kaggle; times rehearse.margin=2 this exceeds 100 s: lower select.",
+                "time": "times rehearse.margin=2 that exceeds the 0.0278 hours that Kaggle gives package.accelerator=",
                 "equal": "of 100 rows differ from the repository's predictions",
                 "unreadable": "the kernel's log does not name the damaged image",
             },
@@ -334,7 +343,7 @@ def test_a_kernel_that_hangs_is_killed_and_one_that_dies_is_reported(tmp_path, i
         (tmp_path / "kernel.py").write_text(program)
         outcome = run_kernel(tmp_path, {}, tmp_path / "working", timeout_s=3, isolation=isolation)
         assert outcome.error.startswith(error) and outcome.seconds < 30
-    assert not LIMITS.check_compute(0, 0, outcome.error).passed
+    assert not MACHINE.check_compute(0, 0, outcome.error).passed
 
 
 def test_the_report_says_why_a_kernel_was_not_isolated_by_namespaces(tmp_path, monkeypatch):
@@ -348,17 +357,26 @@ def test_the_report_says_why_a_kernel_was_not_isolated_by_namespaces(tmp_path, m
     assert outcome.network_off_by == "audit-hook: this system (darwin) has no network namespaces"
 
 
-LIMITS = Limits(timeout_s=1000, hidden_images=500, margin=2, memory_gb=2, disk_gb=1)
+MACHINE = Machine(memory_gb=2, disk_gb=1)
 
 
-@pytest.mark.parametrize("speedup, passed", [(1, False), (4, True)])
-def test_the_time_on_kaggle_is_estimated_from_the_seconds_per_image(speedup, passed):
-    limits = replace(LIMITS, speedup=speedup)
-    check = limits.check_time(seconds=150, images=100, timed_out=False)
-    assert check.passed is passed and f"{750 / speedup:.0f} s for 500 on Kaggle" in check.detail
-    assert not limits.check_time(1, 100, timed_out=True).passed
+@pytest.mark.parametrize("speedup, shown", [(1, None), (4, "so 188 s for 500 on Kaggle")])
+def test_the_time_on_kaggle_is_estimated_from_the_seconds_per_image(speedup, shown):
+    limit = TimeLimit(seconds=1000, images=500, margin=2, speedup=speedup)
+    check = check_time(limit, seconds=150, images=100, timed_out=False)
+    shown = shown or "500 images at 1.5 s each would take 0.208 hours; times rehearse.margin=2 that exceeds the 0.278"
+    assert check.passed is (speedup > 1) and shown in check.detail
+    assert not check_time(limit, 1, 100, timed_out=True).passed
     # What is ended for slowness would never have been in time.
-    assert not limits.check_time(limits.rehearsal_timeout(100), 100, timed_out=False).passed
+    assert not check_time(limit, rehearsal_timeout(limit, 100), 100, timed_out=False).passed
+
+
+def test_the_limit_is_the_competition_s_for_the_kernel_s_machine():
+    for machine, timeout, hours in (("cpu", None, 9), ("NvidiaTeslaT4", None, 2), ("cpu", 1800, 0.5)):
+        cfg = config("competition=plant-pathology-2021-fgvc8", f"package.accelerator={machine}")
+        cfg.rehearse.timeout_s = timeout
+        limit = TimeLimit.from_config(cfg, Competition.from_config(cfg))
+        assert limit.seconds == 3600 * hours and limit.per_image == 3600 * hours / 2 / 5000
 
 
 @pytest.mark.parametrize(
@@ -372,7 +390,7 @@ def test_the_time_on_kaggle_is_estimated_from_the_seconds_per_image(speedup, pas
     ],
 )
 def test_use_beyond_the_machine_s_memory_or_disk_fails(memory, disk, error, passed):
-    assert LIMITS.check_compute(memory, disk, error).passed is passed
+    assert MACHINE.check_compute(memory, disk, error).passed is passed
 
 
 FORM = Form(pd.DataFrame({"image": ["a.jpg", "b.jpg"], "labels": ["healthy", "healthy"]}), "image", ["a.jpg", "b.jpg"])
@@ -425,6 +443,92 @@ def test_test_images_that_kaggle_ships_packed_are_unpacked(project, tmp_path):
         shutil.copyfile(tmp_path / "test_images.zip", raw / "test_images.zip")
         packed, problems = predict_submission(project / "models/best", raw)
         assert problems == [] and packed.equals(whole)
+
+
+def cut_images(raw):
+    for path in (raw / "test_images").iterdir():
+        path.write_bytes(path.read_bytes()[:300])
+
+
+def second_form(raw):
+    (raw / "stage_2").mkdir()
+    (raw / "stage_2/sample_submission.csv").write_text("image,labels\na.jpg,rust\n")
+
+
+@pytest.mark.parametrize(
+    "harm, detail",
+    [
+        (
+            cut_images,
+            "8 of 8 images cannot be read, first .*/test_images has 8 files .8 with .jpg., such as .* of 300 b",
+        ),
+        (
+            second_form,
+            "sample_submission.csv: .*/sample/sample_submission.csv, .*/sample/stage_2/sample_submission.csv",
+        ),
+    ],
+)
+def test_a_kernel_stops_where_nothing_can_be_read_and_where_two_forms_fit(project, root, harm, detail):
+    raw = Path(shutil.copytree(project / "data/raw/sample", root / "raw"))
+    harm(raw)
+    done = stage("rehearse", root, project, f"paths.raw={raw}")
+    assert done.returncode == 1 and re.search(detail, rehearsal(root)["checks"]["runs"]), done.stdout
+
+
+FIND = "".join(json.loads((PROJECT / NOTEBOOK).read_text())["cells"][3]["source"])
+SPEC_TEXT = '{"test": {"form": "form.csv"}}'
+
+
+@pytest.mark.parametrize(
+    "files, found",
+    [
+        ({"sample/form.csv": "a", "b/bundle.json": SPEC_TEXT}, "sample b"),
+        (
+            {"competitions/sample/form.csv": "a", "datasets/me/b/bundle.json": SPEC_TEXT},
+            "competitions/sample datasets/me/b",
+        ),
+        # Kaggle mounts each in both places.
+        (
+            {f"{place}sample/form.csv": "a" for place in ("", "competitions/")}
+            | {f"{place}b/bundle.json": SPEC_TEXT for place in ("", "datasets/me/")},
+            "competitions/sample datasets/me/b",
+        ),
+        ({"sample/form.csv": "a", "b/bundle.json": SPEC_TEXT, "old/bundle.json": "{}"}, "sample b"),
+        ({"sample/form.csv": "a", "old/bundle.json": "{}"}, "0 instead of one of these fit as bundle"),
+        ({"sample/form.csv": "a"}, "0 instead of one of these fit as bundle .*: nothing below"),
+        (
+            {"b/bundle.json": SPEC_TEXT, "c/bundle.json": SPEC_TEXT, "sample/form.csv": "a"},
+            "2 instead of one of these .*b/b.*c/b",
+        ),
+        (
+            {"sample/form.csv": "a", "other/form.csv": "b", "b/bundle.json": SPEC_TEXT},
+            "2 instead of .* form.csv: .*other/form.*",
+        ),
+        (
+            {"sample/form.csv": "a", "other/form.csv": "a", "b/bundle.json": SPEC_TEXT},
+            "2 instead of .* form.csv: .*other/form.*",
+        ),
+        (
+            {"another/form.csv": "a", "b/bundle.json": SPEC_TEXT},
+            "0 instead of .* fit as sample/form.csv: .*/another/form.csv",
+        ),
+    ],
+)
+def test_the_kernel_takes_its_own_competition_and_its_own_bundle(tmp_path, monkeypatch, files, found):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.setenv("KAGGLE_INPUT", str(tmp_path))
+    monkeypatch.setattr("sys.path", list(sys.path))
+    namespace = {"COMPETITION": "sample", "BUNDLE": bytes_hash(SPEC_TEXT.encode())}
+    program = "import json, os, sys\nfrom hashlib import sha256\nfrom pathlib import Path\n" + FIND
+    if "instead" in found:
+        with pytest.raises(RuntimeError, match=found):
+            exec(program, namespace)
+    else:
+        exec(program, namespace)
+        taken = [namespace[name].relative_to(tmp_path).as_posix() for name in ("competition", "bundle")]
+        assert taken == found.split()
 
 
 def test_a_kernel_that_reads_no_test_image_fails(project, root):

@@ -106,6 +106,8 @@ def decode_squares(path: Path, sides: Sequence[int], opener: Opener = Image.open
         for side in sides:
             with opener(path) as image:
                 width, height = image.size
+                if opener is Image.open and width * height > MOST_PIXELS:  # of which some versions of Pillow only warn
+                    raise Image.DecompressionBombError
                 deep = is_deep(image)
                 # Let the JPEG decoder scale to 1/2, 1/4 or 1/8; other formats ignore it.
                 image.draft("RGB", (int(DRAFT * side), int(DRAFT * side)))
