@@ -12,6 +12,8 @@ from safetensors.numpy import load_file
 from plant_pathology.competition.metrics import metric_of
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.task import Task, identity_calibration
+from plant_pathology.competition.time_limit import TimeLimit
+from plant_pathology.core.errors import UserError
 from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, above_thresholds, log_odds
 from plant_pathology.runs.predictions import Predictions, read_predictions
 from plant_pathology.runs.sweep_lists import chosen_sweep, enter_sweep
@@ -20,7 +22,7 @@ from plant_pathology.selection.calibration import fit_sigmoid
 from plant_pathology.selection.candidates import candidates_of
 from plant_pathology.selection.crossfit import best_rules, crossfit
 from plant_pathology.selection.decisions import interpolate, offers, tune_decisions
-from plant_pathology.selection.eligibility import comparable
+from plant_pathology.selection.eligibility import comparable, eligible
 from plant_pathology.selection.ensemble import Budget, blend, build_ensembles
 from plant_pathology.selection.leaderboard import leaderboard
 from plant_pathology.selection.pipeline import select
@@ -253,6 +255,11 @@ def test_runs_that_differ_only_in_the_fold_are_one_row_with_an_out_of_fold_score
     assert board["score"]["a-0"] == pytest.approx(pooled, abs=1e-6)
     assert board["low"]["a-0"] < pooled < board["high"]["a-0"]
     assert board["stopped"]["b"] == "asked to"
+
+
+def test_runs_that_predicted_one_image_are_refused():
+    with pytest.raises(UserError, match="the runs predicted 1 image of their folds, and a choice needs at least 2"):
+        eligible(candidates_of([trained_run("a", 0, 1)], TASK), config(), TimeLimit())
 
 
 def test_every_key_that_varies_in_the_sweep_is_a_column_of_the_leaderboard():

@@ -23,6 +23,15 @@ class Answers:
     separator: str
     positive: str | None
 
+    def problem(self, columns: list[str]) -> str | None:
+        """Return why these columns of a form, without that of the ids, cannot be filled in; None if they can."""
+        if self.as_ == "columns":
+            wrong = [f"no column {label}" for label in self.labels if label not in columns]
+            wrong += [f"the column {column}, which is no label" for column in columns if column not in self.labels]
+        else:
+            wrong = [] if len(columns) == 1 else [f"the columns {', '.join(columns)}, where one takes the answer"]
+        return f"it has {wrong[0]}: the form is another than the one that the bundle was made for" if wrong else None
+
     def cells(self, decided: np.ndarray, columns: list[str]) -> Cells:
         """Return the columns of the submission.
 

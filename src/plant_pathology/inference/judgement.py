@@ -19,7 +19,7 @@ from plant_pathology.inference.tables import root_of
 
 MAX_UNREADABLE = 0.05  # share of images; one is always allowed
 UNLIKELY = 0.001  # largest probability of one answer for all rows that counts as a failure
-DIFFERENT = 0.15  # share of rows with another answer than expected from which on the tallies differ much
+DIFFERENT = 0.15  # share of rows with another answer than expected
 SHOWN = 12  # answers of a tally that are printed
 KEPT = 50  # answers of a tally that are kept; the rarer ones are counted together
 OTHERS, NOTHING = "all others", "none of them"
@@ -38,10 +38,12 @@ class Tally:
 
     Args:
         shares: of the rows by answer, the most frequent first.
+        rows: how many were counted.
         edges: between the bins of numbers, for which each bin is one answer; none for labels.
     """
 
     shares: Mapping[str, float]
+    rows: int
     edges: Sequence[float] = ()
 
     @classmethod
@@ -59,7 +61,15 @@ class Tally:
         counts = dict(found.most_common(KEPT))
         if rest := found.total() - sum(counts.values()):
             counts[OTHERS] = rest
-        return cls({answer: count / found.total() for answer, count in counts.items()}, edges)
+        return cls({answer: count / found.total() for answer, count in counts.items()}, found.total(), edges)
+
+    def differs_much(self, expected: "Tally") -> bool:
+        """Return whether they differ by more than DIFFERENT and what chance explains.
+
+        By chance, each of k shares is off by its standard error: half of their sum is at most sqrt(k / rows) / 2.
+        """
+        chance = 0.5 * (len(expected.shares) * (1 / self.rows + 1 / expected.rows)) ** 0.5
+        return self.distance(expected) > DIFFERENT + chance
 
     def distance(self, other: "Tally") -> float:
         """Return the share of rows that would need another answer to give the other tally (total variation)."""
@@ -126,10 +136,9 @@ def judge(
     check_not_all_equal(cells, found, expected, rows)
     lines = [f"{rows} rows, {len(problems)} unreadable; {seconds:.0f} of {allowed:.0f} s used"]
     lines += tally_lines(found, expected)
-    noise = 0.5 * (len(expected.shares) / rows) ** 0.5
-    if (distance := found.distance(expected)) > DIFFERENT + noise:
+    if found.differs_much(expected):
         lines.append(
-            f"warning: {distance:.0%} of the rows have another answer than expected from the training images: are these"
+            f"warning: {found.distance(expected):.0%} of the rows have another answer than expected from the training images: are these"
             " images of another season, place or camera, or prepared in another way?"
         )
     return lines

@@ -28,7 +28,7 @@ from plant_pathology.inference.custom import BUNDLED, image_opener
 from plant_pathology.inference.decision import Decision
 from plant_pathology.inference.decode import ImageError, Opener, decode_squares
 from plant_pathology.inference.outputs import outputs
-from plant_pathology.inference.tables import root_of
+from plant_pathology.inference.tables import LayoutError, root_of
 from plant_pathology.inference.test_set import TestSet
 from plant_pathology.inference.tta import views
 
@@ -182,6 +182,8 @@ def predict_submission(bundle: Path, competition: Path, first: int | None = None
     """
     predictor = Predictor(bundle)
     form = TestSet(**predictor.spec["test"]).read(competition)
+    if problem := predictor.answers.problem(form.answers):
+        raise LayoutError(f"{competition / predictor.spec['test']['form']}: {problem}")
     submission = form.table.head(len(form.table) if first is None else first).copy()
     with unpacked_images(competition, predictor.spec["test"]["files"]) as folder:
         cells, problems = predictor.cells([folder / image for image in form.images[: len(submission)]], form.answers)

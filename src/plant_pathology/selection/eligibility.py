@@ -8,6 +8,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.selection.candidates import Candidate
 from plant_pathology.selection.ensemble import Budget
 
+FEWEST = 2  # images: a choice is tuned on some and scored on others
 RESOURCES = ("networks", "megabytes", "seconds")  # as in Candidate.cost
 
 
@@ -23,9 +24,14 @@ def eligible(
         The candidates, best first; their costs with the kernel's limits; and why each other one is left out, by name.
 
     Raises:
-        UserError: no candidate fits.
+        UserError: no candidate fits, or they predicted fewer images than FEWEST.
     """
     same, left_out = comparable(candidates)
+    if (images := len(same[0].images)) < FEWEST:
+        raise UserError(
+            f"the runs predicted {images} image of their folds, and a choice needs at least {FEWEST}: raise train.folds,"
+            " or lower prepare.folds and start again with prepare"
+        )
     seconds = time.per_image if cfg.select.seconds is None else cfg.select.seconds
     limits = np.array([cfg.select.networks, cfg.select.megabytes, seconds], float)
     costs = np.array([each.cost for each in same], float)
