@@ -138,8 +138,8 @@ def judge(
     lines += tally_lines(found, expected)
     if found.differs_much(expected):
         lines.append(
-            f"warning: {found.distance(expected):.0%} of the rows have another answer than expected from the training images: are these"
-            " images of another season, place or camera, or prepared in another way?"
+            f"warning: {found.distance(expected):.0%} of the rows have another answer than expected from the"
+            " training images: are these images of another season, place or camera, or prepared in another way?"
         )
     return lines
 

@@ -29,8 +29,8 @@ def eligible(
     same, left_out = comparable(candidates)
     if (images := len(same[0].images)) < FEWEST:
         raise UserError(
-            f"the runs predicted {images} image of their folds, and a choice needs at least {FEWEST}: raise train.folds,"
-            " or lower prepare.folds and start again with prepare"
+            f"the runs predicted {images} image of their folds, and a choice needs at least {FEWEST}: raise"
+            " train.folds, or lower prepare.folds and start again with prepare"
         )
     seconds = time.per_image if cfg.select.seconds is None else cfg.select.seconds
     limits = np.array([cfg.select.networks, cfg.select.megabytes, seconds], float)
