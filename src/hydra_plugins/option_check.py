@@ -16,6 +16,7 @@ from hydra_plugins.optuna_search import OptunaOptions
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import check_values, key, keys_of, section
 from plant_pathology.core.schema import check_config
+from plant_pathology.kaggle.sweep.options import KaggleOptions
 from plant_pathology.sweeps.sky.options import SkyOptions
 
 
@@ -44,6 +45,7 @@ class SubmititOptions:
 
 
 OPTIONS: dict[str, type] = {
+    "hydra/launcher=kaggle": KaggleOptions,
     "hydra/launcher=local": LocalLauncherConf,
     "hydra/launcher=sky": SkyOptions,
     "hydra/launcher=submitit_local": SubmititOptions,

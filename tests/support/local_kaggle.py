@@ -256,7 +256,9 @@ class LocalKaggle:
         answer = {"ref": f"/code/{ref}", "url": f"http://localhost/code/{ref}"}
         answer["versionNumber"] = len(self.kernels[ref])
         answer["invalidDatasetSources"] = [source for source in sources if source not in self.datasets]
-        answer["invalidCompetitionSources"] = [s for s in asked["competitionDataSources"] if s != self.competition]
+        answer["invalidCompetitionSources"] = [
+            s for s in asked.get("competitionDataSources", []) if s != self.competition
+        ]
         return answer
 
     def GetKernel(self, asked):
@@ -275,7 +277,7 @@ class LocalKaggle:
                 "ref": ref_of(asked),
                 "currentVersionNumber": len(runs) if self.tells_kernel_numbers else None,
                 "datasetDataSources": [self.spell(source) for source in runs[-1].datasets],
-                "competitionDataSources": [self.spell(source) for source in saved["competitionDataSources"]],
+                "competitionDataSources": [self.spell(source) for source in saved.get("competitionDataSources", [])],
                 **{key: saved[key] for key in same if key in saved},
             },
             "blob": {"source": reformat(saved["text"], saved["kernelType"]), "slug": ref_of(asked)},

@@ -212,6 +212,11 @@ class Kaggle:
 
     def gpu_quota(self) -> tuple[str, bool] | None:
         """Return this week's hours of GPUs as a text, and whether they are used up; None where Kaggle does not tell."""
+        quota = self.gpu_hours()
+        return (str(quota), quota.left <= 0) if quota else None
+
+    def gpu_hours(self) -> "GpuHours | None":
+        """Return this week's hours of GPUs; None where Kaggle does not tell."""
         try:
             answer = self._call("ask for the quota of GPU hours", self._api.quota_view)
         except UserError:
@@ -223,7 +228,15 @@ class Kaggle:
         used, allowed = ((time.total_seconds() if time else 0) / 3600 for time in times)
         until = answer.quota_refresh_time
         renewed_at = f", renewed {until.replace(tzinfo=UTC):%Y-%m-%d %H:%M} UTC" if until else ""
-        return f"{used:.1f} of {allowed:.1f} GPU hours used{renewed_at}", used >= allowed
+        return GpuHours(used, allowed, renewed_at)
+
+    def running_kernels(self) -> list[str]:
+        """Return the user's kernels that run or wait for a machine, among the ten that ran last."""
+        listed = self._call(
+            "list your kernels", lambda: self._api.kernels_list(mine=True, page_size=10, sort_by="dateRun")
+        )
+        refs = [kernel.ref for kernel in listed or [] if kernel]
+        return [ref for ref in refs if self.kernel_state(ref)[0] in ("QUEUED", "RUNNING", "CANCEL_REQUESTED")]
 
     def submissions(self, name: str) -> list[Any]:
         """Return the client's ApiSubmission for each submission of the team, latest first."""
@@ -346,6 +359,26 @@ class Kaggle:
         if status == 401 and self._credentials.login:
             return f"it refuses the login in {self._credentials.source}: {LOG_IN}"
         return remedy_for(status, message, self._competition, self._credentials.source)
+
+
+@dataclass(frozen=True)
+class GpuHours:
+    """This week's hours of GPUs.
+
+    Args:
+        renewed: when they begin anew, as the end of a text; "" where Kaggle does not tell.
+    """
+
+    used: float
+    allowed: float
+    renewed: str
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.allowed - self.used)
+
+    def __str__(self) -> str:
+        return f"{self.used:.1f} of {self.allowed:.1f} GPU hours used{self.renewed}"
 
 
 @dataclass(frozen=True)

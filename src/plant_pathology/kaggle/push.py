@@ -189,7 +189,7 @@ class Push:
 
     def remedy(self, message: str) -> str:
         """Return what to do about a refusal within a reply of Kaggle."""
-        return remedy_for(None, message, self.package.metadata["competition_sources"][0])
+        return remedy_for(None, message, next(iter(self.package.metadata["competition_sources"]), None))
 
     def latest_kernel(self) -> Any:
         """Return the kernel's latest version on Kaggle.
@@ -359,8 +359,13 @@ def lines(source: str) -> list[str]:
     return source.rstrip().splitlines()
 
 
-def log_text(log: str) -> str:
-    """Return the last 40 lines of a kernel's log, which Kaggle stores as a JSON list of pieces."""
+def log_text(log: str, last: int | None = 40) -> str:
+    """Return the last lines of a kernel's log, which Kaggle stores as a JSON list of pieces.
+
+    Args:
+        last: number of lines; None: all.
+    """
     with suppress(ValueError, KeyError, TypeError):
         log = "".join(piece["data"] for piece in json.loads(log))
-    return "\n".join(log.splitlines()[-40:])
+    lines = log.splitlines()
+    return "\n".join(lines[-last:] if last else lines)

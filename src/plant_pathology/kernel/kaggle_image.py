@@ -1,5 +1,6 @@
 """Name the distributions of Kaggle's image that a kernel may count on, and show a kernel those and no others."""
 
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from packaging.utils import canonicalize_name
 IMAGE = ("torch", "torchvision", "numpy", "pandas", "pillow", "safetensors", "pyyaml", "huggingface-hub", "tqdm")
 
 
-def image_distributions() -> dict[str, metadata.Distribution]:
-    """Return IMAGE and everything it requires, as installed here, by normalized name."""
+def image_distributions(also: Sequence[str] = ()) -> dict[str, metadata.Distribution]:
+    """Return IMAGE, `also`, and everything they require, as installed here, by normalized name."""
     found: dict[str, metadata.Distribution] = {}
-    wanted = list(IMAGE)
+    wanted = [*IMAGE, *also]
     while wanted:
         name = canonicalize_name(wanted.pop())
         if name in found:

@@ -115,7 +115,7 @@ def _state(folder: Path, rows: list[dict[str, float]]) -> tuple[str, str]:
     if (folder / FAILURE).exists():
         return FAILED, failure_cause(folder)
     if "state" in (job := job_of(folder)):
-        return job["state"], f"job {job['job']}"
+        return job["state"], f"job {job['job']}" + (f": {job['news']}" if job.get("news") else "")
     if rows and not (folder / CHECKPOINTS).exists():
         # Its metrics were downloaded: it trains on another machine, whose lock is not visible here.
         silent = seconds_since_epoch(folder)

@@ -1,0 +1,32 @@
+"""The options of hydra/launcher=kaggle. No heavy imports: Hydra reads them at every start."""
+
+from dataclasses import dataclass
+
+from plant_pathology.core.keys import key
+
+
+@dataclass
+class KaggleOptions:
+    """Options of hydra/launcher=kaggle."""
+
+    accelerator: str | None = key("NvidiaTeslaT4", "a session's machine, in Kaggle's words; null: one without a GPU")
+    cards: int = key(2, "runs at once in a session, one per GPU of its machine", low=1, high=8)
+    sessions: int = key(
+        1, "sessions at once, of which Kaggle allows two: two are faster and take more of the quota", low=1, high=2
+    )
+    session_h: float = key(
+        11.5,
+        "hours after which a session ends itself at checkpoints, before Kaggle does",
+        low=0.001,
+        high=12,
+        unit="h",
+    )
+    run_minutes: float = key(
+        30.0,
+        "estimated time of a run, until one of its model was measured",
+        low=0.01,
+        high=100_000,
+        unit="minutes",
+    )
+    over_quota: bool = key(False, "begin though the week's quota does not suffice for the whole sweep")
+    dry: bool = key(False, "print the plan and launch nothing")
