@@ -11,7 +11,8 @@ from plant_pathology.core.app import run_verb
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, read_json
 from plant_pathology.core.text import plain_console, printable
-from plant_pathology.runs.run import CONTINUE, RESULT, STOP
+from plant_pathology.kaggle.sweep.plan import LAUNCHER as KAGGLE
+from plant_pathology.runs.run import CONTINUE, RESULT, STOP, job_of
 from plant_pathology.runs.status import RUNNING, WAITING, Status, Watch, duration, status_of, table_of
 from plant_pathology.runs.sync import sync_of
 from plant_pathology.sweeps.index import named_folders, sweep_folders
@@ -44,6 +45,9 @@ def stop(cfg: DictConfig) -> None:
         if sync:
             sync.replace(folder.name, STOP, b"stop\n")
         print(f"{folder.name}: stops after the epoch in progress; `continue run={folder.name}` cancels this")
+        if (job := job_of(folder)).get("launcher") == KAGGLE and "state" in job:
+            page = f"https://www.kaggle.com/code/{job['job']}"
+            print(f"  its session on Kaggle cannot be told: this holds from its next one on, or cancel it on {page}")
 
 
 def continue_(cfg: DictConfig) -> None:

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -146,6 +146,14 @@ class LocalKaggle:
         self.server.daemon_threads = True
         self.server.block_on_close = False
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def is_kill_point(self, after: bool) -> bool:
+        """Return whether to kill the victim before, or after, the latest request is carried out."""
+        return self.kill_at == (len(self.requests), after)
 
     def fail(self, method: str, kind: Any, after: bool = False, times: int = 1, **headers: str) -> None:
         self.faults.append(Fault(method, kind, after, times, headers))
@@ -460,7 +468,7 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
 
         def kills(self, after: bool) -> bool:
             """Kill the victim if this is the request; return whether the request ends here."""
-            if kaggle.kill_at != (len(kaggle.requests), after):
+            if not kaggle.is_kill_point(after):
                 return False
             return self.fails(Fault("", "kill", after, 1, {}))
 
@@ -595,7 +603,5 @@ def in_sandbox(competition: str, public: Path, hidden: Path) -> Callable:
 
 @contextmanager
 def local_kaggle(**knobs: Any) -> Iterator[LocalKaggle]:
-    kaggle = LocalKaggle(**knobs)
-    yield kaggle
-    kaggle.server.shutdown()
-    kaggle.server.server_close()
+    with closing(LocalKaggle(**knobs)) as kaggle:
+        yield kaggle

@@ -236,13 +236,16 @@ class Sessions:
             UserError: Kaggle refuses it for another reason, or has another kernel of this name.
         """
         push = self.push_of(session.package, session.journal)
-        if push.journal.get("kernel_before") is None and (found := self.kaggle.kernel(session.kernel)):
+        if found := push.after_interruption(
+            lambda: self.kaggle.kernel(session.kernel), kernel_version_of, "kernel_before"
+        ):
             if not push.is_our_source(found.blob.source):
                 raise UserError(
                     f"{session.kernel}: there is a kernel of this name that this sweep did not push: delete it on"
                     f" https://www.kaggle.com/code/{session.kernel}, then {AGAIN}"
                 )
-            push.journal.note(kernel_before=kernel_version_of(found) - 1)
+            push.journal.note(kernel=kernel_version_of(found) or 1)  # 0: Kaggle does not report the number
+            return True
         try:
             push.push_kernel()
         except UserError as error:
@@ -254,7 +257,7 @@ class Sessions:
                 # Deleted there: to be uploaded again.
                 for ref in session.metadata["dataset_sources"]:
                     shutil.rmtree(self.root / ref.partition("/")[2], ignore_errors=True)
-                shutil.rmtree(session.folder)
+                session.write(closed="without its datasets")
                 raise UserError(f"{error}: {AGAIN}, and uploads its datasets again") from None
             raise
         return True
@@ -277,8 +280,8 @@ class Sessions:
             if time.monotonic() - session.absent_since < self.settings.settle_s:
                 return
             raise UserError(
-                f"the session {session.kernel} is not on Kaggle any more ({error}): delete {session.folder}, and its runs"
-                " are trained in another one"
+                f"the session {session.kernel} is not on Kaggle any more ({error}): delete {session.folder}, and its"
+                " runs are trained in another one"
             ) from None
         self.show_state(session, state.lower())
         if state in ENDED:
@@ -370,7 +373,7 @@ def portable(run: Run) -> dict[str, Any]:
     keys = [str(key) for key in run.cfg if key != "hydra"]
     content: Any = OmegaConf.to_container(OmegaConf.masked_copy(run.cfg, keys), resolve=True)
     content["data"]["ref"] = run.version.ref
-    content["store"]["endpoint_url"] = None
+    content["store"] |= {"uri": "", "endpoint_url": None}
     # Trackers need a key, which does not travel.
     if content["logger"]["name"] not in ("csv", "tensorboard"):
         content["logger"] = {"name": "csv"}
