@@ -25,7 +25,7 @@ from support.local_kaggle import SECRET, environment
 
 SWEEP = ["model.lr=1e-3,1e-2", "train.folds=2"]
 ON_KAGGLE = ["hydra/launcher=kaggle", "hydra.launcher.accelerator=null"]
-EPOCHS = 6
+EPOCHS = 4
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_command_killed_at_any_request_and_typed_again_pushes_nothing_twice(pu
             kaggle.victim = running.pid
             where += f"{sorted(kaggle.died)[-1:]} {running.communicate()[0]}"
             code = running.returncode
-        assert code == 0 and len(kaggle.died) > 25, where
+        assert code == 0 and len(kaggle.died) > 15, where
         assert len(kaggle.sessions) == 2 and len(kaggle.datasets) == 3, where
         assert {len(versions) for versions in kaggle.datasets.values()} == {1}, where
         done = numbers(root)

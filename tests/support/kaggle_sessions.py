@@ -113,11 +113,14 @@ class KaggleSessions(LocalKaggle):
         return [*self.held, *(ref for ref, each in self.sessions.items() if each.state == "RUNNING")]
 
     def is_kill_point(self, after):
-        """Kill at each kind of request once for each session, and after it too where it changes something."""
+        """Kill at each kind of request once for each session, and after it too where it changes something.
+
+        Not at those that leave nothing behind, here or on Kaggle, that the request before them has not left.
+        """
         point = (len(self.sessions), self.requests[-1], after)
-        if self.died is None or point in self.died:
+        if self.died is None or point in self.died or point[1] in ("GetDataset", "StartBlobUpload", "PUT"):
             return False
-        if after and not point[1].startswith(("Create", "Save", "PUT", "GET")):
+        if after and not point[1].startswith(("Create", "Save", "GET")):
             return False
         self.died.add(point)
         return True
