@@ -169,7 +169,7 @@ def kernel(root: Path, images: int) -> None:
 def beside_pause(root: Path, images: int, seconds: float) -> None:
     """Run the kernel as with a GPU that needs this many seconds per batch."""
 
-    def forward(bundle: Predictor, squares: dict[int, np.ndarray]) -> np.ndarray:
+    def forward(bundle: Predictor, squares: dict[int, np.ndarray], *_: object) -> np.ndarray:
         sleep(seconds)
         return np.zeros((len(squares[SIDE]), len(LABELS)), np.float32)
 

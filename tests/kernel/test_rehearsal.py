@@ -583,6 +583,18 @@ def outputs(bundle, paths):
     return np.concatenate([predicted for _, predicted in bundle.outputs(paths)])
 
 
+def test_two_devices_predict_what_one_does_in_the_same_order(project, monkeypatch):
+    """Each has networks of its own, and batches come back in order; one image cannot be read."""
+    monkeypatch.setattr("plant_pathology.inference.predictor.BATCH_SIZE", 3)
+    bundle, folder = project / "models/best", project / "data/raw/sample/train_images"
+    paths = [*sorted(folder.iterdir())[:10], bundle / "bundle.json", *sorted(folder.iterdir())[10:14]]
+    one, two = Predictor(bundle), Predictor(bundle, ["cpu", "cpu"])
+    assert two.networks[0] is not two.more_devices[0][1][0]
+    for (errors, predicted), (expected, alone) in zip(two.outputs(paths), one.outputs(paths), strict=True):
+        assert list(map(str, errors)) == list(map(str, expected))
+        np.testing.assert_array_equal(predicted, alone)
+
+
 def test_members_are_averaged_by_weight_each_at_its_own_size(project, tmp_path):
     bundle = project / "models/best"
     member = json.loads((bundle / "bundle.json").read_text())["members"][0]

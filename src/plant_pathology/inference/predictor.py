@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,9 +33,9 @@ from plant_pathology.inference.test_set import TestSet
 from plant_pathology.inference.tta import views
 
 BATCH_SIZE = 32
-# Number of batches to decode in advance while a GPU predicts. A CPU decodes and predicts in turn: each uses all cores,
-# and at the same time they slow each other down.
-PREFETCH = 1 if torch.cuda.is_available() else 0
+# Number of batches to decode in advance, one for each GPU that predicts. A CPU decodes and predicts in turn: each uses
+# all cores, and at the same time they slow each other down.
+PREFETCH = torch.cuda.device_count()
 
 
 class Predictor:
@@ -43,19 +43,22 @@ class Predictor:
 
     Args:
         folder: the bundle: bundle.json, and one .safetensors file per network.
+        devices: torch's names of the devices that predict, each with networks of its own; by default all GPUs, or the
+            CPU. They take batches in turn, so the outputs are those of one device.
 
     Raises:
         BundleError: a file of the bundle is missing or damaged.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, devices: Sequence[str] | None = None):
         self.spec = read_bundle(folder)
         self.decision = Decision(self.spec["decision"]["by"], np.array(self.spec["decision"]["values"]))
         self.answers = Answers(**self.spec["answers"])
         self.fallback = np.array(self.spec["fallback"])
         self.opener = image_opener(folder / BUNDLED if BUNDLED in self.spec["files"] else None)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.networks = [self._load(folder, member) for member in self.spec["members"]]
+        self.device, *others = map(torch.device, devices or gpus() or ["cpu"])
+        self.networks = self._load(folder, self.device)
+        self.more_devices = [(device, self._load(folder, device)) for device in others]
         self.sides = sorted({member["image_size"] for member in self.spec["members"]})
 
     def cells(self, paths: Sequence[Path], columns: list[str]) -> tuple[Cells, list[str]]:
@@ -88,23 +91,45 @@ class Predictor:
         """
         batches = (len(paths) + BATCH_SIZE - 1) // BATCH_SIZE
         bar = tqdm(decoded_batches(paths, self.sides, self.opener), "predict", batches, unit="batch", disable=None)
-        for batch in bar:
-            errors = [image if isinstance(image, ImageError) else None for image in batch]
-            squares = [image for image in batch if not isinstance(image, ImageError)]
-            predicted = np.zeros((0, self.spec["outputs"]), np.float32)
-            if squares:
-                by_side = {side: np.stack(images) for side, *images in zip(self.sides, *squares, strict=True)}
-                predicted = self._forward(by_side)
-            yield errors, predicted
+        if not self.more_devices:
+            for batch in bar:
+                yield self._predict(batch, self.device, self.networks)
+            return
+        places = [(self.device, self.networks), *self.more_devices]
+        with ThreadPoolExecutor(len(places)) as pool:
+            running: deque[Future] = deque()
+            for number, batch in enumerate(bar):
+                if len(running) == len(places):  # the oldest batch is on the device whose turn it is
+                    yield running.popleft().result()
+                running.append(pool.submit(self._predict, batch, *places[number % len(places)]))
+            while running:
+                yield running.popleft().result()
 
-    def _load(self, folder: Path, member: dict) -> torch.nn.Module:
-        network = timm.create_model(member["architecture"], pretrained=False, num_classes=self.spec["outputs"])
-        network.load_state_dict(load_file(folder / member["weights"]))
-        network = network.eval().to(self.device)
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+    def _predict(
+        self, batch: list[list[np.ndarray] | ImageError], device: torch.device, networks: list[torch.nn.Module]
+    ) -> tuple[list[ImageError | None], np.ndarray]:
+        """Predict a decoded batch on a device with the networks that are there."""
+        errors = [image if isinstance(image, ImageError) else None for image in batch]
+        squares = [image for image in batch if not isinstance(image, ImageError)]
+        if not squares:
+            return errors, np.zeros((0, self.spec["outputs"]), np.float32)
+        by_side = {side: np.stack(images) for side, *images in zip(self.sides, *squares, strict=True)}
+        return errors, self._forward(by_side, device, networks)
+
+    def _load(self, folder: Path, device: torch.device) -> list[torch.nn.Module]:
+        """Return the bundle's networks on a device."""
+        networks = []
+        for member in self.spec["members"]:
+            network = timm.create_model(member["architecture"], pretrained=False, num_classes=self.spec["outputs"])
+            network.load_state_dict(load_file(folder / member["weights"]))
+            network = network.eval().to(device)
+            networks.append(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # no stub
+        return networks
 
     @torch.inference_mode()
-    def _forward(self, images: dict[int, np.ndarray]) -> np.ndarray:
+    def _forward(
+        self, images: dict[int, np.ndarray], device: torch.device, networks: list[torch.nn.Module]
+    ) -> np.ndarray:
         """Return the ensemble's (n, labels) outputs: the members' weighted mean, each averaged over its views.
 
         Probabilities are averaged, not log-odds: of these, one confident and wrong member would dominate the mean.
@@ -112,9 +137,9 @@ class Predictor:
         Args:
             images: the same images by side in pixels, each (n, side, side, 3) uint8.
         """
-        pixels = {side: torch.from_numpy(squares).to(self.device) for side, squares in images.items()}
-        total = torch.zeros(len(next(iter(images.values()))), self.spec["outputs"], device=self.device)
-        for member, network in zip(self.spec["members"], self.networks, strict=True):
+        pixels = {side: torch.from_numpy(squares).to(device) for side, squares in images.items()}
+        total = torch.zeros(len(next(iter(images.values()))), self.spec["outputs"], device=device)
+        for member, network in zip(self.spec["members"], networks, strict=True):
             for predicted in self._views(member, network, pixels[member["image_size"]]):
                 total = total + member["weight"] / member["views"] * predicted
         return total.cpu().numpy()
@@ -133,12 +158,17 @@ class Predictor:
 
     def _views(self, member: dict, network: torch.nn.Module, pixels: torch.Tensor) -> Iterator[torch.Tensor]:
         """Yield a network's outputs for each view of the images, (n, outputs)."""
-        mean, std = (torch.tensor(member[key], device=self.device).view(3, 1, 1) for key in ("mean", "std"))
+        mean, std = (torch.tensor(member[key], device=pixels.device).view(3, 1, 1) for key in ("mean", "std"))
         # In place, because allocating large temporary tensors fragments the heap, and memory grows.
         inputs = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
         for view in views(inputs, member["views"]):
             logits = network(view.contiguous(memory_format=torch.channels_last))
             yield outputs(logits, self.spec["kind"], self.spec["scale"])
+
+
+def gpus() -> list[str]:
+    """Return torch's names of the GPUs, such as both of Kaggle's NvidiaTeslaT4Highmem."""
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
 def decoded_batches(
@@ -224,6 +254,6 @@ def write_submission(bundle: Path, competition: Path, out: Path) -> tuple[pd.Dat
 
 def versions() -> str:
     """Return the versions of Python and libraries in one line: the first thing to check when a kernel misbehaves."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    device = ", ".join(map(torch.cuda.get_device_name, gpus())) or "no GPU"
     libraries = " ".join(f"{module.__name__} {module.__version__}" for module in (torch, timm, np, pd, PIL))
     return f"Python {platform.python_version()} {libraries}, {device}, {sys.platform}"
