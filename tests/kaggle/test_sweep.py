@@ -142,17 +142,20 @@ def test_each_refusal_has_a_remedy_and_the_same_command_goes_on_after_it(pushed,
         kaggle.datasets.clear()
         assert "did not attach dataset tester/sample-data-" in sweep(root, kaggle, *overrides, expect=1)
         kaggle.held = ["tester/notebook", "tester/other"]
-        listed = kaggle.ListKernels
+        save, refused = kaggle.SaveKernel, []
 
-        def listed_once(asked):
-            answer, kaggle.held = listed(asked), []
+        def freed_after_two_refusals(asked):
+            answer = save(asked)
+            refused.append("error" in answer)
+            if len(refused) == 2:
+                kaggle.held = []
             return answer
 
-        kaggle.ListKernels = listed_once
+        kaggle.SaveKernel = freed_after_two_refusals
         kaggle.no_logs = True
         shown = sweep(root, kaggle, *overrides, expect=1)
         assert "the account's sessions are in use by tester/notebook, tester/other" in shown
-        assert "brought no run further (error)" in shown
+        assert "brought no run further (error)" in shown and refused == [True, True, False]
 
         assert "2 of 2 runs came further" in sweep(root, kaggle, *overrides)
         assert len(kaggle.sessions) == 3 and numbers(root).items() <= numbers(local).items()

@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 
 from plant_pathology.core.keys import key
+from plant_pathology.core.schema import GPUS
 
 
 @dataclass
 class KaggleOptions:
     """Options of hydra/launcher=kaggle."""
 
-    accelerator: str | None = key("NvidiaTeslaT4", "a session's machine, in Kaggle's words; null: one without a GPU")
+    accelerator: str | None = key(
+        "NvidiaTeslaT4", "a session's machine, in Kaggle's words; null: one without a GPU", choices=GPUS
+    )
     cards: int = key(2, "runs at once in a session, one per GPU of its machine", low=1, high=8)
     sessions: int = key(
         1, "sessions at once, of which Kaggle allows two: two are faster and take more of the quota", low=1, high=2
