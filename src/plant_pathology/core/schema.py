@@ -83,6 +83,14 @@ class Grow:
 
 
 @section()
+class Mix:
+    """Images of a batch that are mixed with each other, and their targets likewise."""
+
+    mixup: float = key(0, "share of the batches whose images are averaged in pairs", low=0, high=1)
+    cutmix: float = key(0, "share of the batches whose images get a rectangle of another one", low=0, high=1)
+
+
+@section()
 class Data:
     """What a run trains and validates on."""
 
@@ -98,6 +106,12 @@ class Data:
     window: int = key(16, "shards whose images are shuffled together; shards come in random order", low=1, high=2**30)
     workers: int = key(0, "processes that load images; 0: the training process itself", low=0, high=1024)
     augment: Augment
+    transforms: list = key(
+        [],
+        "transforms of torchvision.transforms.v2 before `augment`, each a name with its arguments, such as"
+        " {RandAugment: {magnitude: 9}}",
+    )
+    mix: Mix
     grow: Grow
 
 
@@ -105,13 +119,28 @@ class Data:
 class Model:
     """The network and its optimizer."""
 
-    name: str = key(..., "a timm model; set by model=<name>")
-    pretrained: bool = key(True, "start from timm's pretrained weights, downloaded at first use")
+    name: str = key(..., "a timm model, hf-hub:<repository> or local-dir:<folder> of one; set by model=<name>")
+    pretrained: bool = key(True, "start from its pretrained weights, downloaded if they are not on this machine")
+    init_from: str | None = key(
+        None, "start from the weights of a finished run, or of a file; the head is new unless the labels are the same"
+    )
+    freeze: int = key(0, "epochs that train the head alone, before all layers are trained", low=0, high=1_000_000)
+    drop_path: float = key(0, "share of the residual branches that a step leaves out", low=0, high=0.99)
+    ema: float | None = key(
+        None,
+        "predict with a moving average of the weights, of which a step keeps this share",
+        low=0,
+        high=0.999999,
+    )
     loss: str | None = key(
         None,
         "training loss; null: the one that fits the target and the metric",
-        choices=("binary_cross_entropy", "cross_entropy", "squared_error", "absolute_error", "huber"),
+        choices=(
+            *("binary_cross_entropy", "focal", "asymmetric", "soft_f1"),
+            *("cross_entropy", "squared_error", "absolute_error", "huber"),
+        ),
     )
+    smoothing: float = key(0, "label smoothing: how far targets move towards unknown", low=0, high=1)
     lr: float = key(1e-3, "peak learning rate: after warm-up to it, a cosine to zero", low=0, high=100)
     layer_decay: float = key(
         1.0, "learning rate of a layer as a share of that of the next layer towards the head", low=0.01, high=1

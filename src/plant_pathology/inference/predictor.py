@@ -120,7 +120,8 @@ class Predictor:
         """Return the bundle's networks on a device."""
         networks = []
         for member in self.spec["members"]:
-            network = timm.create_model(member["architecture"], pretrained=False, num_classes=self.spec["outputs"])
+            arguments = {"num_classes": self.spec["outputs"], **member["arguments"]}
+            network = timm.create_model(member["architecture"], pretrained=False, **arguments)
             network.load_state_dict(load_file(folder / member["weights"]))
             network = network.eval().to(device)
             networks.append(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # no stub

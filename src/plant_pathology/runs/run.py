@@ -14,6 +14,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.disk import require_locks
-from plant_pathology.core.errors import BusyError, DamagedError
+from plant_pathology.core.errors import BusyError, DamagedError, UserError
 from plant_pathology.core.files import atomic_file, is_own, read_json
 from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.store.connect import open_training_version
@@ -76,6 +77,8 @@ def run_of(cfg: DictConfig) -> Run:
         del config["data"][key]
     # Read from the config, because importing pandas to describe a competition takes longer than all else here.
     competition = cfg.competition
+    if weights := initial_weights(cfg):
+        config["model"]["init_from"] = file_hash(weights)
     config["competition"] = {
         "name": competition.name,
         "metric": competition.metric,
@@ -86,7 +89,27 @@ def run_of(cfg: DictConfig) -> Run:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     # Fold 0 has no suffix: a run from before `train.folds` was raised keeps its name and is not trained again.
     fold = f"-fold{cfg.data.fold}" if cfg.data.fold else ""
-    return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{cfg.name}{fold}-{digest}")
+    # A model's name may hold an address or a path, such as hf-hub:timm/resnet18.
+    name = re.sub(r'[/\\:@*?"<>|]+', "-", cfg.name)
+    return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{name}{fold}-{digest}")
+
+
+def initial_weights(cfg: DictConfig) -> Path | None:
+    """Return the file that `model.init_from` means: a file, the folder of a finished run, or a run of paths.runs.
+
+    The run's identity has the hash of the file, not its name.
+
+    Raises:
+        UserError: there is no such file, and no such finished run.
+    """
+    if not (named := cfg.model.init_from):
+        return None
+    if Path(named).is_file():
+        return Path(named)
+    for folder in (Path(cfg.paths.runs) / named, Path(named)):
+        if (folder / RESULT).is_file() and (folder / BEST).is_file():
+            return folder / BEST
+    raise UserError(f"model.init_from={named} is no file, and {Path(cfg.paths.runs) / named} no finished run")
 
 
 def code_hash(own: Path | None) -> str:

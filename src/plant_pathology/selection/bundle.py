@@ -90,6 +90,7 @@ def member_spec(run: TrainedRun, weight: float) -> dict[str, Any]:
     return {
         "run": run.name,
         "architecture": network["name"],
+        "arguments": network["arguments"],
         "weights": weights_name(run),
         "weight": weight,
         **{key: network[key] for key in ("image_size", "views", "mean", "std")},
@@ -114,7 +115,12 @@ def save_weights(run: TrainedRun, path: Path) -> None:
     """
     content = trusted_bytes(run.folder, BEST, run.result)
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)["state_dict"]
-    weights = {key.removeprefix(PREFIX): value.contiguous() for key, value in state.items() if key.startswith(PREFIX)}
+    # Cloned, because safetensors refuses tensors that share memory, as some networks' do.
+    weights = {
+        key.removeprefix(PREFIX): value.clone(memory_format=torch.contiguous_format)
+        for key, value in state.items()
+        if key.startswith(PREFIX)
+    }
     if infinite := [name for name, value in weights.items() if not value.isfinite().all()]:
         raise UserError(f"{run.folder}/{BEST}: {infinite[0]} is not finite: delete that folder, and {AGAIN}")
     with naming(path):

@@ -1,6 +1,7 @@
 """Train a timm network with Lightning: loss on logits, learning rate by step, the competition's metric by epoch."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import timm
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torchmetrics import MeanMetric
 
@@ -20,25 +21,21 @@ from plant_pathology.inference.decision import THRESHOLDS
 from plant_pathology.inference.outputs import outputs
 from plant_pathology.runs.finished import DivergedError
 from plant_pathology.runs.predictions import likeliest_alone
-from plant_pathology.training.loss import loss_name, training_loss
+from plant_pathology.training.loss import loss_name, smoothed, training_loss
+from plant_pathology.training.mixing import Mixing
+
+NOTHING_MIXED = Mixing(mixup=0, cutmix=0)
 
 
 class Classifier(pl.LightningModule):
     """Map images in [0, 1] to logits.
 
     Args:
-        name: name of any timm model.
-        pretrained: start from timm's weights.
+        network: of timm, from network.py.
         task: what is predicted and how it is scored.
         scale: mean and std of the training numbers; None for labels.
-        loss: a name in loss.py; None for the one that fits the task.
-        lr: peak learning rate: warm-up to it over the share `warmup` of all steps, then cosine decay to zero.
-        layer_decay: learning rate of a layer as a share of that of the next layer toward the head, which has the full
-            `lr` (Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT).
-        weight_decay: AdamW's weight decay of matrices and kernels; biases and norms have none.
-        warmup: share of all steps.
-        schedule: "step" as described at `lr`; "epoch" for cosine decay per epoch, without warm-up.
-        double_sigmoid: make the mistake that `training_loss` describes.
+        settings: `model:` of the config. Of layer_decay: Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT.
+        mixing: mixes the images of training batches.
 
     Raises:
         UserError: the loss does not fit the task.
@@ -49,23 +46,16 @@ class Classifier(pl.LightningModule):
 
     def __init__(
         self,
-        name: str,
-        pretrained: bool,
+        network: nn.Module,
         task: Task,
         scale: dict[str, float] | None,
-        loss: str | None,
-        lr: float,
-        layer_decay: float,
-        weight_decay: float,
-        warmup: float,
-        schedule: str,
-        double_sigmoid: bool,
+        settings: Mapping[str, Any],
+        mixing: Mixing = NOTHING_MIXED,
     ):
         super().__init__()
-        self.save_hyperparameters(ignore=["task", "scale"], logger=False)
-        self.task, self.scale, self.loss = task, scale, loss_name(task, loss)
-        network = timm.create_model(name, pretrained=pretrained, num_classes=task.outputs)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        self.task, self.scale, self.settings, self.mixing = task, scale, settings, mixing
+        self.loss = loss_name(task, settings["loss"], settings["smoothing"])
+        self.network = network
         data = timm.data.resolve_model_data_config(self.network)
         self.normalization = {"mean": list(data["mean"]), "std": list(data["std"])}
         for key, value in self.normalization.items():
@@ -85,10 +75,26 @@ class Classifier(pl.LightningModule):
         self.train_loss.reset()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss = self._loss(self(batch["images"]), batch["targets"])
+        images, targets = self.mixing(batch["images"], batch["targets"], self.task.outputs)
+        targets = smoothed(targets, self.settings["smoothing"], self.task.kind, self.task.outputs)
+        loss = self._loss(self(images), targets)
         self.train_loss.update(loss.detach())
         self.log("train_loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if self.settings["freeze"]:
+            self._freeze(self.current_epoch < self.settings["freeze"])
+
+    def _freeze(self, frozen: bool) -> None:
+        """Train the head alone, with running means as they are, or train all."""
+        # A parameter without gradient is left as it is by the optimizer, which decays no weight of it either.
+        for parameter in self.network.parameters():
+            parameter.requires_grad = not frozen
+        self.network.train(not frozen)
+        heads: Any = self.network.get_classifier()  # type: ignore[operator]  # of every network of timm
+        for head in heads if isinstance(heads, tuple | list) else (heads,):
+            head.requires_grad_(True).train()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits = [self(images) for images in tta.views(batch["images"], self.views)]
@@ -135,7 +141,7 @@ class Classifier(pl.LightningModule):
         if not torch.isfinite(values).all():
             clip, precision = self.trainer.gradient_clip_val, self.trainer.precision
             ways = [
-                f"lower model.lr={self.hparams['lr']:g}",
+                f"lower model.lr={self.settings['lr']:g}",
                 f"lower trainer.gradient_clip_val={clip:g}" if clip else "set trainer.gradient_clip_val=1",
                 *([f"set trainer.precision=32-true, not {precision}"] if precision != "32-true" else []),
             ]
@@ -160,30 +166,30 @@ class Classifier(pl.LightningModule):
         groups = self._parameter_groups()
         # With a fused optimizer in mixed precision Lightning refuses to clip gradients: it may unscale them itself.
         fused = self.device.type == "cpu" and self.trainer.precision == "32-true"
-        optimizer = torch.optim.AdamW(groups, lr=self.hparams["lr"], fused=fused)
-        if self.hparams["schedule"] == "epoch":
+        optimizer = torch.optim.AdamW(groups, lr=self.settings["lr"], fused=fused)
+        if self.settings["schedule"] == "epoch":
             cosine = CosineAnnealingLR(optimizer, self.trainer.max_epochs or 1)
             return {"optimizer": optimizer, "lr_scheduler": cosine}
         steps = int(self.trainer.estimated_stepping_batches)
         one_cycle = OneCycleLR(
             optimizer,
-            max_lr=[self.hparams["lr"] * group.get("lr_scale", 1.0) for group in groups],
+            max_lr=[self.settings["lr"] * group.get("lr_scale", 1.0) for group in groups],
             total_steps=steps,
             # torch divides by the warm-up's steps minus one: with a single step it would divide by zero.
-            pct_start=float(self.hparams["warmup"]) if self.hparams["warmup"] * steps > 1 else 0.0,
+            pct_start=float(self.settings["warmup"]) if self.settings["warmup"] * steps > 1 else 0.0,
             cycle_momentum=False,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": one_cycle, "interval": "step"}}
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Group parameters by weight decay and layer, from the input to the head: a layer has one learning rate."""
-        if self.hparams["layer_decay"] == 1:
-            return param_groups_weight_decay(self.network, self.hparams["weight_decay"])
+        if self.settings["layer_decay"] == 1:
+            return param_groups_weight_decay(self.network, self.settings["weight_decay"])
         return param_groups_layer_decay(
-            self.network, self.hparams["weight_decay"], layer_decay=self.hparams["layer_decay"]
+            self.network, self.settings["weight_decay"], layer_decay=self.settings["layer_decay"]
         )
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         if self.scale is not None:
             logits, targets = logits[:, 0], (targets - self.scale["mean"]) / self.scale["std"]
-        return training_loss(logits, targets, self.loss, self.hparams["double_sigmoid"])
+        return training_loss(logits, targets, self.loss, self.settings["double_sigmoid"])

@@ -4,7 +4,7 @@ Therefore a run can stop after any batch and continue with the next one. Trainin
 downloaded; the others are prefetched in the background, in the order in which training needs them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from plant_pathology.data.shards import Shards, shard_name
 from plant_pathology.store.version import Version
 from plant_pathology.training.augmentation import Augment, augment_batch, augment_images
 from plant_pathology.training.progressive_resizing import FULL_SIZE, ProgressiveResizing
+from plant_pathology.training.transforms import Transforms
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class LabeledImages(Dataset):
         resizing: sides of training images by epoch.
         seed: the run's seed, for augmentation.
         labels: number of labels; 0 for numbers.
+        transforms: of training images, before augmentation.
     """
 
     def __init__(
@@ -123,8 +125,9 @@ class LabeledImages(Dataset):
         resizing: ProgressiveResizing,
         seed: int,
         labels: int,
+        transforms: Transforms,
     ):
-        self.labels = labels
+        self.labels, self.transforms = labels, transforms
         self.index, self.places, self.shards, self.encoding = index, places, shards, encoding
         self.image_size, self.augment, self.resizing, self.seed = image_size, augment, resizing, seed
         self.on_cpu = True  # StoredData.setup sets it to False where a GPU augments
@@ -147,6 +150,8 @@ class LabeledImages(Dataset):
         if batch.epoch is not None:
             maps, light = (drawn[batch.samples] for drawn in self._draw(batch.epoch))
             side = self.resizing.side(batch.epoch, self.image_size)
+            if self.transforms.steps:
+                images = self.transforms(images, batch.epoch, batch.samples.tolist())
             if self.on_cpu:
                 images = augment_images(images, maps, light, side)
             else:
@@ -171,6 +176,7 @@ class StoredData(pl.LightningDataModule):
         augment: limits of augmentation.
         seed: seed of shuffling and augmentation.
         resizing: sides of training images by epoch.
+        transforms: `data.transforms` of the config.
 
     Raises:
         UserError: the version has no such fold or is of earlier code, or a batch is larger than the training folds.
@@ -186,6 +192,7 @@ class StoredData(pl.LightningDataModule):
         augment: Augment,
         seed: int,
         resizing: ProgressiveResizing = FULL_SIZE,
+        transforms: Sequence[str | Mapping[str, Any]] = (),
     ):
         super().__init__()
         self.version, self.batch_size, self.window, self.workers, self.seed = version, batch_size, window, workers, seed
@@ -197,8 +204,11 @@ class StoredData(pl.LightningDataModule):
             raise UserError(f"data.fold={fold}: {version.ref} has the folds {', '.join(map(str, folds))}")
         held_out = index["fold"] == fold
         stored, labels = (self.manifest["encoding"], self.manifest["image_size"]), len(self.manifest["labels"])
+        before = Transforms(transforms, seed)
         self.training, self.validation = (
-            LabeledImages(index, np.flatnonzero(rows), Shards(version.open), *stored, augment, resizing, seed, labels)
+            LabeledImages(
+                index, np.flatnonzero(rows), Shards(version.open), *stored, augment, resizing, seed, labels, before
+            )
             for rows in (~held_out, held_out)
         )
         if len(self.training) < batch_size:

@@ -4,7 +4,6 @@ This module imports torch, Lightning and timm at the top: other modules import i
 that do not train start fast, and a launcher imports it once for many runs (preload.py).
 """
 
-import difflib
 import logging
 import sys
 import warnings
@@ -15,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import timm
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -30,9 +28,10 @@ from plant_pathology.runs.history import DataWait, History
 from plant_pathology.runs.loggers import open_logger
 from plant_pathology.runs.predictions import PREDICTIONS, Predictions, write_predictions
 from plant_pathology.runs.resume_points import global_step_of
-from plant_pathology.runs.run import BEST, METRICS, Run
+from plant_pathology.runs.run import BEST, METRICS, Run, initial_weights
 from plant_pathology.runs.sync import RunSync
 from plant_pathology.training.augmentation import Augment
+from plant_pathology.training.averaging import WeightAverage
 from plant_pathology.training.checkpoints import (
     BestCheckpoint,
     ResumeCheckpoints,
@@ -41,6 +40,8 @@ from plant_pathology.training.checkpoints import (
 )
 from plant_pathology.training.classifier import Classifier
 from plant_pathology.training.data import StoredData
+from plant_pathology.training.mixing import Mixing
+from plant_pathology.training.network import Network, create_network
 from plant_pathology.training.progressive_resizing import ProgressiveResizing
 
 HARMLESS_WARNINGS = (
@@ -75,7 +76,7 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
         UserError: a value in the config is wrong, or the metric cannot be computed.
         SystemExit: on SIGTERM or SIGINT, after saving a checkpoint.
     """
-    for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero", "timm"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
@@ -91,6 +92,7 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
         Augment(**cfg.data.augment),
         cfg.seed,
         ProgressiveResizing(**cfg.data.grow, epochs=cfg.trainer.max_epochs),
+        OmegaConf.to_container(cfg.data.transforms),  # type: ignore[arg-type]  # a list, as the schema says
     )
     competition, scale = Competition.from_config(cfg), data.manifest["scale"]
     if data.manifest["kind"] != competition.target.kind:
@@ -99,7 +101,7 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
             f" {data.manifest['kind']}: run `dvc repro`"
         )
     task = task_of(competition, data.manifest["labels"], scale)
-    classifier = create_classifier(cfg, task, scale)
+    network, classifier = create_classifier(cfg, task, scale, data)
     waiting = DataWait()
     history = History(folder / METRICS, task.metric.name, images=len(data.training), title=folder.name, waiting=waiting)
     stops = stop_rules(run, sync)
@@ -108,7 +110,9 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
     if checkpoint := resume_point_of(run):
         print(f"{folder.name}: continues after {checkpoint}", flush=True)
     with open_logger(run, global_step_of(checkpoint) if checkpoint else 0) as logger:
-        trainer = create_trainer(run, logger, waiting, [history, *stops, BestCheckpoint(folder), saves])
+        average = [WeightAverage(classifier.network, cfg.model.ema)] if cfg.model.ema else []
+        callbacks = [history, *stops, *average, BestCheckpoint(folder), saves]
+        trainer = create_trainer(run, logger, waiting, callbacks)
         with explained_errors(cfg):
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
             classifier.views = cfg.data.views
@@ -118,11 +122,11 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
     score = task.plain_score(outputs, true)
     names = np.char.decode(data.validation.column("image"), "utf-8")
     write_predictions(folder / PREDICTIONS, Predictions(names, data.manifest["labels"], true, outputs))
-    network = {"name": cfg.model.name, "image_size": data.manifest["image_size"], **classifier.normalization}
-    network |= {"views": cfg.data.views, "scale": scale}
+    built = {"name": network.architecture, "arguments": network.arguments, "views": cfg.data.views, "scale": scale}
+    built |= {"image_size": data.manifest["image_size"], **classifier.normalization}
     stopped = next((rule.reason for rule in stops if rule.reason), None)
     scores = {"metric": task.metric.name, "score": score, "val_score": task.metric.sign * score}
-    return {**scores, **history.summary(), "stopped": stopped, "network": network}
+    return {**scores, **history.summary(), "stopped": stopped, "network": built}
 
 
 @contextmanager
@@ -182,27 +186,16 @@ def create_trainer(run: Run, logger: Logger, waiting: DataWait, callbacks: list[
         raise UserError(f"trainer: {error}: the keys of trainer: are the arguments of Lightning's Trainer") from None
 
 
-def create_classifier(cfg: DictConfig, task: Task, scale: dict[str, float] | None) -> Classifier:
-    """Create the network that `model:` names.
+def create_classifier(
+    cfg: DictConfig, task: Task, scale: dict[str, float] | None, data: StoredData
+) -> tuple[Network, Classifier]:
+    """Create the network that `model:` names, for the sides of the data's images.
 
     Raises:
-        UserError: timm has no such model, or cannot download its pretrained weights.
+        UserError: timm has no such network, it takes no images of that size, or its weights cannot be had.
     """
-    name = cfg.model.name
-    if not timm.is_model(name.split(".")[0]):
-        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
-        raise UserError(
-            f"model={name}: timm has no such model; "
-            + (f"did you mean {', '.join(near)}?" if near else "see timm.list_models()")
-        )
-    try:
-        return Classifier(**cfg.model, task=task, scale=scale)
-    except UserError:
-        raise
-    except Exception as error:
-        if not cfg.model.pretrained:
-            raise
-        raise UserError(
-            f"model.pretrained=true, but timm could not load the weights of {name} ({type(error).__name__}:"
-            f" {error}): connect to the internet once, or train from scratch with model.pretrained=false"
-        ) from error
+    model = cfg.model.copy()
+    model.init_from = str(weights) if (weights := initial_weights(cfg)) else None
+    sides = data.training.resizing.sides(data.manifest["image_size"])
+    network = create_network(model, task.outputs, sides, data.manifest["labels"])
+    return network, Classifier(network.module, task, scale, cfg.model, Mixing(**cfg.data.mix))

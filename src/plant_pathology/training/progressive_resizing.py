@@ -39,5 +39,9 @@ class ProgressiveResizing:
         share = self.start + (1 - self.start) * min(1.0, progress)
         return full if share == 1 else min(full, max(STEP, round(share * full / STEP) * STEP))
 
+    def sides(self, full: int) -> list[int]:
+        """Return the sides of all epochs' images, and last that of validation."""
+        return [*dict.fromkeys(self.side(epoch, full) for epoch in range(self.epochs) if self.start < 1), full]
+
 
 FULL_SIZE = ProgressiveResizing(start=1.0, until=0.0, epochs=1)
