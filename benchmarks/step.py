@@ -22,6 +22,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from pytorch_lightning.loggers.logger import DummyLogger
 
+from plant_pathology.competition.metrics import metric_of
+from plant_pathology.competition.task import Task
 from plant_pathology.core.checkout import checkout
 from plant_pathology.runs.early_stopping import stop_rules
 from plant_pathology.runs.history import DataWait, History
@@ -42,6 +44,10 @@ SMALL = [
 ]
 
 
+def task_for(data: StoredData) -> Task:
+    return Task("several", metric_of("sample_f1"), len(data.manifest["labels"]))
+
+
 class Clock(pl.Callback):
     """Measure the seconds of an epoch's training, including the request for the first batch."""
 
@@ -59,13 +65,13 @@ def ours(cfg: DictConfig, data: StoredData, folder: Path) -> float:
     history = History(folder / "metrics.csv", len(data.training), "run", waiting)
     points = ResumeCheckpoints(folder, cfg.seed, saved=lambda: None)
     trainer = create_trainer(run, DummyLogger(), waiting, [history, *stop_rules(run, None), points, clock])
-    trainer.fit(create_classifier(cfg, data.manifest), data)
+    trainer.fit(create_classifier(cfg, task_for(data), None, data)[1], data)
     return clock.seconds
 
 
 def plain(cfg: DictConfig, data: StoredData) -> float:
     """Return the seconds of an epoch in a plain hand-written loop."""
-    classifier = create_classifier(cfg, data.manifest)
+    classifier = create_classifier(cfg, task_for(data), None, data)[1]
     loader = data.train_dataloader()
     classifier.trainer = SimpleNamespace(estimated_stepping_batches=len(loader), precision=cfg.trainer.precision)
     configured = classifier.configure_optimizers()

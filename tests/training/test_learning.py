@@ -9,8 +9,10 @@ from plant_pathology.competition.metrics import metric_of
 from plant_pathology.competition.task import Task
 from plant_pathology.inference.outputs import outputs
 from plant_pathology.inference.tta import views
-from plant_pathology.training.classifier import Classifier
-from plant_pathology.training.loss import training_loss
+from plant_pathology.training.classifier import NOTHING_MIXED, Classifier
+from plant_pathology.training.loss import FITTING, training_loss
+from plant_pathology.training.mixing import Mixing
+from plant_pathology.training.network import create_network
 from support.commands import config
 
 TASKS = {
@@ -20,10 +22,12 @@ TASKS = {
 }
 
 
-def classifier(kind="several", **changed):
+def classifier(kind="several", mixing=NOTHING_MIXED, **changed):
     scale = {"mean": 1.5, "std": 1.1} if kind == "number" else None
-    settings = {"lr": 1e-3, "layer_decay": 1.0, "weight_decay": 0.0, "warmup": 0.1, "schedule": "step"}
-    return Classifier("test_resnet", False, TASKS[kind], scale, None, **settings | {"double_sigmoid": False} | changed)
+    settings = config("model=test_resnet", "model.weight_decay=0").model
+    settings.update(changed)
+    network = create_network(settings, TASKS[kind].outputs, [32])
+    return Classifier(network.module, TASKS[kind], scale, settings, mixing)
 
 
 def batches(count=12, kind="several"):
@@ -130,6 +134,39 @@ def test_training_steps_never_wait_for_the_gpu(monkeypatch):
         trainer(1).fit(classifier(), DataLoader(batches().dataset * steps, batch_size=None), batches())
         counts.append(len(asked))
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("kind, loss", [(kind, loss) for kind in TASKS for loss in FITTING[kind]])
+def test_every_loss_is_small_for_right_outputs_and_finite_with_mixed_images(kind, loss):
+    model = classifier(kind, Mixing(0.5, 0.5), loss=loss, smoothing=0 if kind == "number" else 0.1)
+    targets = next(iter(batches(kind=kind)))["targets"]
+    if kind == "number":
+        right, wrong = ((targets + off - 1.5)[:, None] / 1.1 for off in (0, 2))
+    else:
+        rows = targets if kind == "several" else torch.eye(4)[targets]
+        right, wrong = (sign * 8 * (rows - 0.5) for sign in (1, -1))
+    assert model._loss(right, targets) < model._loss(wrong, targets) / 4
+    trainer(2).fit(model, batches(kind=kind), batches(kind=kind))
+
+
+def test_mixed_targets_are_shares_of_the_two_pictures():
+    images = torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)])
+    for mixing in Mixing(1, 0), Mixing(0, 1):
+        for targets in torch.eye(2), torch.arange(2), torch.tensor([0.0, 1.0]):
+            mixed, shares = mixing(images, targets, 2)
+            ones = mixed.mean(dim=(1, 2, 3))
+            torch.testing.assert_close(shares if shares.ndim == 1 else shares[:, 1], ones)
+            assert shares.ndim == 1 or torch.allclose(shares.sum(dim=1), torch.ones(2))
+
+
+def test_while_the_rest_is_frozen_the_head_alone_changes():
+    model = classifier(freeze=1)
+    before = {name: weights.clone() for name, weights in model.network.state_dict().items()}
+    trainer(1).fit(model, batches(), batches())
+    changed = {name for name, weights in model.network.state_dict().items() if not torch.equal(weights, before[name])}
+    assert changed == {"fc.weight", "fc.bias"}
+    trainer(4).fit(model, batches(), batches())
+    assert not torch.equal(model.network.state_dict()["conv1.0.weight"], before["conv1.0.weight"])
 
 
 def test_a_warm_up_of_a_single_step_does_not_fail():

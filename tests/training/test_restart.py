@@ -14,7 +14,11 @@ from plant_pathology.runs.status import status_of
 from support.commands import run_module
 from support.interruptions import assert_same_numbers, interrupt, start, wait_for_epochs, wait_for_training
 
-SMALL = ["competition=sample", "machine=cpu", "model=test_resnet", "prepare.image_size=32"]
+# With every lever that draws at random or keeps something from step to step.
+LEVERS = ["model.ema=0.9", "model.freeze=1", "model.smoothing=0.1", "model.loss=focal", "model.drop_path=0.2"]
+LEVERS += ["data.mix.mixup=0.4", "data.mix.cutmix=0.4", "data.transforms=[RandomErasing,{RandAugment: {magnitude: 9}}]"]
+LEVERS += ["data.grow.start=0.5", "model.layer_decay=0.9"]
+SMALL = ["competition=sample", "machine=cpu", "model=test_resnet", "prepare.image_size=32", *LEVERS]
 SHORT = ["trainer.max_epochs=3", "data.batch_size=16", "threads=1"]
 
 

@@ -75,10 +75,27 @@ def train_all(configs: Iterable[DictConfig], workers: int | None) -> list[float 
     # A grid may contain the same run twice.
     missing = [run for run in {run.name: run for run in runs}.values() if is_to_train(run)]
     if missing:
+        fetch_all_weights(missing)
         start_fork_server(missing[0].cfg.logger.name)
         with Watch([run.folder for run in runs]) as watch:
             WorkerPool(make_slots(missing[0].cfg, len(missing), workers), watch).train(missing)
     return [score_of(run.folder) for run in runs]
+
+
+def fetch_all_weights(runs: Iterable[Run]) -> None:
+    """Download the pretrained weights that runs need and this machine lacks, once, before any of them is launched.
+
+    Raises:
+        UserError: a network has none, or they cannot be downloaded.
+    """
+    if names := sorted(
+        {run.cfg.model.name for run in runs if run.cfg.model.pretrained and not run.cfg.model.init_from}
+    ):
+        # Imported here, because timm takes seconds, which a sweep from scratch need not wait for.
+        from plant_pathology.training.weights import fetch_weights
+
+        for name in names:
+            fetch_weights(name)
 
 
 def start_fork_server(logger: str) -> None:

@@ -43,7 +43,8 @@ class Mixing:
         if drawn >= self.mixup + self.cutmix:
             return images, targets
         mix = v2.MixUp if drawn < self.mixup else v2.CutMix
-        mix = mix(alpha=MIXUP_ALPHA if drawn < self.mixup else CUTMIX_ALPHA, num_classes=labels)
+        classes = None if targets.is_floating_point() else labels
+        mix = mix(alpha=MIXUP_ALPHA if drawn < self.mixup else CUTMIX_ALPHA, num_classes=classes)
         if targets.ndim == 1 and targets.is_floating_point():
             images, mixed = mix(images, targets[:, None])
             return images, mixed[:, 0]
