@@ -165,6 +165,8 @@ def test_while_the_rest_is_frozen_the_head_alone_changes():
     trainer(1).fit(model, batches(), batches())
     changed = {name for name, weights in model.network.state_dict().items() if not torch.equal(weights, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
+    model = classifier(freeze=1)
+    before = {name: weights.clone() for name, weights in model.network.state_dict().items()}
     trainer(4).fit(model, batches(), batches())
     assert not torch.equal(model.network.state_dict()["conv1.0.weight"], before["conv1.0.weight"])
 

@@ -84,9 +84,10 @@ def _fetch(name: str, place: str, wanted: Sequence[Sequence[str]]) -> None:
             except EntryNotFoundError:
                 continue
             except Exception as error:  # of HTTP, of the disk, or about a repository that does not exist
-                while error.__cause__ or error.__context__:  # the first of several attempts says most
-                    error = error.__cause__ or error.__context__
-                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                first: BaseException = error  # of several attempts the first one says most
+                while deeper := first.__cause__ or first.__context__:
+                    first = deeper
+                reason = next(iter(str(first).splitlines()), type(first).__name__)
                 raise UserError(f"{missing}, and cannot be downloaded ({reason}): {_REMEDY}") from None
         else:
             raise UserError(f"model={name}: {repository} has no {' or '.join(group)}")
