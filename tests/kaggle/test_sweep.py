@@ -24,7 +24,7 @@ from support.kaggle_sessions import KaggleSessions
 from support.local_kaggle import SECRET, environment
 
 SWEEP = ["model.lr=1e-3,1e-2", "train.folds=2"]
-ON_KAGGLE = ["hydra/launcher=kaggle", "hydra.launcher.accelerator=null"]
+ON_KAGGLE = ["hydra/launcher=kaggle", "hydra.launcher.accelerator=cpu"]
 EPOCHS = 4
 
 

@@ -10,9 +10,9 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import Several, YamlLabel, check_keys, key, section
 
 CPU = "cpu"
-# GPUs that Kaggle lends to a kernel, as its client names them (docs/kernels.md there, in November 2026); some are for
-# certain competitions only. TPUs are left out, because torch reaches them only through torch_xla, which nothing here
-# uses; so are NvidiaTeslaP100, TpuV38 and Tpu1VmV38, which Kaggle has retired.
+# Machines with GPUs that Kaggle lends to a kernel, as its client names them (November 2026). NvidiaTeslaT4 has two T4s;
+# some others are for certain competitions, or for Kaggle's own staff (NvidiaTeslaT4Highmem). TPUs are left out, because
+# torch reaches them only through torch_xla, which nothing here uses. NvidiaTeslaP100, TpuV38 and Tpu1VmV38 are retired.
 GPUS = (
     *("NvidiaTeslaT4", "NvidiaTeslaT4Highmem", "NvidiaL4", "NvidiaL4X1"),
     *("NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000"),
@@ -299,7 +299,7 @@ class Package:
     )
     accelerator: str = key(
         "NvidiaTeslaT4",
-        "machine of the kernel: cpu, or Kaggle's name of a GPU; NvidiaTeslaT4 is one T4, NvidiaTeslaT4Highmem two",
+        "machine of the kernel: cpu, or Kaggle's name of one with GPUs; NvidiaTeslaT4 has two T4s",
         choices=ACCELERATORS,
     )
     docker_image: str | None = key(

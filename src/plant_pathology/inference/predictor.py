@@ -120,7 +120,7 @@ class Predictor:
         """Return the bundle's networks on a device."""
         networks = []
         for member in self.spec["members"]:
-            arguments = {"num_classes": self.spec["outputs"], **member["arguments"]}
+            arguments = {"num_classes": self.spec["outputs"], **member.get("arguments", {})}
             network = timm.create_model(member["architecture"], pretrained=False, **arguments)
             network.load_state_dict(load_file(folder / member["weights"]))
             network = network.eval().to(device)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.one_command import one_command
+from plant_pathology.core.schema import CPU
 from plant_pathology.core.secrets import hide_secrets_in_output
 from plant_pathology.kaggle.client import Kaggle
 from plant_pathology.kaggle.progress import show
@@ -50,7 +51,7 @@ def train_on_kaggle(configs: list[DictConfig], options: KaggleOptions) -> list[f
         enter_sweep(run.folder)
     valid = {run.name: run for run in runs if is_valid(run, options.dry)}
     missing = {name: run for name, run in valid.items() if is_to_train(run)}
-    if options.accelerator and cfg.trainer.accelerator == "cpu":
+    if options.accelerator != CPU and cfg.trainer.accelerator == "cpu":
         show("warning", f"trainer.accelerator=cpu leaves {options.accelerator} idle; machine=gpu trains on it")
     show("plan", str(plan_of(loads_of(list(missing.values()), options), options)))
     if options.dry:
@@ -74,7 +75,7 @@ def train_missing(kaggle: Kaggle, missing: dict[str, Run], options: KaggleOption
     place = (root, kaggle.user, cfg.competition.name)
     code = code_parcel(*place, own if own.exists() else None)
     sessions = Sessions(kaggle, missing, options, root, code, data_parcel(*place, version), cfg.submit)
-    if options.accelerator:
+    if options.accelerator != CPU:
         check_quota(kaggle, list(missing.values()), options)
     try:
         sessions.run()

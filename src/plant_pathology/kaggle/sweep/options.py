@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 
 from plant_pathology.core.keys import key
-from plant_pathology.core.schema import GPUS
+from plant_pathology.core.schema import ACCELERATORS
 
 
 @dataclass
 class KaggleOptions:
     """Options of hydra/launcher=kaggle."""
 
-    accelerator: str | None = key(
-        "NvidiaTeslaT4", "a session's machine, in Kaggle's words; null: one without a GPU", choices=GPUS
+    accelerator: str = key(
+        "NvidiaTeslaT4", "a session's machine, as package.accelerator: cpu, or Kaggle's name", choices=ACCELERATORS
     )
     cards: int = key(2, "runs at once in a session, one per GPU of its machine", low=1, high=8)
     sessions: int = key(

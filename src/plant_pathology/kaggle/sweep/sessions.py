@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, read_json, write_json
 from plant_pathology.core.hashes import content_hash
+from plant_pathology.core.schema import CPU
 from plant_pathology.kaggle.client import Kaggle
 from plant_pathology.kaggle.journal import AGAIN, Journal
 from plant_pathology.kaggle.progress import Absent, TimedOut, show, wait_until_done
@@ -202,7 +203,7 @@ class Sessions:
             "language": "python",
             "kernel_type": "script",
             "is_private": True,
-            "enable_gpu": self.options.accelerator is not None,
+            "enable_gpu": self.options.accelerator != CPU,
             "enable_tpu": False,
             "enable_internet": pretrained,  # timm's weights come from there
             "keywords": [],
@@ -211,7 +212,7 @@ class Sessions:
             "kernel_sources": [],
             "model_sources": [],
         }
-        if self.options.accelerator:
+        if self.options.accelerator != CPU:
             metadata["machine_shape"] = self.options.accelerator
         begins = {run.name: latest_point(run.folder) for run in chosen}
         session = Session(self.root / slug, ref, list(begins), metadata, begins)
@@ -318,7 +319,7 @@ class Sessions:
             state: None: the session has ended.
             news: the last line of the log about the run.
         """
-        machine = Machine(f"{self.options.accelerator or 'CPU'} on Kaggle", spot=False, usd_per_hour=0.0)
+        machine = Machine(f"{self.options.accelerator} on Kaggle", spot=False, usd_per_hour=0.0)
         job = {"launcher": LAUNCHER, "job": session.kernel} | ({"state": state, "news": news} if state else {})
         write_machine(run.folder, machine, **job)
 
