@@ -95,7 +95,7 @@ STAGES = [
         *("train again", ("train", *SWEEP), RUNS),
         reads=FINISHED_RUNS,
         start="after",
-        changes=("runs/**/*", "runs/**/.*"),
+        changes=("runs/**/*", "runs/**/.*", ".hydra/multirun.yaml"),
     ),
     Stage(
         *("select", ("select",), ("models/**/*", "reports/*")),

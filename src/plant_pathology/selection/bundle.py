@@ -90,7 +90,7 @@ def member_spec(run: TrainedRun, weight: float) -> dict[str, Any]:
     return {
         "run": run.name,
         "architecture": network["name"],
-        "arguments": network["arguments"],
+        "arguments": network.get("arguments", {}),  # earlier runs had none
         "weights": weights_name(run),
         "weight": weight,
         **{key: network[key] for key in ("image_size", "views", "mean", "std")},
