@@ -28,28 +28,29 @@ main()
 """
 
 
-def settings(logger, epochs):
-    return [f"trainer.max_epochs={epochs}", f"name={logger}", f"logger={logger}"]
+def settings(name, epochs):
+    """Return overrides for a run of this name, which begins with its logger's."""
+    return [f"trainer.max_epochs={epochs}", f"name={name}", f"logger={name.partition('_')[0]}"]
 
 
-def terminated(root, logger, times):
+def terminated(root, name, times):
     """Interrupt a run by SIGTERM when it has saved an epoch, before Lightning logs that epoch's loss."""
-    command = [sys.executable, "-c", TERMINATES, *TINY, *settings(logger, TERMINATED)]
+    command = [sys.executable, "-c", TERMINATES, *TINY, *settings(name, TERMINATED)]
     for epoch in range(1, times + 1):
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
         assert done.returncode == 128 + signal.SIGTERM, done.stderr
         assert f"SIGTERM: saved after epoch {epoch}\n" in done.stdout
-    return runs(root, logger)[0]
+    return runs(root, name)[0]
 
 
-def killed(root, logger, meanwhile):
+def killed(root, name, meanwhile):
     """Kill a run after at least one epoch; call `meanwhile(folder)` while it trains."""
-    process = start_module("train", *TINY, *settings(logger, KILLED), cwd=root)
+    process = start_module("train", *TINY, *settings(name, KILLED), cwd=root)
     deadline = time.monotonic() + 300
-    while len(list((root / "runs").glob(f"{logger}-*/checkpoints/*.ckpt"))) < 2:
+    while len(list((root / "runs").glob(f"{name}-*/checkpoints/*.ckpt"))) < 2:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    folder = runs(root, logger)[0]
+    folder = runs(root, name)[0]
     meanwhile(folder)
     assert process.poll() is None
     process.kill()
@@ -58,8 +59,8 @@ def killed(root, logger, meanwhile):
     return folder
 
 
-def continued(root, logger, epochs):
-    assert "continues after" in train(root, *settings(logger, epochs)).stdout
+def continued(root, name, epochs):
+    assert "continues after" in train(root, *settings(name, epochs)).stdout
 
 
 def events(folder):
@@ -85,6 +86,12 @@ def test_tensorboard_shows_a_running_run_and_no_step_twice_after_a_restart(root)
     f1 = [scalar.value for scalar in seen.Scalars("val_score")]
     # The best checkpoint is validated last, so that the last value is the run's.
     assert f1 == pytest.approx([*pd.read_csv(folder / "metrics.csv")["val_score"], result["score"]])
+
+
+def test_tensorboard_lacks_no_epoch_of_a_run_that_is_terminated_after_each(root):
+    folder = terminated(root, "tensorboard_ended", times=TERMINATED)
+    continued(root, "tensorboard_ended", TERMINATED)
+    assert len(events(folder).Scalars("train_loss")) == TERMINATED
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +124,7 @@ def test_logger_csv_writes_metrics_csv_alone_and_does_not_change_a_run_s_identit
 
 def test_mlflow_has_one_run_after_a_restart(root, with_loggers):
     mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
-    folder = terminated(root, "mlflow", times=TERMINATED)
+    folder = terminated(root, "mlflow", times=1)
     client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
     [experiment] = [each for each in client.search_experiments() if each.name == "sample"]
     [before] = client.search_runs([experiment.experiment_id])
