@@ -121,7 +121,12 @@ def test_ctrl_c_is_one_line_also_while_modules_are_imported(tmp_path, delay):
         "from plant_pathology.core.app import command\n"
         "@command\ndef main(cfg):\n    print('runs', flush=True)\n    time.sleep(60)\nmain()"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stdin=-1, stdout=-1, stderr=-1, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        **{"cwd": tmp_path, "stdin": -1, "stdout": -1, "stderr": -1, "text": True},
+        # A shell starts what runs in its background without this signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout.readline() == "imports\n"
     process.stdin.write("early\n" if delay < 1 else "late\n")
     process.stdin.flush()

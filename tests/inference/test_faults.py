@@ -42,7 +42,7 @@ FAULTS = [
     raw(ASKED, "no rows", "prepare", "sample_submission.csv has a header and no rows", written(FORM, "image,labels\n")),
     raw(ASKED, "an id twice", "prepare", "more than once in its column image, in line 2 and line 4", rewritten(FORM, lambda text: text.replace(text.splitlines()[3], text.splitlines()[1]))),
     raw(ASKED, "an empty id", "prepare", "sample_submission.csv, line 3, column image: the id is empty", with_rows(FORM, lambda row, cells: ["", cells[1]] if row == 2 else cells)),
-    raw(ASKED, "ids without ending", "prepare", "8 of 8 ids of sample_submission.csv have no file", with_rows(FORM, lambda row, cells: [cells[0].removesuffix(".jpg"), cells[1]])),
+    raw(ASKED, "ids without ending, in the form", "prepare", "8 of 8 ids of sample_submission.csv have no file", with_rows(FORM, lambda row, cells: [cells[0].removesuffix(".jpg"), cells[1]])),
     raw(ASKED, "ids in other case", "prepare", ", in other upper and lower case: correct test.files", with_rows(FORM, lambda row, cells: [cells[0].upper(), cells[1]])),
     raw(ASKED, "the columns in another order", "prepare competition.test.id=image", "64 images of 32 px", rewritten(FORM, lambda text: "\n".join(",".join(line.split(",")[::-1]) for line in text.splitlines())), code=0),
     raw(ASKED, "a column that does not exist, as a number", "prepare competition.test.id=1", "has no column 1, but image, labels"),
