@@ -89,7 +89,7 @@ STAGES = [
             "stored file": "store/objects/*",
         },
         small=("paths.runs=small/runs",),
-        changes=("runs/**/*", "runs/**/.*"),
+        changes=("runs/**/*", "runs/**/.*", ".hydra/multirun.yaml"),
     ),
     Stage(
         *("train again", ("train", *SWEEP), RUNS),
