@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from plant_pathology.competition.form import read_form
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.time_limit import TimeLimit
-from plant_pathology.core.hashes import bytes_hash, folder_hash
+from plant_pathology.core.hashes import bytes_hash, file_hash, folder_hash
 from plant_pathology.inference.decode import ImageError, decode
 from plant_pathology.inference.predictor import Predictor, predict_submission
 from plant_pathology.inference.test_set import Form
@@ -593,6 +594,26 @@ def test_two_devices_predict_what_one_does_in_the_same_order(project, monkeypatc
     for (errors, predicted), (expected, alone) in zip(two.outputs(paths), one.outputs(paths), strict=True):
         assert list(map(str, errors)) == list(map(str, expected))
         np.testing.assert_array_equal(predicted, alone)
+
+
+def test_half_precision_is_used_where_it_changes_no_decision_and_left_where_it_overflows(project, tmp_path, capsys):
+    bundle, paths = project / "models/best", sorted((project / "data/raw/sample/test_images").iterdir())
+    full, half = Predictor(bundle), Predictor(bundle, half=True)
+    assert half.half and not full.half and "predicts in half precision" in capsys.readouterr().out
+    difference = abs(outputs(full, paths) - outputs(half, paths)).max()
+    assert 0 < difference < 0.01
+    broken = tmp_path / "broken"
+    shutil.copytree(bundle, broken)
+    for weights in broken.glob("*.safetensors"):
+        state = load_file(weights)
+        state["conv1.0.weight"] *= 1e8  # which batch normalization undoes in 32 bits, with means and variances to match
+        state["conv1.1.running_mean"] *= 1e8
+        state["conv1.1.running_var"] *= 1e16
+        save_file(state, weights)
+    change_bundle(broken, files={path.name: file_hash(path) for path in broken.iterdir() if path.name != "bundle.json"})
+    refused = Predictor(broken, half=True)
+    assert not refused.half and "predicts in full precision" in capsys.readouterr().out
+    np.testing.assert_allclose(outputs(refused, paths), outputs(full, paths), atol=1e-3)
 
 
 def test_members_are_averaged_by_weight_each_at_its_own_size(project, tmp_path):

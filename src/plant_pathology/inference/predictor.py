@@ -27,6 +27,7 @@ from plant_pathology.inference.bundle import read_bundle
 from plant_pathology.inference.custom import BUNDLED, image_opener
 from plant_pathology.inference.decision import Decision
 from plant_pathology.inference.decode import ImageError, Opener, decode_squares
+from plant_pathology.inference.half_precision import MAX_CHANGED, REFERENCE, changed_share, read_reference
 from plant_pathology.inference.outputs import outputs
 from plant_pathology.inference.tables import LayoutError, root_of
 from plant_pathology.inference.test_set import TestSet
@@ -45,12 +46,13 @@ class Predictor:
         folder: the bundle: bundle.json, and one .safetensors file per network.
         devices: torch's names of the devices that predict, each with networks of its own; by default all GPUs, or the
             CPU. They take batches in turn, so the outputs are those of one device.
+        half: predict in half precision where `bears_half` says so; by default on GPUs.
 
     Raises:
         BundleError: a file of the bundle is missing or damaged.
     """
 
-    def __init__(self, folder: Path, devices: Sequence[str] | None = None):
+    def __init__(self, folder: Path, devices: Sequence[str] | None = None, half: bool | None = None):
         self.spec = read_bundle(folder)
         self.decision = Decision(self.spec["decision"]["by"], np.array(self.spec["decision"]["values"]))
         self.answers = Answers(**self.spec["answers"])
@@ -60,6 +62,28 @@ class Predictor:
         self.networks = self._load(folder, self.device)
         self.more_devices = [(device, self._load(folder, device)) for device in others]
         self.sides = sorted({member["image_size"] for member in self.spec["members"]})
+        self.half = False  # until it is tried
+        if (self.device.type == "cuda" if half is None else half) and REFERENCE in self.spec["files"]:
+            self.half = self.bears_half(read_reference(folder))
+
+    def bears_half(self, reference: np.ndarray) -> bool:
+        """Return whether half precision decides nearly all reference images as full precision does; print the share.
+
+        Args:
+            reference: (n, side, side, 3) uint8, of the size of the networks.
+        """
+        images, predicted = {reference.shape[1]: reference}, []
+        for self.half in (False, True):
+            predicted.append(self._forward(images, self.device, self.networks))
+        full, half = predicted
+        share = changed_share(self.decision, full, half, self.spec["scale"]["std"] if self.spec["scale"] else 1.0)
+        bears = share <= MAX_CHANGED
+        print(
+            f"half precision changes {share:.1%} of the decisions on {len(reference)} reference images, where"
+            f" {MAX_CHANGED:.0%} are allowed: predicts in {'half' if bears else 'full'} precision",
+            flush=True,
+        )
+        return bears
 
     def cells(self, paths: Sequence[Path], columns: list[str]) -> tuple[Cells, list[str]]:
         """Predict all images, batch by batch, so that memory grows with neither their number nor that of the labels.
@@ -163,12 +187,13 @@ class Predictor:
         # In place, because allocating large temporary tensors fragments the heap, and memory grows.
         inputs = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
         for view in views(inputs, member["views"]):
-            logits = network(view.contiguous(memory_format=torch.channels_last))
-            yield outputs(logits, self.spec["kind"], self.spec["scale"])
+            with torch.autocast(pixels.device.type, torch.float16, enabled=self.half):
+                logits = network(view.contiguous(memory_format=torch.channels_last))
+            yield outputs(logits.float(), self.spec["kind"], self.spec["scale"])
 
 
 def gpus() -> list[str]:
-    """Return torch's names of the GPUs, such as both of Kaggle's NvidiaTeslaT4Highmem."""
+    """Return torch's names of the GPUs, such as both T4s of Kaggle's NvidiaTeslaT4."""
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 

@@ -20,13 +20,14 @@ from plant_pathology.core.sealed import hashes_of, write_sealed
 from plant_pathology.inference.answers import Answers
 from plant_pathology.inference.bundle import SPEC
 from plant_pathology.inference.custom import BUNDLED
+from plant_pathology.inference.half_precision import write_reference
 from plant_pathology.inference.judgement import Tally
 from plant_pathology.runs.finished import AGAIN
 from plant_pathology.runs.run import BEST
 from plant_pathology.selection.choice import Choice
 from plant_pathology.selection.eligibility import RESOURCES
 from plant_pathology.selection.trained_runs import TrainedRun, trusted_bytes
-from plant_pathology.selection.verification import verify
+from plant_pathology.selection.verification import reference_images, verify
 from plant_pathology.store.version import Version
 
 PREFIX = "network."  # in a checkpoint, of the weights of the timm network
@@ -54,6 +55,7 @@ def write_bundle(folder: Path, choice: Choice, competition: Competition, task: T
             save_weights(run, work / weights_name(run))
         if competition.code:
             shutil.copyfile(competition.code, work / BUNDLED)
+        write_reference(work, reference_images(choice, version))
         write_sealed(
             work / SPEC,
             {

@@ -18,6 +18,7 @@ from plant_pathology.store.pixels import read_pixels
 from plant_pathology.store.version import Version
 
 IMAGES = 16  # per fold
+REFERENCES = 32  # images that travel in a bundle
 # The largest difference of a probability, or of a number in standard deviations. On a CPU in 32 bits only the last
 # digits change; a GPU may round factors to 11 bits (TF32); a run in 16 bits keeps 8 or 11, and is predicted in 32.
 TOLERANCE, TOLERANCE_16_BITS = 0.01, 0.05
@@ -35,11 +36,11 @@ def verify(bundle: Path, choice: Choice, runs: Sequence[TrainedRun], version: Ve
     Raises:
         UserError: a network, or the blend, predicts something else.
     """
-    predictor = Predictor(bundle)
+    predictor = Predictor(bundle, half=False)
     folds = sorted({run.fold for run in runs})
     limit = TOLERANCE if all(is_precise(run) for run in runs) else TOLERANCE_16_BITS
     for fold in folds:
-        rows = spread(np.flatnonzero(choice.best.fold == fold), choice.best.true)
+        rows = spread(np.flatnonzero(choice.best.fold == fold), choice.best.true, IMAGES)
         names = choice.best.images[rows]
         squares = stored_squares(version, names)
         blend: Any = 0.0
@@ -54,19 +55,25 @@ def verify(bundle: Path, choice: Choice, runs: Sequence[TrainedRun], version: Ve
         compare(blend, choice.outputs[rows], runs[0].result, limit, f"{bundle}: the blend of the packed networks")
 
 
+def reference_images(choice: Choice, version: Version) -> np.ndarray:
+    """Return images that travel in the bundle, spread over what is true of them, (n, side, side, 3) uint8."""
+    rows = spread(np.arange(len(choice.best.images)), choice.best.true, REFERENCES)
+    return stored_squares(version, choice.best.images[rows])
+
+
 def is_precise(run: TrainedRun) -> bool:
     return str(run.result["config"]["trainer"]["precision"]) in PRECISE
 
 
-def spread(rows: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Return up to IMAGES of the rows, spread over what is true of them.
+def spread(rows: np.ndarray, true: np.ndarray, count: int) -> np.ndarray:
+    """Return up to `count` of the rows, spread over what is true of them.
 
     Args:
         rows: row numbers.
         true: of all rows, as in metrics.py.
     """
     _, kind = np.unique(true[rows], axis=0, return_inverse=True)
-    places = np.unique(np.linspace(0, len(rows) - 1, IMAGES).round().astype(int))
+    places = np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))
     return rows[np.argsort(kind.ravel(), kind="stable")[places]]
 
 
