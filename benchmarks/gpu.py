@@ -20,8 +20,11 @@ import numpy as np
 import timm
 import torch
 
-from kernel import LABELS, write_bundle
 from plant_pathology.inference.predictor import BATCH_SIZE, Predictor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from support.bundles import LABELS, write_bundle
 
 PAGE = Path("docs/gpu.md")
 MODEL, SIDE, BATCH, STEPS, EPOCHS = "resnet50", 256, 64, 50, 4

@@ -29,25 +29,25 @@ from time import perf_counter, sleep, time
 import numpy as np
 import pandas as pd
 import psutil
-import timm
 import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import save_file
 
 from plant_pathology.competition.sample import LABEL_SETS, photograph
-from plant_pathology.core.sealed import write_sealed
 from plant_pathology.inference import predictor as predict
 from plant_pathology.inference.decode import DRAFT
 from plant_pathology.inference.predictor import BATCH_SIZE, Predictor, write_submission
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from support.bundles import LABELS, SIDE, write_bundle
+
 if sys.platform != "win32":
     import resource
 
-PHOTOGRAPHS, SIDE = 40, 256
+PHOTOGRAPHS = 40
 ALL, FEWER, FEW = 5000, 1000, 64
-LABELS = ["complex", "frog_eye_leaf_spot", "healthy", "powdery_mildew", "rust", "scab"]
 
 
 def measure() -> dict[str, float]:
@@ -101,26 +101,6 @@ def photographs(root: Path) -> None:
     print(f"photographs of {min(sizes):.1f} to {max(sizes):.1f} MB, {statistics.mean(sizes):.1f} on average")
     for number, name in enumerate(names[PHOTOGRAPHS:]):
         os.link(root / "test_images" / names[number % PHOTOGRAPHS], root / "test_images" / name)
-
-
-def write_bundle(root: Path, architecture: str, views: int) -> None:
-    network = timm.create_model(architecture, num_classes=len(LABELS))
-    save_file(network.state_dict(), root / "network.safetensors")
-    member = {"architecture": architecture, "weights": "network.safetensors", "weight": 1.0, "views": views}
-    write_sealed(
-        root / "bundle.json",
-        {
-            "files": {},
-            "kind": "several",
-            "outputs": len(LABELS),
-            "scale": None,
-            "test": {"form": "sample_submission.csv", "files": "test_images/{image}"},
-            "answers": {"as_": "labels", "labels": LABELS, "separator": " ", "positive": None},
-            "decision": {"by": "thresholds", "values": [0.5] * len(LABELS)},
-            "fallback": [[True] + [False] * (len(LABELS) - 1)],
-            "members": [{**member, "image_size": SIDE, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}],
-        },
-    )
 
 
 def alone(job: str, root: Path, images: int, *more: float) -> dict[str, float]:
