@@ -64,12 +64,15 @@ def measure_on(devices: list[str], model: str, side: int, machine: str) -> tuple
         full, half = predicting(one, side, False), predicting(one, side, True)
         all_full, all_half = predicting(every, side, False), predicting(every, side, True)
     plain, memory = stepping(devices[0], model, side, lambda network: network)
-    compiled, _ = stepping(devices[0], model, side, torch.compile)
+    try:
+        compiled = f"{stepping(devices[0], model, side, torch.compile)[0]:.0f}"
+    except RuntimeError as error:  # torch needs a compiler, and a path to its own files without spaces
+        compiled = f"not measured: {type(error).__name__}"
     rows = {
         "training, as a run": f"{speed:.0f}",
         "the run: share of the time that it waited for data": f"{waited:.1%}",
         "a training step alone, half precision": f"{plain:.0f}",
-        "the step, compiled": f"{compiled:.0f}",
+        "the step, compiled": compiled,
         "peak memory of the step": f"{memory / 1e9:.1f} GB",
         "the kernel's network, full precision": f"{full:.0f}",
         "the kernel's network, half precision": f"{half:.0f}",
