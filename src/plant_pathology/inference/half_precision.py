@@ -17,7 +17,7 @@ TOLERANCE = 0.01  # of a probability, or of a number in standard deviations, tha
 
 def read_reference(folder: Path) -> np.ndarray:
     """Return a bundle's reference images, (n, side, side, 3) uint8."""
-    with np.load(folder / REFERENCE) as content:
+    with np.load(folder / REFERENCE, allow_pickle=False) as content:
         return content["images"]
 
 
