@@ -99,8 +99,8 @@ def try_network(name: str) -> tuple[dict, float]:
         member |= {"weights": "network.safetensors", **classifier.normalization}
         predictor = Predictor.__new__(Predictor)  # without bundle.json, which no training has written
         predictor.spec = {"outputs": LABELS, "kind": "several", "scale": None, "members": [member]}
-        predictor.device = torch.device("cpu")
-        predictor.networks = [predictor._load(Path(folder), member)]
+        predictor.device, predictor.half = torch.device("cpu"), False
+        predictor.networks = predictor._load(Path(folder), predictor.device)
     predicted = torch.from_numpy(predictor.predict_member(0, images.permute(0, 2, 3, 1).numpy()))
     return network.arguments, float((predicted - trained).abs().max())
 
