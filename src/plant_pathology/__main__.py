@@ -17,6 +17,7 @@ from rich.text import Text
 from plant_pathology.core.checkout import checkout, require_checkout
 from plant_pathology.core.ending import program
 from plant_pathology.core.errors import BusyError, UserError
+from plant_pathology.core.provenance import locked_stages
 from plant_pathology.core.stages import PACKAGE, Stage, read_stages
 from plant_pathology.core.text import plain_console
 
@@ -68,8 +69,7 @@ def states_of(stages: list[Stage], reported: dict[str, list[Any]]) -> dict[Stage
 
     A stage that reads what a stage with a changed state writes is changed, too: DVC reports it only after that one ran.
     """
-    file, states = checkout() / "dvc.lock", dict[Stage, tuple[str, str]]()
-    locked = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"] if file.exists() else {}
+    locked, states = locked_stages(checkout()), dict[Stage, tuple[str, str]]()
     for stage in stages:
         known, written = stage.name in locked, all((checkout() / path).exists() for path in stage.writes)
         names = causes(reported.get(stage.name, []))

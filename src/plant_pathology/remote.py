@@ -13,12 +13,13 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import yaml
+from tqdm import tqdm
 
 from plant_pathology.core.checkout import checkout, require_checkout
 from plant_pathology.core.ending import program
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.stages import Stage, amount, read_stages
+from plant_pathology.core.provenance import locked_stages
+from plant_pathology.core.stages import Stage, read_stages
 from plant_pathology.core.text import one_line
 
 NAME = "storage"  # of the remote, in .dvc/config
@@ -35,8 +36,10 @@ def main() -> None:
         set_remote(arguments.url, arguments.endpoint_url)
     sizes = sizes_of(read_stages())
     for path, size in sizes.items():
-        print(f"{amount(size):>10}  {path}")
-    print(f"{amount(sum(sizes.values())):>10}  in all, without what is there already and what is equal")
+        print(f"{tqdm.format_sizeof(size, 'B'):>10}  {path}")
+    print(
+        f"{tqdm.format_sizeof(sum(sizes.values()), 'B'):>10}  in all, without what is there already and what is equal"
+    )
     if arguments.url:
         print("next: git add .dvc/config dvc.lock && git commit -m 'results, and where they are' && dvc push")
 
@@ -89,12 +92,10 @@ def sizes_of(stages: list[Stage]) -> dict[str, int]:
     """Return the bytes of each output, by path, as dvc.lock has them.
 
     Raises:
-        UserError: there is no dvc.lock.
+        UserError: there is no dvc.lock, or it is damaged.
     """
-    file = checkout() / "dvc.lock"
-    if not file.exists():
+    if not (locked := locked_stages(checkout())):
         raise UserError("dvc.lock does not exist: `make repro` first, so that there is something to push")
-    locked = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]
     return {out["path"]: out.get("size", 0) for stage in stages for out in locked.get(stage.name, {}).get("outs", ())}
 
 

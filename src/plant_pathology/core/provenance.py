@@ -35,16 +35,32 @@ def locked_outputs(root: Path, stages: tuple[str, ...]) -> dict[str, dict[str, s
     Raises:
         UserError: dvc.lock cannot be parsed.
     """
-    path = root / "dvc.lock"
-    if not path.exists() or not _describes_disk(root, stages):
+    locked = locked_stages(root)
+    if not locked or not _describes_disk(root, stages):
         return {}
     try:
-        locked = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
         return {stage: {out["path"]: out["md5"] for out in locked[stage]["outs"]} for stage in stages}
+    except (KeyError, TypeError) as error:
+        raise _damaged(root, error) from None
+
+
+def locked_stages(root: Path) -> dict[str, Any]:
+    """Return the entries of dvc.lock by the stage's name; none where no pipeline ran.
+
+    Raises:
+        UserError: dvc.lock cannot be parsed.
+    """
+    path = root / "dvc.lock"
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] if path.exists() else {}
     except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged ({error!r}): restore it with git, or delete it and run `dvc repro`"
-        ) from None
+        raise _damaged(root, error) from None
+
+
+def _damaged(root: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{root / 'dvc.lock'} is damaged ({error!r}): restore it with git, or delete it and run `dvc repro`"
+    )
 
 
 def _describes_disk(root: Path, stages: tuple[str, ...]) -> bool:

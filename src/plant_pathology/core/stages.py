@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tqdm import tqdm
 
 from plant_pathology.core.checkout import checkout
 
@@ -76,20 +77,22 @@ def told(function: str, purpose: str) -> Iterator[None]:
         function: name of the command's main function; it is the verb of a command that has several.
         purpose: the first line of the command's documentation.
     """
+    in_dvc = "DVC_STAGE" in os.environ
+    if not in_dvc and not (sys.stdout and sys.stdout.isatty()):
+        yield
+        return
     typed = {Path(sys.argv[0]).stem, function, *sys.argv[1:]}
     stages = read_stages()
     here = next((at for at, each in enumerate(stages) if {w for w in each.command if "=" not in w} <= typed), None)
-    in_dvc = "DVC_STAGE" in os.environ
-    if here is None or not (in_dvc or (sys.stdout and sys.stdout.isatty())):
+    if here is None:
         yield
         return
     stage, start = stages[here], time.time()
     print(f"{stage.name}: {purpose.partition(': ')[2] or purpose}", flush=True)
     yield
-    made = [
-        f"{path} ({amount(size_of(path))})" for path in stage.writes if path.exists() and path.stat().st_mtime >= start
-    ]
-    print(f"{stage.name}: {time.time() - start:.0f} s; made {', '.join(made) or 'nothing new'}", flush=True)
+    new = [path for path in stage.writes if path.exists() and path.stat().st_mtime >= start]
+    made = ", ".join(f"{path} ({tqdm.format_sizeof(size_of(path), 'B')})" for path in new)
+    print(f"{stage.name}: {time.time() - start:.0f} s; made {made or 'nothing new'}", flush=True)
     if not in_dvc and stages[here + 1 :]:
         print(f"next: {stages[here + 1].typed}", flush=True)
 
@@ -98,12 +101,3 @@ def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     return sum(each.stat().st_size for each in files)
-
-
-def amount(size: float) -> str:
-    """Return a number of bytes for people, in decimal units: 532 kB."""
-    units = ["TB", "GB", "MB", "kB", "bytes"]
-    while size >= 1000 and len(units) > 1:
-        size /= 1000
-        units.pop()
-    return f"{size:.0f} {units[-1]}" if size >= 10 or units[-1] == "bytes" else f"{size:.1f} {units[-1]}"

@@ -72,10 +72,10 @@ class Predictor:
         Args:
             reference: (n, side, side, 3) uint8, of the size of the networks.
         """
-        images, predicted = {reference.shape[1]: reference}, []
-        for self.half in (False, True):
-            predicted.append(self._forward(images, self.device, self.networks))
-        full, half = predicted
+        images = {reference.shape[1]: reference}
+        full = self._forward(images, self.device, self.networks)
+        self.half = True
+        half = self._forward(images, self.device, self.networks)
         share = changed_share(self.decision, full, half, self.spec["scale"]["std"] if self.spec["scale"] else 1.0)
         bears = share <= MAX_CHANGED
         print(

@@ -57,8 +57,20 @@ def wheel_of_room(package: Path, room: str, folder: Path) -> Path:
         room: name of the subpackage; of the package itself only the empty __init__.py is included.
         folder: where the wheel is written.
     """
-    name = package.name
     modules = [package / "__init__.py", *sorted((package / room).rglob("*.py"))]
+    return wheel_of_modules(package, modules, imported_distributions(modules, package.name), folder)
+
+
+def wheel_of_modules(package: Path, modules: list[Path], requires: list[str], folder: Path) -> Path:
+    """Write modules of an installed package as a wheel.
+
+    Args:
+        package: folder of the installed package; its name is also the distribution's name.
+        modules: files of the package.
+        requires: distributions that the wheel's metadata names as required.
+        folder: where the wheel is written.
+    """
+    name = package.name
     whole = metadata.distribution(name)
     info = f"{name}-{whole.version}.dist-info"
     about = [
@@ -67,7 +79,7 @@ def wheel_of_room(package: Path, room: str, folder: Path) -> Path:
         f"Version: {whole.version}",
         f"License-Expression: {license_of(whole)}",
         f"Requires-Python: >={PYTHONS[0]}",
-        *(f"Requires-Dist: {each}" for each in imported_distributions(modules, name)),
+        *(f"Requires-Dist: {each}" for each in requires),
     ]
     files = {f"{name}/{path.relative_to(package).as_posix()}": path.read_bytes() for path in modules} | {
         f"{info}/METADATA": "\n".join([*about, ""]).encode(),

@@ -21,6 +21,8 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.training.weights import cached_alone, fetch_weights, own_weights
 
 SIDE = "img_size"
+# What networks of timm raise that do not take an argument or a size.
+REFUSALS = (AssertionError, TypeError, RuntimeError, ValueError, AttributeError, IndexError, KeyError)
 NEAR = (14, 16, 32, 64)  # sizes in multiples of these are offered where one does not fit
 
 
@@ -76,7 +78,7 @@ def create_network(model: DictConfig, outputs: int, sides: Sequence[int], labels
         try:
             module = create(model.name, **more, **arguments)
             require_sides(module, sides, outputs)
-        except (AssertionError, TypeError, RuntimeError, ValueError, AttributeError, IndexError, KeyError) as error:
+        except REFUSALS as error:
             reasons.append(" ".join(f"{error}".split())[:200] or type(error).__name__)
         else:
             return Network(module, source.architecture, source.arguments | arguments)
@@ -182,7 +184,7 @@ def _fits(name: str, source: Source, side: int) -> bool:
     for arguments in fitting_arguments(source, [side]):
         try:
             require_sides(create(name, num_classes=2, **arguments), [side], 2)
-        except (AssertionError, TypeError, RuntimeError, ValueError, AttributeError, IndexError, KeyError):
+        except REFUSALS:
             continue
         return True
     return False

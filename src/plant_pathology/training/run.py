@@ -66,6 +66,19 @@ def check(cfg: DictConfig) -> None:
             )
 
 
+def is_valid(run: Run, dry: bool) -> bool:
+    """Return whether the config of a run of a sweep is valid; record a failure if not, except in a dry run."""
+    try:
+        check(run.cfg)
+    except UserError as error:
+        if not dry:
+            enter_sweep(run.folder)
+            record_failure(run, str(error))
+        print(f"{run.name}: failed: {error}", flush=True)
+        return False
+    return True
+
+
 def train(run: Run) -> dict[str, Any]:
     """Train a run until it has a result, and write result.json, the last file of a run.
 

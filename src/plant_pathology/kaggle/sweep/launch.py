@@ -26,9 +26,9 @@ from plant_pathology.kaggle.sweep.payload import code_parcel, data_parcel
 from plant_pathology.kaggle.sweep.plan import loads_of, plan_of
 from plant_pathology.kaggle.sweep.sessions import FOLDER, Sessions
 from plant_pathology.runs.finished import score_of
-from plant_pathology.runs.run import Run, record_failure, run_of
+from plant_pathology.runs.run import Run, run_of
 from plant_pathology.runs.sweep_lists import enter_sweep
-from plant_pathology.training.run import check, is_to_train
+from plant_pathology.training.run import is_to_train, is_valid
 
 
 def train_on_kaggle(configs: list[DictConfig], options: KaggleOptions) -> list[float | None]:
@@ -115,15 +115,3 @@ def show_quota(cfg: DictConfig) -> None:
         show("quota", str(Kaggle(cfg.competition.name).gpu_hours() or "Kaggle does not tell"))
     except UserError as error:
         show("quota", f"unknown: {error}")
-
-
-def is_valid(run: Run, dry: bool) -> bool:
-    """Return whether the run's config is valid; record a failure if not, except in a dry run."""
-    try:
-        check(run.cfg)
-    except UserError as error:
-        if not dry:
-            record_failure(run, str(error))
-        print(f"{run.name}: failed: {error}", flush=True)
-        return False
-    return True

@@ -10,7 +10,6 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from plant_pathology.core.files import atomic_folder, write_json
@@ -21,7 +20,7 @@ from plant_pathology.kaggle.push import Push, version_of
 from plant_pathology.kernel.build import default_slug, title_of
 from plant_pathology.kernel.kaggle_image import image_distributions
 from plant_pathology.kernel.package import Package
-from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheels_in, write_wheel
+from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheel_of_modules, wheels_in
 from plant_pathology.runs.resume_points import resume_points
 from plant_pathology.runs.run import CONTINUE, FAILURE, JOB, METRICS, RUN, STOP, Run
 from plant_pathology.store.keys import manifest_key, object_key
@@ -126,7 +125,8 @@ def code_parcel(root: Path, owner: str, competition: str, own_code: Path | None)
         for name in BROUGHT:
             wheel_of_installed(name, work)
         check_wheels(wheels_in(work), image_distributions(IMAGE_FOR_TRAINING))
-        wheel_of_package(work)
+        package = Path(__file__).parents[2]
+        wheel_of_modules(package, sorted(package.rglob("*.py")), [], work)  # nothing installs it
         if own_code:
             shutil.copyfile(own_code, work / own_code.name)
     sha256 = content_hash({path.name: file_hash(path) for path in sorted(made.iterdir())})
@@ -136,17 +136,6 @@ def code_parcel(root: Path, owner: str, competition: str, own_code: Path | None)
             shutil.copyfile(path, folder / path.name)
 
     return parcel(root, owner, competition, "code", sha256, pack)
-
-
-def wheel_of_package(folder: Path) -> None:
-    """Write this package as a wheel that names no requirements: nothing installs it."""
-    package = Path(__file__).parents[2]
-    name, version = package.name, metadata.version(package.name)
-    files = {path.relative_to(package.parent).as_posix(): path.read_bytes() for path in package.rglob("*.py")}
-    info = f"{name}-{version}.dist-info"
-    files[f"{info}/METADATA"] = f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n".encode()
-    files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    write_wheel(name, version, files, folder)
 
 
 def state_parcel(root: Path, owner: str, competition: str, runs: Sequence[Run]) -> Parcel | None:

@@ -24,8 +24,7 @@ from plant_pathology.core.checkout import checkout
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine
 from plant_pathology.runs.finished import score_of
-from plant_pathology.runs.run import Run, record_failure, run_of
-from plant_pathology.runs.sweep_lists import enter_sweep
+from plant_pathology.runs.run import Run, run_of
 from plant_pathology.runs.sync import RunSync
 from plant_pathology.store.connect import open_store
 from plant_pathology.sweeps.sky.client import SkyClient, skypilot
@@ -39,7 +38,7 @@ from plant_pathology.sweeps.sky.task import (
     task_of,
     task_yaml,
 )
-from plant_pathology.training.run import check
+from plant_pathology.training.run import is_valid
 
 
 def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[float | None]:
@@ -65,7 +64,7 @@ def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[float |
     check_store(cfg, options)
     head = check_committed(checkout(), options.allow_uncommitted)
     runs = [_run(config) for config in configs]
-    valid = {run.name: run for run in runs if _is_valid(run, options.dry_run)}
+    valid = {run.name: run for run in runs if is_valid(run, options.dry_run)}
     folder = Path(cfg.paths.runs)
     code = export_commit(checkout(), head, folder)
 
@@ -100,16 +99,3 @@ def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[float |
 def _run(config: DictConfig) -> Run:
     HydraConfig.instance().set_config(config)
     return run_of(config)
-
-
-def _is_valid(run: Run, dry_run: bool) -> bool:
-    """Return whether the run's config is valid; record a failure if not, except in a dry run."""
-    try:
-        check(run.cfg)
-    except UserError as error:
-        if not dry_run:
-            enter_sweep(run.folder)
-            record_failure(run, str(error))
-        print(f"{run.name}: failed: {error}", flush=True)
-        return False
-    return True
