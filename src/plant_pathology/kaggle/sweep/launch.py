@@ -4,6 +4,7 @@ options.py: the keys of hydra.launcher.
 plan.py: which runs share a session; hours of the quota and of wall time.
 payload.py: the datasets that travel: shards, code, what unfinished runs continue from.
 script.py, worker.py: what runs in a session: the local launcher, with a limit of time.
+session.py: what is known of a session, on disk.
 sessions.py: push, follow, continue; started again, find the sessions of an earlier start.
 collect.py: bring the output back.
 """
@@ -24,7 +25,8 @@ from plant_pathology.kaggle.retries import timeouts_and_retries
 from plant_pathology.kaggle.sweep.options import KaggleOptions
 from plant_pathology.kaggle.sweep.payload import code_parcel, data_parcel
 from plant_pathology.kaggle.sweep.plan import loads_of, plan_of
-from plant_pathology.kaggle.sweep.sessions import FOLDER, Sessions
+from plant_pathology.kaggle.sweep.session import FOLDER
+from plant_pathology.kaggle.sweep.sessions import Sessions
 from plant_pathology.runs.finished import score_of
 from plant_pathology.runs.run import Run, run_of
 from plant_pathology.runs.sweep_lists import enter_sweep

@@ -34,6 +34,7 @@ from plant_pathology.kaggle.sweep.options import KaggleOptions
 from plant_pathology.kaggle.sweep.payload import IMPORTS, Parcel, state_parcel
 from plant_pathology.kaggle.sweep.plan import LAUNCHER, loads_of, plan_of
 from plant_pathology.kaggle.sweep.script import session_script
+from plant_pathology.kaggle.sweep.session import SESSION, Session
 from plant_pathology.kernel.build import default_slug, title_of
 from plant_pathology.kernel.package import Package
 from plant_pathology.runs.cost import Machine, write_machine
@@ -41,56 +42,8 @@ from plant_pathology.runs.finished import score_of
 from plant_pathology.runs.run import FAILURE, Run, record_failure
 from plant_pathology.runs.status import RUNNING, WAITING
 
-FOLDER, SESSION = ".kaggle", "session.json"
 BUSY = r"session count"  # in Kaggle's refusal of a kernel while the account's sessions are all in use
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
-
-
-@dataclass
-class Session:
-    """One kernel with a queue of runs.
-
-    Args:
-        folder: below runs/.kaggle.
-        kernel: owner/slug.
-        runs: names of its runs, longest first.
-        metadata: content of its kernel-metadata.json.
-    """
-
-    folder: Path
-    kernel: str
-    runs: list[str]
-    metadata: dict[str, Any]
-    begins: dict[str, str]  # latest checkpoint of each run before the session
-    shown: int = 0  # lines of its log
-    absent_since: float | None = None
-    state: str = ""
-
-    @property
-    def journal(self) -> Journal:
-        return Journal(self.folder / "journal.json", self.folder.name)
-
-    @property
-    def package(self) -> Package:
-        return Package(self.folder, "", self.kernel, self.metadata, {})
-
-    @classmethod
-    def read(cls, folder: Path) -> "Session | None":
-        """Return the session in a folder; None where its output has been collected."""
-        noted = read_json(folder / SESSION, f"delete {folder}")
-        if noted["closed"]:
-            return None
-        metadata = read_json(folder / "submission" / "kernel-metadata.json", f"delete {folder}")
-        return cls(folder, noted["kernel"], noted["runs"], metadata, noted["begins"])
-
-    def write(self, closed: str | None = None) -> None:
-        """Write session.json.
-
-        Args:
-            closed: the state in which it was collected.
-        """
-        noted = {"kernel": self.kernel, "runs": self.runs, "begins": self.begins, "closed": closed}
-        write_json(self.folder / SESSION, noted)
 
 
 @dataclass
