@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := src
 
 .DEFAULT_GOAL := help
-.PHONY: help remote pull audit licences repro competition test test-sky bench lint docs lock download tensorboard
+.PHONY: help remote pull audit licences repro competition test test-slow test-sky bench lint docs lock download tensorboard
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -28,8 +28,11 @@ repro: .venv/ready $(if $(RAW),,data/raw/sample)  ## the whole pipeline; RAW=<fo
 competition: .venv/ready  ## a first conf/competition/<name>.yaml for RAW=<folder>, from what is in it
 	@$(VENV_PYTHON) -m plant_pathology.look "$(or $(RAW),$(error RAW=<folder> is missing: the competition as Kaggle ships it))"
 
-test: .venv/ready-test  ## the tests
-	@$(VENV_PYTHON) -m pytest
+test: .venv/ready-test  ## the tests, without those that take long
+	@$(VENV_PYTHON) -m pytest -m "not slow"
+
+test-slow: .venv/ready-test  ## the tests that take long: whole sweeps, kills at many moments, restarts
+	@$(VENV_PYTHON) -m pytest -m slow
 
 test-sky:  ## a sweep through the real SkyPilot on this machine, interrupted; needs root and ../shared/sky-loopback
 	@$(PYTHON) tests/support/sky_engine.py

@@ -30,7 +30,11 @@ def pytest_xdist_auto_num_workers() -> int:
 # tryfirst: xdist's own hook, which reads the marks, must come later.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests that share a pipeline's output in one process, and start them first, because they take longest."""
+    """Mark slow faults; run tests that share a pipeline's output in one process, and start them first."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if getattr(parameters.get("fault"), "slow", False):
+            item.add_marker(pytest.mark.slow)
     shared = [item for item in items if {"project", "root"} & set(item.fixturenames)]
     for item in shared:
         item.add_marker(pytest.mark.xdist_group("project" if "project" in item.fixturenames else item.path.stem))

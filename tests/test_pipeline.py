@@ -46,6 +46,7 @@ def test_every_stage_ran_and_a_second_repro_has_nothing_to_do(project):
     assert ran(run_in(project, "dvc", "repro")) == []
 
 
+@pytest.mark.slow
 def test_the_package_alone_lists_the_commands_in_order_with_their_state_and_the_next_one(checkout):
     def shown(*overrides):
         lines = run_in(checkout, *overrides, "python", "-m", "plant_pathology").splitlines()
@@ -79,6 +80,7 @@ def test_another_learning_rate_reruns_the_sweep_and_after(checkout):
     assert ran(run_in(checkout, "dvc", "repro", "--dry", "--force-downstream")) == STAGES[2:]
 
 
+@pytest.mark.slow
 def test_another_vocabulary_is_an_experiment_that_reruns_all_and_an_old_commit_brings_its_bundle_back(checkout):
     """Here, and on a second machine that has a clone and what was pushed, but not the raw images."""
     run_in(checkout, "python", "-m", "plant_pathology.remote", str(checkout.parent / "shared"))
@@ -119,6 +121,7 @@ def test_another_vocabulary_is_an_experiment_that_reruns_all_and_an_old_commit_b
     assert (second / "datastore.json").read_bytes() == pointer
 
 
+@pytest.mark.slow
 def test_dvc_s_own_tools_show_the_figures(project):
     assert "rehearse" in run_in(project, "dvc", "dag")
     metrics = json.loads(run_in(project, "dvc", "metrics", "show", "--json"))[""]["data"]
@@ -151,6 +154,7 @@ def test_the_raw_images_are_not_copied(project):
         assert not any(path.is_file() and path.read_bytes() == image for path in (project / kept).rglob("*"))
 
 
+@pytest.mark.slow
 def test_the_notebooks_for_people_run_on_the_results(checkout):
     """All in one process; the notebook of the kernel is rehearsed."""
     program = """if True:

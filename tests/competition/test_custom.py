@@ -49,6 +49,7 @@ def arrays(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_prepare_reads_the_table_and_opens_the_images_by_the_competition_s_code(arrays):
     index = pd.read_csv(arrays / "data/prepared/index.csv").set_index("image")
     assert index["labels"].to_dict() == {f"{number}.npy": number / 2 for number in range(24)}
@@ -75,6 +76,7 @@ def test_the_rehearsal_uses_images_that_only_the_competition_s_code_opens(arrays
     assert len(shapes) == 4 and set(shapes.values()) == {(40, 40, 3)}
 
 
+@pytest.mark.slow
 def test_the_code_travels_in_the_bundle_and_opens_test_images(arrays, tmp_path):
     bundle, raw = arrays / "models/best", tmp_path / "arrays"
     assert (bundle / "competition.py").read_text() == MODULE

@@ -112,6 +112,7 @@ def test_the_output_goes_to_a_full_disk(tmp_path):
     assert done.stderr.startswith(f"error: in {tmp_path}: No space left on device: make room there")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.05, 1.5])
 def test_ctrl_c_is_one_line_also_while_modules_are_imported(tmp_path, delay):
     program = (

@@ -311,6 +311,7 @@ FAULTS = [
         "train -m competition.metric=mine model.lr=1e-3",
         "competitions/sample.py:4: ZeroDivisionError: division by zero: mend",
         own("METRIC_SIGN = 1\nMETRIC_SCORES = 'labels'\ndef mine(true, decided):\n    return 1 / 0\n"),
+        slow=True,
     ),
     Fault(
         "A file of ours that was damaged",
@@ -323,6 +324,7 @@ FAULTS = [
             (folder / "notebooks/submission.ipynb").write_text("{"),
         ),
         start="packaged",
+        slow=True,
     ),
     Fault(
         "The system does not allow it",

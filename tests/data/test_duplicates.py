@@ -74,6 +74,7 @@ def test_groups_are_those_of_a_plain_loop_for_chains_crowds_and_copies(monkeypat
     assert np.sort(sizes)[-1] >= 200 and 10 < np.sort(sizes)[-2] < 100, "the crowd is one group, the chain is several"
 
 
+@pytest.mark.slow
 def test_sampling_finds_nearly_all_pairs_of_random_hashes_and_their_copies():
     rng = np.random.default_rng(0)
     hashes = random_hashes(rng, 3000)

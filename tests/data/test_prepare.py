@@ -56,6 +56,7 @@ def list_more(root, *lines):
         file.writelines(f"{name},{labels}\n" for name, labels in lines)
 
 
+@pytest.mark.slow
 def test_output_does_not_depend_on_the_number_of_workers_or_on_modification_times(competition):
     prepared, figures = competition / "data" / "prepared", competition / "reports" / "data"
     assert prepare(competition, "prepare.workers=1", "prepare.shard_mb=0.06").returncode == 0
@@ -68,6 +69,7 @@ def test_output_does_not_depend_on_the_number_of_workers_or_on_modification_time
     assert sum(name.startswith("images-") for name in first) == 4
 
 
+@pytest.mark.slow
 def test_index_csv_locates_the_pixels_of_each_image(competition):
     assert prepare(competition, "prepare.shard_mb=0.06", "machine=cpu").returncode == 0
     prepared = competition / "data" / "prepared"
@@ -81,6 +83,7 @@ def test_index_csv_locates_the_pixels_of_each_image(competition):
             assert abs(square.mean() - np.asarray(source.convert("RGB")).mean()) < 12
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_and_gives_the_same_bytes(competition):
     images = images_of(competition)
     names = [f"big-{number:03d}.jpg" for number in range(400)]
@@ -114,6 +117,7 @@ def test_a_killed_run_continues_and_gives_the_same_bytes(competition):
     assert hashes(competition / "data" / "prepared") == went_on
 
 
+@pytest.mark.slow
 def test_only_new_and_changed_images_are_decoded(competition):
     images = images_of(competition)
     assert "64 decoded, 0 known" in prepare(competition).stdout
@@ -128,6 +132,7 @@ def test_only_new_and_changed_images_are_decoded(competition):
         )
 
 
+@pytest.mark.slow
 def test_duplicates_share_a_fold_and_contradictory_labels_are_listed_and_drawn(competition):
     assert "4 of them with contradictory labels" in prepare(competition).stdout
     index = pd.read_csv(competition / "data" / "prepared" / "index.csv").set_index("image")
@@ -144,6 +149,7 @@ def test_duplicates_share_a_fold_and_contradictory_labels_are_listed_and_drawn(c
         assert gallery.width > 900, "three pairs side by side"
 
 
+@pytest.mark.slow
 def test_copies_at_another_size_or_quality_are_found_and_can_be_merged(competition):
     images = images_of(competition)
     pairs = []
@@ -203,6 +209,7 @@ def test_all_bad_rows_and_files_are_reported_in_one_list(damaged):
     assert not (competition / "data" / "prepared").exists()
 
 
+@pytest.mark.slow
 def test_quarantine_skips_bad_rows_and_lists_them(damaged):
     competition, problems = damaged
     done = prepare(competition, "prepare.on_bad=quarantine")
@@ -293,6 +300,7 @@ def test_the_error_for_an_invalid_value_lists_the_valid_ones(competition, overri
     assert not (competition / "data" / "prepared").exists()
 
 
+@pytest.mark.slow
 def test_a_failed_run_keeps_the_last_good_output(competition):
     assert prepare(competition).returncode == 0
     before = hashes(competition / "data" / "prepared")

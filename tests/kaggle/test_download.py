@@ -117,6 +117,7 @@ def test_what_was_fetched_before_an_interruption_is_only_unpacked(kaggle, tmp_pa
     assert download(tmp_path, kaggle).returncode == 0 and kaggle.requests == []
 
 
+@pytest.mark.slow
 def test_archives_in_the_archive_are_unpacked_and_a_kill_while_they_are_costs_no_second_download(kaggle, tmp_path):
     rng = random.Random(0)
     images = {f"{number}.jpg": rng.randbytes(1000) for number in range(4000)}

@@ -83,6 +83,7 @@ def journal(root):
     return json.loads((root / "reports/submit.json").read_text())
 
 
+@pytest.mark.slow
 def test_from_the_folders_to_a_score_and_a_second_start_does_nothing(kaggle, root):
     shown = succeeds(root, kaggle)
     for line in ("0 used today, 5 left", f"{DATASET}: created", "version 1", "running", "public 0.5"):
@@ -100,6 +101,7 @@ def test_from_the_folders_to_a_score_and_a_second_start_does_nothing(kaggle, roo
     assert rows(root) == [row | {"private": "0.4"}], "a private score that came later stands in the same row"
 
 
+@pytest.mark.slow
 def test_a_changed_kernel_needs_no_new_dataset_and_a_changed_dataset_says_which_bytes_it_has(kaggle, root):
     succeeds(root, kaggle)
     write_notebook(root, "print(2)\n")
@@ -171,6 +173,7 @@ def test_a_dry_run_prints_all_steps_and_refusals_without_a_request(kaggle, root)
     assert kaggle.requests == [] and sorted(root.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_refusal_is_one_error_with_the_remedy_and_the_next_start_continues(kaggle, root):
     for method, status, remedy in (
         ("CreateDataset", 403, "verify your phone number"),
@@ -185,6 +188,7 @@ def test_a_refusal_is_one_error_with_the_remedy_and_the_next_start_continues(kag
     assert len(kaggle.submissions) == 1 and len(kaggle.datasets[DATASET]) == 1 and len(kaggle.kernels[KERNEL]) == 1
 
 
+@pytest.mark.slow
 def test_temporary_failures_are_retried(kaggle, root):
     kaggle.fail("ListSubmissions", 429, Retry_After="1")
     kaggle.fail("GetDatasetStatus", 500, times=2)
@@ -219,6 +223,7 @@ def test_a_push_that_says_error_with_status_200_failed(kaggle, root, answer, pro
     assert problem in fails(root, kaggle) and kaggle.submissions == []
 
 
+@pytest.mark.slow
 def test_a_kernel_that_arrives_otherwise_than_it_was_pushed_is_pushed_once_more(kaggle, root):
     kaggle.renamed = "leaf-submission-2"
     assert "it is called leaf-submission-2 there" in fails(root, kaggle)
@@ -229,6 +234,7 @@ def test_a_kernel_that_arrives_otherwise_than_it_was_pushed_is_pushed_once_more(
     assert len(kaggle.kernels[KERNEL]) == 2 and len(kaggle.submissions) == 1
 
 
+@pytest.mark.slow
 def test_a_kernel_that_fails_shows_its_log_and_is_not_submitted(kaggle, root):
     good, kaggle.run = kaggle.run, lambda run, hidden: ({}, "ImportError: no module\n", "Exited with 1")
     error = fails(root, kaggle)
@@ -257,6 +263,7 @@ def test_an_upload_that_breaks_off_goes_on_and_one_that_is_refused_makes_no_data
     assert len(kaggle.datasets[DATASET]) == 1 and kaggle.requests.count("PUT") == 3 + 2
 
 
+@pytest.mark.slow
 def test_a_dataset_that_says_error_with_status_200_is_no_dataset(kaggle, root):
     kaggle.fail("CreateDataset", {"status": "error", "error": "The license is not valid"})
     assert "The license is not valid" in fails(root, kaggle)
@@ -283,6 +290,7 @@ def test_the_daily_limit_is_respected_and_the_next_day_continues(kaggle, root):
     assert not {"SaveKernel", "CreateDataset"} & set(kaggle.requests)
 
 
+@pytest.mark.slow
 def test_a_dataset_or_kernel_that_was_made_though_the_answer_is_lost_is_not_made_again(kaggle, root):
     kaggle.fail("CreateDataset", "drop", after=True)
     assert "cannot be reached to upload the dataset" in fails(root, kaggle)
@@ -312,6 +320,7 @@ def test_a_failed_submission_is_recorded_and_not_repeated(kaggle, root):
     assert [row["status"] for row in rows(root)] == ["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_killed_at_each_kind_of_request_it_is_submitted_once(way, tmp_path):
     requests = requests_of(tmp_path / "undisturbed", WAYS[way])
@@ -331,6 +340,7 @@ SENT_FOR_A_FILE = [
 ]
 
 
+@pytest.mark.slow
 def test_a_file_is_submitted_without_dataset_and_kernel_and_once(kaggle, root):
     scored = []
     kaggle.score = lambda content: scored.append(content) or "0.7"
@@ -378,6 +388,7 @@ def test_a_file_whose_answer_is_lost_is_not_sent_again(kaggle, root, kind):
     assert len(kaggle.submissions) == 1 and kaggle.requests.count("CreateSubmission") == 1
 
 
+@pytest.mark.slow
 def test_a_file_whose_upload_fails_is_not_submitted_and_the_next_start_submits_it(kaggle, root):
     file_root(root)
     for method, kind, error in (
@@ -406,6 +417,7 @@ def test_a_file_waits_for_the_next_day_when_none_is_left(kaggle, root):
     assert len(kaggle.submissions) == 2
 
 
+@pytest.mark.slow
 def test_only_a_file_that_was_rehearsed_and_would_be_scored_is_submitted(kaggle, root):
     assert "run `python -m plant_pathology.rehearse`" in fails(root, kaggle, BY_FILE)
     file_root(root)
@@ -417,6 +429,7 @@ def test_only_a_file_that_was_rehearsed_and_would_be_scored_is_submitted(kaggle,
     assert kaggle.requests == []
 
 
+@pytest.mark.slow
 def test_the_client_by_hand_pushes_the_same(kaggle, root):
     client = Path(sys.executable).with_name("kaggle")
     for command in ("datasets create -p kernels/dataset", "kernels push -p kernels/submission"):
@@ -431,6 +444,7 @@ def test_the_client_by_hand_pushes_the_same(kaggle, root):
     assert created["files"] == versioned["files"]
 
 
+@pytest.mark.slow
 def test_the_packaged_kernel_scores_on_a_hidden_test_set(project, tmp_path):
     """From the bundle to a score: the notebook that was pushed really runs, with the dataset that was uploaded."""
     from plant_pathology.inference.predictor import predict_submission

@@ -66,6 +66,7 @@ def numbers(root: Path) -> dict[str, dict]:
     return found
 
 
+@pytest.mark.slow
 def test_four_runs_in_sessions_of_which_one_is_killed_and_one_cancelled_give_the_same_numbers(
     kaggle, pushed, local, tmp_path
 ):
@@ -100,6 +101,7 @@ def replayed(local: Path):
     return [first, second]
 
 
+@pytest.mark.slow
 def test_a_command_killed_at_any_request_and_typed_again_pushes_nothing_twice(pushed, local, tmp_path):
     root = Path(shutil.copytree(pushed, tmp_path / "p"))
     settings = [*(f"submit.{each}" for each in FAST), "submit.settle_s=0.2", "model.lr=1e-3,1e-2"]
@@ -120,6 +122,7 @@ def test_a_command_killed_at_any_request_and_typed_again_pushes_nothing_twice(pu
         assert not list(root.glob("runs/*/checkpoints")), where
 
 
+@pytest.mark.slow
 def test_each_refusal_has_a_remedy_and_the_same_command_goes_on_after_it(pushed, local, tmp_path):
     root = Path(shutil.copytree(pushed, tmp_path / "p"))
     overrides = ["train.folds=1", "hydra.launcher.accelerator=NvidiaTeslaT4", "submit.settle_s=0.2"]

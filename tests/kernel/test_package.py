@@ -47,6 +47,7 @@ def metadata_of(root, kind):
 # The kernel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel_type", ["notebook", "script"])
 def test_the_same_bundle_gives_the_same_bytes_whatever_the_kernel(root, kernel_type):
     folders = []
@@ -63,6 +64,7 @@ def test_wheels_are_stored_uncompressed(project):
         assert {entry.compress_type for entry in zipfile.ZipFile(path).infolist()} == {zipfile.ZIP_STORED}
 
 
+@pytest.mark.slow
 def test_a_script_carries_the_same_code_and_origin_and_scores(project, root):
     """Packaged, rehearsed, pushed by the real client, run with what was uploaded, submitted."""
     shared = ["competition=sample", "package.owner=tester", f"paths.raw={project}/data/raw/sample"]
@@ -187,6 +189,7 @@ def test_a_wheel_that_would_not_work_on_kaggle_is_refused(tmp_path, about, reaso
             check_wheels(wheels_in(tmp_path), {"numpy"})
 
 
+@pytest.mark.slow
 def test_an_import_missing_from_kaggle_stops_package_and_keeps_the_previous_folders(root):
     for name in ("conf", "notebooks", "src"):
         shutil.copytree(PROJECT / name, root / name)

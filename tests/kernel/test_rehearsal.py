@@ -90,6 +90,7 @@ def test_the_metadata_record_commit_data_and_runs(project):
     assert notebook["metadata"]["provenance"] == origin
 
 
+@pytest.mark.slow
 def test_hashes_of_changed_files_are_not_recorded(project, tmp_path):
     shutil.copytree(project, tmp_path / "checkout", symlinks=True)
     best = tmp_path / "checkout/models/best/bundle.json"
@@ -140,6 +141,7 @@ def test_the_hidden_test_set_has_other_names_sizes_and_order_and_an_image_that_c
     assert folder_hash(again) == folder_hash(tmp_path / "hidden")
 
 
+@pytest.mark.slow
 def test_another_test_set_can_be_rehearsed_and_scored(project, root):
     """With images from 32 to 4,000 px."""
     images = shutil.copytree(project / "data/raw/sample/train_images", root / "images")
@@ -188,6 +190,7 @@ def plant(root, project, fault):
     path.write_text(json.dumps({"cells": cells, "metadata": {"kernelspec": {"name": "python3"}}}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault, check, detail",
     [
@@ -211,6 +214,7 @@ def test_a_kernel_that_kaggle_would_fail_fails_here(project, root, fault, check,
     assert set(report["test_sets"]) == {"public"}, "the hidden test set is for kernels that pass the public one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault, found",
     [
@@ -331,6 +335,7 @@ def test_a_competition_folder_of_symbolic_links_is_complete_and_read_only(tmp_pa
     assert [path.name for path in (elsewhere / "test_images").iterdir()] == ["a.jpg"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
 def test_a_kernel_that_hangs_is_killed_and_one_that_dies_is_reported(tmp_path, isolation):
     if isolation == "namespace" and (reason := why_no_namespaces()):
@@ -456,6 +461,7 @@ def second_form(raw):
     (raw / "stage_2/sample_submission.csv").write_text("image,labels\na.jpg,rust\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "harm, detail",
     [

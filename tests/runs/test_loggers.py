@@ -75,6 +75,7 @@ def seen_while_it_trains(folder):
     assert len(events(folder).Scalars("val_score")) >= epochs
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_a_running_run_and_no_step_twice_after_a_restart(root):
     folder = killed(root, "tensorboard", seen_while_it_trains)
     max((folder / "checkpoints").glob("*.ckpt")).unlink()
@@ -107,6 +108,7 @@ def curves(root, swept):
     return {logger: runs(root, f"{logger}_curves")[0] for logger in ("csv", "tensorboard")}
 
 
+@pytest.mark.slow
 def test_tensorboard_lists_hyperparameters_and_metric_of_a_run(curves):
     hparams = events(curves["tensorboard"]).PluginTagToContent("hparams")
     settings = parse_session_start_info_plugin_data(hparams["_hparams_/session_start_info"]).hparams
@@ -122,6 +124,7 @@ def test_logger_csv_writes_metrics_csv_alone_and_does_not_change_a_run_s_identit
     assert "finished before" in train(root, "name=csv_curves", "model.lr=5e-3", "logger=tensorboard").stdout
 
 
+@pytest.mark.slow
 def test_mlflow_has_one_run_after_a_restart(root, with_loggers):
     mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
     folder = terminated(root, "mlflow", times=1)
@@ -139,6 +142,7 @@ def test_mlflow_has_one_run_after_a_restart(root, with_loggers):
     assert len({each.step for each in client.get_metric_history(after.info.run_id, "train_loss")}) == TERMINATED
 
 
+@pytest.mark.slow
 def test_wandb_keeps_one_id_after_a_restart_and_sends_no_details_of_the_machine(root, with_loggers):
     wandb = pytest.importorskip("wandb", reason="needs the extra wandb")
     from wandb.proto.wandb_internal_pb2 import Record
@@ -177,6 +181,7 @@ def test_a_password_in_a_logger_s_address_is_refused_and_not_written(root):
     assert not list((root / "runs").glob("leak-*"))
 
 
+@pytest.mark.slow
 def test_preload_imports_no_logger_and_turns_garbage_collection_on_again(with_loggers):
     # Without W&B: timm imports it wherever it is installed.
     program = (

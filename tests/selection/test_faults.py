@@ -170,7 +170,7 @@ FAULTS = [
         )
     ),
     Fault(PURPOSE, "other data was pushed since, and data.ref names the runs'", "select data.ref=plant-pathology:1",
-          "is the best of 2 candidates", push_again, code=0, start="trained", kept=KEPT),
+          "is the best of 2 candidates", push_again, code=0, start="trained", kept=KEPT, slow=True),
     *(
         Fault(DAMAGED, done, "select", line, make, start="trained", kept=KEPT, also=no_bundle)
         for done, line, make in (

@@ -63,6 +63,7 @@ def test_a_bootstrap_sample_without_a_class_does_not_spoil_the_interval():
     assert np.isfinite(confidence_interval(score)).all()
 
 
+@pytest.mark.slow
 def test_cuts_are_tuned_where_expected_classes_are_pulled_to_the_middle():
     (probabilities,), true = classes(300, 5, noise=1.5)
     pulled = 0.6 * probabilities + 0.4 / 5

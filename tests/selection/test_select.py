@@ -93,6 +93,7 @@ def test_thresholds_per_label_win_where_labels_need_different_ones():
     )
 
 
+@pytest.mark.slow
 def test_crossfitting_is_not_fooled_by_gains_on_the_rows_tuned_on():
     seeming, real = [], []
     for seed in range(4):
@@ -171,6 +172,7 @@ def test_single_label_competitions_always_choose_the_likeliest_label():
     assert decision.by == LIKELIEST and decision.decide(probabilities).tolist() == [1]
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_independent_networks_beats_the_best_one_on_held_out_rows():
     stack, true = leaves(800, noise=2.0, members=5)
     fit = crossfitted(stack, true)

@@ -48,6 +48,7 @@ def key_of(version, file):
     return object_key(version.files[file]["sha256"])
 
 
+@pytest.mark.slow
 def test_the_command_line_pushes_lists_shows_verifies_and_pulls(place, prepared, tmp_path):
     def run(verb, *overrides):
         done = datastore(tmp_path, verb, *place.overrides, *overrides)
@@ -242,6 +243,7 @@ def test_concurrent_pushers_of_the_same_content_share_one_version(store, prepare
     assert store.refs() == [("leaves", 1)]
 
 
+@pytest.mark.slow
 def test_a_killed_push_leaves_no_version_and_the_next_one_completes(place, store, prepared, tmp_path):
     large = prepared / "large.npy"
     large.touch()
@@ -347,6 +349,7 @@ def test_version_ten_comes_after_version_nine(store, prepared):
     assert store.push("leaves", prepared)[0].ref == "leaves:11"
 
 
+@pytest.mark.slow
 def test_training_opens_the_version_of_data_ref_or_else_of_the_pointer(place, store, prepared, tmp_path):
     cfg = [*place.overrides, f"paths.root={tmp_path}"]
     with pytest.raises(UserError, match="datastore push"):

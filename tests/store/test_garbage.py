@@ -33,6 +33,7 @@ def used(*versions):
     return {f"objects/{entry['sha256']}" for version in versions for entry in version.files.values()}
 
 
+@pytest.mark.slow
 def test_the_command_line_removes_a_version_and_gc_frees_the_objects_that_only_it_used(place, store, three, tmp_path):
     def run(*arguments):
         return run_module("datastore", *arguments, *place.overrides, cwd=tmp_path)

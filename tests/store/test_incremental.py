@@ -169,6 +169,7 @@ def test_an_incomplete_prepared_folder_is_refused(absent, store, tmp_path):
     assert store.refs() == []
 
 
+@pytest.mark.slow
 def test_places_of_a_million_rows_are_found():
     pixels = np.char.add(np.arange(1_000_000).astype(str), "0" * 58)
     theirs = pd.DataFrame({"pixels": pixels, "shard": np.arange(1_000_000) // 100, "row": np.arange(1_000_000) % 100})

@@ -12,6 +12,7 @@ from support.prepared import leaves, prepare
 from support.stores import SECRET, BucketPlace
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
 def test_network_faults_lose_no_data(kind, s3, tmp_path):
     trials.meet_faults(tmp_path, s3, kind, rounds=1, seed=2, images=32, rate=0.12)
@@ -80,17 +81,21 @@ def test_expired_credentials_give_one_error_line_with_the_remedy(s3, tmp_path):
     assert "ExpiredToken to ListObjectsV2: renew the credentials" in done.stderr and SECRET not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_push_publishes_nothing_and_the_next_push_succeeds(place, tmp_path):
     trials.kill_pushes(place, tmp_path, count=2, seed=1, images=160)
 
 
+@pytest.mark.slow
 def test_a_killed_pull_leaves_no_partial_folder(place, tmp_path):
     trials.kill_pulls(place, tmp_path, count=1, seed=1, images=400)
 
 
+@pytest.mark.slow
 def test_simultaneous_pushes_lose_no_version(place, tmp_path):
     trials.push_at_once(place, tmp_path, pushers=4)
 
 
+@pytest.mark.slow
 def test_simultaneous_pushes_removals_and_gcs_lose_no_version(place, tmp_path):
     trials.storm(place, tmp_path, seconds=1.5, seed=1)

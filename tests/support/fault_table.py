@@ -50,6 +50,7 @@ class Fault:
         kept: patterns of files that must have the same bytes afterwards, such as "runs/*/best.ckpt".
         start: fixture with the folder to start from: raw, pushed, trained or packaged.
         also: checks more, after the command; called with the folder.
+        slow: whether it takes more than some seconds, see the marker of that name.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Fault:
     kept: Sequence[str] = ()
     start: str = "pushed"
     also: Callable[[Path], object] = lambda folder: None
+    slow: bool = False
 
     def __str__(self) -> str:
         """Return the name of the test."""

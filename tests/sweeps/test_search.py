@@ -46,6 +46,7 @@ def test_every_hydra_sweep_syntax_becomes_a_search_space(override, expected):
     assert distribution(OverridesParser.create().parse_override(override)) == expected
 
 
+@pytest.mark.slow
 def test_a_killed_search_continues_and_reports_the_best_f1(root):
     search = ["name=line_${model.lr}", INTERVAL, "trainer.max_epochs=20"]
     process = start_module("train", *SEARCH, *TINY, *search, "hydra.sweeper.n_trials=2", cwd=root)
@@ -75,6 +76,7 @@ def run_after_the_first(root):
     return next((run for run in training if finished and not (run / "result.json").exists()), None)
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_listed_its_trial_stays_open_and_the_search_continues(root):
     search = [*SEARCH, "name=part_${model.lr}", "hydra/sweeper/sampler=random", "hydra.sweeper.n_jobs=2"]
     search += ["model.lr=choice(0.001,1000)", "hydra.sweeper.n_trials=6", "hydra.sweeper.study_name=failing"]
@@ -86,6 +88,7 @@ def test_a_failed_run_is_listed_its_trial_stays_open_and_the_search_continues(ro
     }
 
 
+@pytest.mark.slow
 def test_a_trial_trains_all_folds_and_its_score_is_their_mean(root):
     search = ["name=folds", INTERVAL, "train.folds=2", "trainer.max_epochs=1", "hydra.sweeper.n_trials=1"]
     train(root, *SEARCH, *search, "hydra.sweeper.study_name=folds")

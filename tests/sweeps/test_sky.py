@@ -328,6 +328,7 @@ def test_a_job_fails_if_its_code_describes_another_run(node, name, code, says):
     assert done.returncode == code and done.stdout.startswith(says)
 
 
+@pytest.mark.slow
 def test_without_skypilot_the_error_has_the_install_command_and_the_last_sweep_stays_listed(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/sweep.json").write_text('{"runs": ["before"]}')
@@ -407,6 +408,7 @@ print(SkyClient()._machine(SimpleNamespace(cluster_resources_full=made, **where)
 """
 
 
+@pytest.mark.slow
 def test_a_machine_has_the_price_of_skypilot_s_catalog(sky, tmp_path):
     path = tmp_path / ".sky" / "catalogs" / sky.skylet.constants.CATALOG_SCHEMA_VERSION / "aws" / "vms.csv"
     path.parent.mkdir(parents=True)
@@ -416,6 +418,7 @@ def test_a_machine_has_the_price_of_skypilot_s_catalog(sky, tmp_path):
     assert done.stdout.strip() == str(Machine("g4dn.xlarge in us-east-2c", True, 0.1901, 0.526)), done.stderr
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_tasks_launches_nothing_and_keeps_the_last_sweep_listed(sky, checkout, tmp_path):
     """Use the command line, in a checkout that holds only conf/ and the lock file."""
     for name in ("over", "failed"):

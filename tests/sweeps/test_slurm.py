@@ -34,11 +34,13 @@ def started(root):
     return folder, said
 
 
+@pytest.mark.slow
 def test_a_preempted_slurm_job_continues_from_its_checkpoint(root, started):
     log = "".join(path.read_text() for path in (root / ".hydra" / ".submitit").glob("*/*.out"))
     assert "continues after" in log and (started[0] / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_listed_and_the_next_start_trains_only_missing_runs(root, started):
     done, said = started
     assert "1 of 2 runs failed" in said and "data.batch_size=0: choose" in said

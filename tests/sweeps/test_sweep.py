@@ -137,6 +137,7 @@ def in_training(processes, runs):
     raise AssertionError("no process trains a run")
 
 
+@pytest.mark.slow
 def test_a_failed_or_killed_run_does_not_affect_the_others(survivor):
     assert survivor.failed_code == 1
     failures = survivor.failed.partition("error: 3 of 4 runs failed")[2]
@@ -165,6 +166,7 @@ def test_on_sigterm_every_run_saves_a_checkpoint_first(survivor):
     assert trained and all("SIGTERM: saved" in said for said in trained)
 
 
+@pytest.mark.slow
 def test_runs_can_be_watched_stopped_and_continued(root, tmp_path):
     running = started(root, tmp_path)
     wait_for_epochs(tmp_path, 4)
@@ -191,6 +193,7 @@ def test_runs_can_be_watched_stopped_and_continued(root, tmp_path):
     assert after[chosen] == 80 and {**after, chosen: before[chosen]} == before
 
 
+@pytest.mark.slow
 def test_a_run_whose_loss_passes_the_limit_stops_with_the_reason_and_the_others_continue(root, tmp_path):
     done = sweep(root, tmp_path, "name=l${stop.divergence}", "stop.divergence=null,0.01", lr="1e-3", epochs=4)
     assert done.returncode == 0, done.stderr
@@ -218,6 +221,7 @@ def seconds(metrics):
     return pd.read_csv(metrics)["seconds"].sum()
 
 
+@pytest.mark.slow
 def test_no_run_is_launched_that_could_exceed_the_budget(bought):
     assert bought.first.returncode == 1 and "2 of 3 runs failed" in bought.first.stderr
     assert bought.first.stderr.count("not launched: it could exceed cost.budget_usd=0.001") == 2

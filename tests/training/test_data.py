@@ -142,6 +142,7 @@ def epoch(data, number):
     return list(loader)
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_batches(stored):
     alone, helped = epoch(data_of(stored), 3), epoch(data_of(stored, workers=2), 3)
     assert len(alone) == len(helped) > 1

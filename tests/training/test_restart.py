@@ -65,17 +65,20 @@ def undisturbed(root):
     return next((root / "undisturbed").glob("trial-*")), said, second
 
 
+@pytest.mark.slow
 def test_two_processes_never_train_the_same_run(undisturbed):
     _, said, second = undisturbed
     assert " epoch 1/30" in said and "  loss " not in second
     assert "another process trains this run" in second or "finished before" in second
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_at_random_moments_ends_with_identical_numbers(root, undisturbed):
     seed = int.from_bytes(os.urandom(4))
     assert "finished, identical numbers" in interrupt(root, 3, seed, *SMALL, reference=undisturbed[0])
 
 
+@pytest.mark.slow
 def test_sigterm_saves_within_an_epoch_and_another_machine_continues_from_the_store(root, undisturbed, tmp_path):
     overrides = [*SMALL, "store.runs=true"]
     for machine in ("first", "second"):
@@ -117,6 +120,7 @@ def test_a_finished_run_returns_its_result_without_importing_torch(root, finishe
     assert done.returncode == 0 and "finished before" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_continued_run_keeps_its_number_of_threads(finished, continued):
     assert json.loads((continued / "run.json").read_text())["threads"] == 1
     assert_same_numbers(finished, continued)

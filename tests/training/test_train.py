@@ -27,6 +27,7 @@ def run(by_views):
     return by_views[4]
 
 
+@pytest.mark.slow
 def test_a_run_folder_holds_config_metrics_weights_predictions_and_result(run):
     names = {path.name for path in run.iterdir()}
     assert {"config.yaml", "metrics.csv", "best.ckpt", "run.json", "validation.npz", "result.json"} <= names
@@ -43,6 +44,7 @@ def test_the_result_is_the_score_of_the_saved_predictions(run):
     assert result["metric"] == "sample_f1"
 
 
+@pytest.mark.slow
 def test_a_full_disk_gives_one_error_line_and_leaves_no_partial_checkpoint(root):
     done = on_a_small_disk(
         *("train", *TINY, "paths.runs=small", "name=full"),
@@ -84,6 +86,7 @@ def test_more_folds_than_prepared_give_one_error_line(root):
     assert done.stderr.strip() == "error: train.folds=6: choose a whole number from 1 to prepare.folds=5"
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_every_combination_and_a_restart_only_missing_runs(root):
     """Values may be written as a range, as choices, or with commas as in the other tests."""
     axes = ["seed=range(1,3)", "model=choice(test_resnet,test_efficientnet)", "model.lr=1e-3"]
