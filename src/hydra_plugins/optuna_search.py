@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -134,6 +135,10 @@ class OptunaSearch(Sweeper):
         folds: list[tuple[str, ...]] = [()]
         if "data.fold" in overrides and overrides["data.fold"].is_sweep_override():
             folds = [(f"data.fold={fold}",) for fold in overrides.pop("data.fold").sweep_string_iterator()]
+        if ("data.fold=all",) in folds or "data.fold=all" in given:
+            sys.exit(
+                "error: data.fold=all has no score to search by: search with folds alone, then train the best on all"
+            )
         space = {key: distribution(each) for key, each in overrides.items() if each.is_sweep_override()}
         fixed = [f"{key}={each.get_value_element_as_str()}" for key, each in overrides.items() if key not in space]
         return fixed, space, folds

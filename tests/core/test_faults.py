@@ -87,6 +87,12 @@ FAULTS = [
         also=no_run,
     ),
     Fault(KEYS, "an empty text", "select paths.models=", "paths.models='': choose text", start="raw"),
+    Fault(
+        KEYS,
+        "a word for a fold",
+        "train data.fold=last",
+        "data.fold=last: choose a whole number from 0 to 1000000, or all",
+    ),
     Fault(KEYS, "yes, which YAML reads as true", "select name=true", "name=True: choose text", start="raw"),
     Fault(
         KEYS,

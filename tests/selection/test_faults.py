@@ -26,6 +26,7 @@ DAMAGED = "A file that select trusts is damaged"
 WRONG = "Files that are whole, but do not fit each other"
 INFINITE = "Numbers that are not finite"
 LEFT_OUT = "The choice and the leaderboard follow one rule"
+LAST = "The last training, on all images"
 TWICE = "Two commands at once"
 DISK = "The disk"
 RUNS = "runs/*lr*"
@@ -45,7 +46,8 @@ def vouch(run, **changed):
         content = read_sealed(run / name)
         if "config" in changed:
             content["config"]["competition"] |= changed["config"]
-        content |= {key: value for key, value in changed.items() if key != "config"}
+        content["config"]["data"]["fold"] = changed.get("fold", content["config"]["data"]["fold"])
+        content |= {key: value for key, value in changed.items() if key not in ("config", "fold")}
         if name == RUN:
             write_sealed(run / RUN, content)
         else:
@@ -106,6 +108,16 @@ def swap_folds(folder):
     (other / BEST).write_bytes(content)
     vouch(best)
     vouch(other)
+
+
+def on_all(runs, **changed):
+    """Return a fault: some runs say that they were trained on the images of all folds."""
+
+    def make(folder):
+        for run in runs_of(folder)[runs]:
+            vouch(run, fold="all", score=None, val_score=None, **changed)
+
+    return make
 
 
 def push_again(folder):
@@ -215,6 +227,10 @@ FAULTS = [
     Fault(LEFT_OUT, "no candidate fits the kernel", "select select.megabytes=0.001",
           "no candidate fits the kernel: raise select.megabytes; the best one needs networks=2", start="trained",
           also=no_bundle),
+    Fault(LAST, "no run left out a fold", "select", "was trained on all images, and no run of this sweep has its settings and left out a",
+          on_all(slice(None)), start="trained", kept=KEPT, also=no_bundle),
+    Fault(LAST, "the run on all images was stopped", "select", "was trained on all images and stopped early (user request)",
+          on_all(slice(1), stopped="user request"), start="trained", kept=KEPT, also=no_bundle),
     Fault(TWICE, "another command works on models/", "select", "models: another command works on this folder",
           locked("models"), start="trained", kept=KEPT, also=no_bundle),
     Fault(TWICE, "another command works on reports/", "select", "reports: another command works on this folder",

@@ -136,6 +136,12 @@ def data_of(root, workers=0):
     return StoredData(open_version(config(*store)), 0, 16, window=2, workers=workers, augment=AUGMENT, seed=0)
 
 
+def test_all_folds_train_for_the_last_training(root):
+    version = data_of(root).version
+    data = StoredData(version, "all", 16, window=2, workers=0, augment=AUGMENT, seed=0)
+    assert len(data.training) == len(data.training.index) and set(data.training.column("fold")) == set(range(5))
+
+
 def epoch(data, number):
     loader = data.train_dataloader()
     loader.sampler.set_epoch(number)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from plant_pathology.runs.run import read_epochs
 from plant_pathology.runs.status import status_of
 from support.commands import run_module
 from support.interruptions import assert_same_numbers, interrupt, start, wait_for_epochs, wait_for_training
@@ -17,7 +18,7 @@ from support.interruptions import assert_same_numbers, interrupt, start, wait_fo
 # With every lever that draws at random or keeps something from step to step.
 LEVERS = ["model.ema=0.9", "model.freeze=1", "model.smoothing=0.1", "model.loss=focal", "model.drop_path=0.2"]
 LEVERS += ["data.mix.mixup=0.4", "data.mix.cutmix=0.4", "data.transforms=[RandomErasing,{RandAugment: {magnitude: 9}}]"]
-LEVERS += ["data.grow.start=0.5", "model.layer_decay=0.9"]
+LEVERS += ["data.grow.start=0.5", "model.layer_decay=0.9", "data.views=1"]
 SMALL = ["competition=sample", "machine=cpu", "model=test_resnet", "prepare.image_size=32", *LEVERS]
 SHORT = ["trainer.max_epochs=3", "data.batch_size=16", "threads=1"]
 
@@ -27,6 +28,12 @@ def finished(root):
     done = run_module("train", *SMALL, *SHORT, "name=finished", cwd=root)
     assert done.returncode == 0, done.stderr
     return next(root.glob("runs/finished-*"))
+
+
+def test_the_weights_that_are_kept_are_those_that_were_scored(finished):
+    """With a moving average of weights, too, which the network holds only while it is validated."""
+    scores = [row["val_score"] for row in read_epochs(finished)]
+    assert json.loads((finished / "result.json").read_text())["val_score"] == max(scores)
 
 
 DIES = """

@@ -27,6 +27,7 @@ class Paths:
     root: str = key(".", "the folder that holds all others")
     raw: str = key("${paths.root}/data/raw/${competition.name}", "the competition as Kaggle ships it; only read")
     code: str = key("${paths.root}/competitions", "code of competitions for which their file is not enough")
+    extra: str = key("${paths.root}/data/extra", "further images that train, with their tables")
     decoded: str = key("${paths.root}/data/decoded.sqlite", "cache of decoded images, for `prepare` alone")
     prepared: str = key("${paths.root}/data/prepared", "what `prepare` writes")
     pointer: str = key("${paths.root}/datastore.json", "names the version that was pushed last")
@@ -60,6 +61,12 @@ class Prepare:
     )
     on_bad: str = key(
         "error", "a bad row or image: stop with an error, or skip and list it", choices=("error", "quarantine")
+    )
+    relabel: str | None = key(
+        None, "reviewed copy of reports/relabel.csv, a file in paths.code: its accepted labels replace the table's"
+    )
+    extra: str | None = key(
+        None, "csv in paths.extra with more images (columns image and labels), which train and never validate"
     )
     workers: int | None = key(None, "processes that decode; null: one per core", low=1, high=1024)
 
@@ -95,7 +102,13 @@ class Data:
     """What a run trains and validates on."""
 
     ref: str | None = key(None, "version, such as plant-pathology:3; null: the one that datastore.json names")
-    fold: int = key(0, "the fold that validates; the others train", low=0, high=1_000_000)
+    fold: int = key(
+        0,
+        "the fold that validates, the others train; all: every image trains and none validates, for the last training",
+        low=0,
+        high=1_000_000,
+        also="all",
+    )
     views: int = key(
         4,
         "test-time augmentation: predictions averaged over 1 view; 2: mirrored too; 4: mirrored both ways; 8:"
@@ -254,6 +267,7 @@ class Train:
     """What a sweep trains of each configuration."""
 
     folds: int = key(1, "number of folds: data.fold is 0, 1, … in turn", low=1, high=1_000_000)
+    last: bool = key(False, "train each configuration on all images, too (data.fold=all), which is what then predicts")
 
 
 @section()

@@ -105,6 +105,8 @@ def draw_curves(runs: Sequence[Status], path: Path, origin: str, metric: Metric)
             named = number < NAMED
             color = COLORS[number] if named else MUTED
             for column, axes in plots.items():
+                if column not in epochs:  # of a run without a validation fold
+                    continue
                 rows = epochs.dropna(subset=column)
                 (line,) = axes.plot(rows["epoch"] + 1, rows[column], color=color, lw=1.6 if named else 0.8, alpha=0.9)
                 end = ENDS.get(run.state, ".")

@@ -94,8 +94,13 @@ def divergence_of(folder: Path) -> str | None:
     return None if isinstance(content, str) else str(content["reason"])
 
 
+def has_ended(folder: Path) -> bool:
+    """Return whether a run has a result or diverged, so that it is not trained again."""
+    return isinstance(read_sealed(folder / RESULT), dict) or divergence_of(folder) is not None
+
+
 def score_of(folder: Path) -> float | None:
-    """Return a run's score for sweepers, higher is better; NaN if it diverged, None if it has no result."""
+    """Return a run's score for sweepers, higher is better; NaN if it diverged, None without result or validation."""
     result = read_sealed(folder / RESULT)
     if isinstance(result, dict):
         return result.get("val_score")

@@ -5,6 +5,7 @@ The table is saved in checkpoints as well, so that a run that continues has one 
 
 import csv
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,17 @@ class DataWait(Profiler):
             self.seconds += time.perf_counter() - self._started
 
 
+def kept_epoch(rows: Sequence[Mapping[str, float]]) -> float:
+    """Return the epoch whose weights a run keeps: the one with the best val_score; without scores, the last one."""
+    return max(rows, key=lambda row: row.get("val_score", row["epoch"]))["epoch"]
+
+
 class History(pl.Callback):
     """Write metrics.csv after every epoch, and print a line where there is no progress bar.
 
     Columns: epoch (from 0), train_loss, val_loss, val_score (higher is better), val_<metric> (in its own direction),
-    lr, seconds, images_per_second, data_wait; val_threshold where labels are chosen by a threshold.
+    lr, seconds, images_per_second, data_wait; val_threshold where labels are chosen by a threshold. A run without a
+    validation fold has no column that begins with val_.
     `data_wait` is the share of the training time, without validation, that training waits for batches (`DataWait`).
 
     Args:
@@ -90,7 +97,7 @@ class History(pl.Callback):
         """Return the best epoch, the number of epochs, and the run's whole time, without interruptions."""
         seconds = sum(row["seconds"] for row in self.rows)
         return {
-            "epoch": max(self.rows, key=lambda row: row["val_score"])["epoch"],
+            "epoch": kept_epoch(self.rows),
             "epochs": len(self.rows),
             "seconds": round(seconds, 3),
             "images_per_second": round(self.images * len(self.rows) / seconds, 1),

@@ -45,7 +45,7 @@ def write_bundle(folder: Path, choice: Choice, competition: Competition, task: T
     Raises:
         UserError: a network's weights are not finite, or it predicts something else than its run did.
     """
-    networks = [(run, weight / len(member.runs)) for member, weight in choice.members for run in member.runs]
+    networks = [(run, weight / len(member.networks)) for member, weight in choice.members for run in member.networks]
     first = networks[0][0]
     labels, scale = first.predictions.labels, first.result["network"]["scale"]
     low, high = choice.interval

@@ -27,6 +27,8 @@ class Candidate:
 
     Args:
         runs: by fold.
+        on_all: the run of the same settings on all images, which predicts in their place; they give the score and the
+            decision, which it cannot give itself. None if there is none.
         images: (n,) names, sorted.
         fold: (n,) the fold of each image.
         outputs: (n, outputs) float32, as `Predictions` has them.
@@ -36,6 +38,7 @@ class Candidate:
     """
 
     runs: list[TrainedRun]
+    on_all: TrainedRun | None
     images: np.ndarray
     fold: np.ndarray
     outputs: Any
@@ -59,31 +62,55 @@ class Candidate:
         return [run.fold for run in self.runs]
 
     @property
+    def networks(self) -> list[TrainedRun]:
+        """Return the runs whose networks predict."""
+        return [self.on_all] if self.on_all else self.runs
+
+    @property
     def cost(self) -> tuple[int, float, float]:
         """Return what its networks cost a kernel: their number, megabytes, seconds per image.
 
         The time is estimated on the machine that trained.
         """
-        size = sum((run.folder / BEST).stat().st_size for run in self.runs)
-        seconds = sum(FORWARD * each["network"]["views"] / each["images_per_second"] for each in self.results)
-        return len(self.results), size / 1e6, seconds
+        size = sum((run.folder / BEST).stat().st_size for run in self.networks)
+        results = [run.result for run in self.networks]
+        seconds = sum(FORWARD * each["network"]["views"] / each["images_per_second"] for each in results)
+        return len(results), size / 1e6, seconds
 
 
 def candidates_of(runs: Sequence[TrainedRun], task: Task) -> list[Candidate]:
     """Group runs into candidates, best score first, equals by name.
 
     Raises:
-        UserError: a run's predictions do not give the score in its result.json.
+        UserError: a run's predictions do not give the score in its result.json; or a run on all images was stopped
+            early, or has no run of the same settings that left out a fold, whose decision it needs.
     """
-    grouped = defaultdict(list)
-    for run in sorted(runs, key=lambda each: each.fold):
+    grouped, on_all = defaultdict(list), {}
+    for run in sorted(runs, key=lambda each: -1 if each.is_on_all else each.fold):
         config = {**run.result["config"], "data": {**run.result["config"]["data"], "fold": None}}
-        grouped[json.dumps(config, sort_keys=True)].append(run)
-    candidates = [candidate_of(group, task) for group in grouped.values()]
+        settings = json.dumps(config, sort_keys=True)
+        if run.is_on_all:
+            on_all[settings] = run
+        else:
+            grouped[settings].append(run)
+    for settings, run in on_all.items():
+        if run.result["stopped"]:
+            raise UserError(
+                f"{run.folder} was trained on all images and stopped early ({run.result['stopped']}), and nothing says"
+                " how good it is: continue it (`python -m plant_pathology.monitor continue`), or start a sweep without"
+                " data.fold=all"
+            )
+        if settings not in grouped:
+            raise UserError(
+                f"{run.folder} was trained on all images, and no run of this sweep has its settings and left out a"
+                " fold: its score and its decision are theirs, so train them in one sweep (train.last=true, or"
+                " data.fold=0,all)"
+            )
+    candidates = [candidate_of(group, task, on_all.get(settings)) for settings, group in grouped.items()]
     return sorted(candidates, key=lambda each: (-each.score.signed, each.name))
 
 
-def candidate_of(runs: list[TrainedRun], task: Task) -> Candidate:
+def candidate_of(runs: list[TrainedRun], task: Task, on_all: TrainedRun | None = None) -> Candidate:
     """Put the predictions of one group of runs together."""
     for run in runs:
         check_score(run, task)
@@ -95,7 +122,7 @@ def candidate_of(runs: list[TrainedRun], task: Task) -> Candidate:
     true = np.concatenate([part.true for part in parts])[order]
     plain = task.plain_decision(outputs[order], true)
     score = score_of(task.metric, true, plain.decide(outputs[order]))
-    return Candidate(runs, images[order], fold[order], outputs[order], true, plain, score)
+    return Candidate(runs, on_all, images[order], fold[order], outputs[order], true, plain, score)
 
 
 def stacked(parts: list[Predictions]) -> np.ndarray:

@@ -65,7 +65,7 @@ def ensemble_table(members: list[tuple[Candidate, float]]) -> pd.DataFrame:
         {
             "configuration": candidate.name,
             "weight": round(weight, 4),
-            "networks": len(candidate.runs),
+            "networks": len(candidate.networks),
             "score": round(candidate.score.value, 6),
         }
         for candidate, weight in members

@@ -12,6 +12,7 @@ from plant_pathology.competition.purpose import check_purpose
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import bytes_hash
+from plant_pathology.data.index import ALL
 from plant_pathology.runs.finished import DamagedRunError
 from plant_pathology.runs.predictions import Predictions, read_predictions
 from plant_pathology.runs.run import PREDICTIONS, code_hash
@@ -29,7 +30,7 @@ class TrainedRun:
     Args:
         folder: the run's folder.
         result: content of result.json.
-        predictions: for the images that it was not trained on.
+        predictions: for the images that it was not trained on; of a run on all images, for a few of them.
     """
 
     folder: Path
@@ -42,14 +43,20 @@ class TrainedRun:
 
     @property
     def fold(self) -> int:
+        """Return the fold that it was not trained on."""
         return self.result["config"]["data"]["fold"]
+
+    @property
+    def is_on_all(self) -> bool:
+        """Return whether it was trained on the images of all folds, so that nothing can be scored by it."""
+        return self.result["config"]["data"]["fold"] == ALL
 
     @property
     def is_finite(self) -> bool:
         """Return whether its outputs and its score are numbers."""
         outputs = self.predictions.outputs
         values = outputs if isinstance(outputs, np.ndarray) else outputs.data
-        return bool(np.isfinite(values).all() and np.isfinite(self.result["score"]))
+        return bool(np.isfinite(values).all() and (self.is_on_all or np.isfinite(self.result["score"])))
 
     @property
     def made_for(self) -> dict[str, Any]:

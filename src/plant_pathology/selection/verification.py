@@ -28,6 +28,8 @@ PRECISE = ("32", "32-true", "64", "64-true")  # values of trainer.precision
 def verify(bundle: Path, choice: Choice, runs: Sequence[TrainedRun], version: Version) -> None:
     """Check each network of a bundle against its run, and their blend against the one that was scored.
 
+    A network that was trained on all images is checked by the few that its run predicted; no blend was scored with it.
+
     Args:
         bundle: folder of the bundle.
         runs: of the networks, in the order of the bundle's members.
@@ -37,8 +39,14 @@ def verify(bundle: Path, choice: Choice, runs: Sequence[TrainedRun], version: Ve
         UserError: a network, or the blend, predicts something else.
     """
     predictor = Predictor(bundle, half=False)
-    folds = sorted({run.fold for run in runs})
+    folds = sorted({run.fold for run in runs if not run.is_on_all})
+    blended = not any(run.is_on_all for run in runs)
     limit = TOLERANCE if all(is_precise(run) for run in runs) else TOLERANCE_16_BITS
+    for number, run in enumerate(runs):
+        if run.is_on_all:
+            names = run.predictions.images[spread(np.arange(len(run.predictions.images)), run.predictions.true, IMAGES)]
+            predicted = predictor.predict_member(number, stored_squares(version, names))
+            compare(predicted, outputs_of(run, names), run.result, limit, f"{run.folder}: its packed network")
     for fold in folds:
         rows = spread(np.flatnonzero(choice.best.fold == fold), choice.best.true, IMAGES)
         names = choice.best.images[rows]
@@ -52,7 +60,8 @@ def verify(bundle: Path, choice: Choice, runs: Sequence[TrainedRun], version: Ve
                     predicted = predicted * (stored.toarray() != 0)
                 # A candidate's networks share its weight, and only one of them has not seen the fold.
                 blend = blend + predicted * predictor.spec["members"][number]["weight"] * len(folds)
-        compare(blend, choice.outputs[rows], runs[0].result, limit, f"{bundle}: the blend of the packed networks")
+        if blended:
+            compare(blend, choice.outputs[rows], runs[0].result, limit, f"{bundle}: the blend of the packed networks")
 
 
 def reference_images(choice: Choice, version: Version) -> np.ndarray:

@@ -4,6 +4,7 @@ Which runs belong to which sweep is kept by runs/sweep_lists.py. Starting a swee
 runs, and does only what is missing.
 """
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.errors import UserError
+from plant_pathology.data.index import ALL
 from plant_pathology.runs.finished import divergence_of, verified_result
 from plant_pathology.runs.run import RESULT, RUN
 from plant_pathology.runs.status import failure_cause
@@ -49,16 +51,17 @@ def _lines(reasons: dict[str, str]) -> str:
 
 
 def add_folds(config: DictConfig) -> None:
-    """Sweep over data.fold too if train.folds is above 1; data.fold on the command line wins."""
+    """Sweep over data.fold too, as `train.folds` and `train.last` say; data.fold on the command line wins."""
     folds, prepared = config.train.folds, config.prepare.folds
     if not isinstance(folds, int) or not 1 <= folds <= prepared:
         sys.exit(f"error: train.folds={folds}: choose a whole number from 1 to prepare.folds={prepared}")
-    if folds > 1:
-        OmegaConf.update(config, "hydra.sweeper.params", {"data.fold": f"range(0,{folds})"}, force_add=True)
+    trained = [*map(str, range(folds)), *([ALL] if config.train.last else [])]
+    if len(trained) > 1:
+        OmegaConf.update(config, "hydra.sweeper.params", {"data.fold": ",".join(trained)}, force_add=True)
 
 
 def sweep_results(runs: Path, number: int | None = None) -> list[dict[str, Any]]:
-    """Return the verified results of a sweep's finished runs, best score first, equal ones by name.
+    """Return the verified results of a sweep's finished runs, best score first, equal ones by name, without one last.
 
     Print which runs are left out because they failed, diverged or have not finished, and whether other sweeps have
     other runs.
@@ -80,7 +83,11 @@ def sweep_results(runs: Path, number: int | None = None) -> list[dict[str, Any]]
         print(f"left out, {len(missing)} of {len(names)} runs that failed or have not finished: {listed}")
     if not results:
         raise UserError(f"{runs} holds no finished run of a sweep: {AGAIN}")
-    return sorted(results.values(), key=lambda result: (-result["val_score"], result["run"]))
+    return sorted(results.values(), key=_best_first)
+
+
+def _best_first(result: dict[str, Any]) -> tuple[float, str]:
+    return math.inf if result["val_score"] is None else -result["val_score"], result["run"]
 
 
 def sweep_folders(cfg: DictConfig) -> list[Path]:

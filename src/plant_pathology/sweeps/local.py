@@ -27,7 +27,7 @@ from omegaconf import DictConfig, open_dict
 from plant_pathology.core.files import make_own
 from plant_pathology.core.processes import cpu_count, when_parent_ends
 from plant_pathology.runs.cost import Machine, may_launch, write_machine
-from plant_pathology.runs.finished import score_of
+from plant_pathology.runs.finished import has_ended, score_of
 from plant_pathology.runs.run import FAILURE, RESULT, Run, record_failure, run_of
 from plant_pathology.runs.status import Watch
 from plant_pathology.runs.sweep_lists import enter_sweep
@@ -225,5 +225,6 @@ def train_in_child(cfg: DictConfig, folder: Path, gpu: str | None) -> None:
             os.dup2(log.fileno(), stream.fileno())
     # Left behind by a killed sweep, it would keep the run's lock; on SIGTERM it saves a checkpoint and ends.
     when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    if train_sweep_member(cfg) is None:
+    train_sweep_member(cfg)
+    if not has_ended(folder):
         sys.exit(1)

@@ -18,7 +18,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, set_aside
 from plant_pathology.core.hashes import content_hash
-from plant_pathology.runs.history import History
+from plant_pathology.runs.history import History, kept_epoch
 from plant_pathology.runs.resume_points import resume_points
 from plant_pathology.runs.run import BEST, CHECKPOINTS, Run
 from plant_pathology.training.data import StoredData
@@ -51,16 +51,23 @@ class RunCheckpointIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keep the weights of the epoch with the best val_score as best.ckpt.
+    """Keep the weights of the epoch with the best val_score as best.ckpt; without validation scores, of the last one.
 
+    They are saved at the end of the validation, while the network holds the weights that were scored (WeightAverage).
     Lightning stores the checkpoint's absolute path; `load_state_dict` replaces it, so that a run may continue in
     another folder, or on another machine. The new path must be written as Lightning writes it, absolute and without
     links: else Lightning takes best.ckpt for the one before, and deletes it after it has saved a better one.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, scored: bool):
         super().__init__(
-            folder, "best", monitor="val_score", mode="max", save_weights_only=True, enable_version_counter=False
+            folder,
+            "best",
+            monitor="val_score" if scored else None,
+            mode="max",
+            save_weights_only=True,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -219,5 +226,5 @@ def _missing_best(content: dict[str, Any], run: Run) -> str | None:
     if isinstance(best, str):
         return f"is damaged ({best})"
     # A later epoch's: the run was killed before it saved that epoch, which it will repeat.
-    needed = max(rows, key=lambda row: row["val_score"])["epoch"]
+    needed = kept_epoch(rows)
     return f"is that of epoch {best['epoch'] + 1}, not {needed + 1}" if best["epoch"] < needed else None

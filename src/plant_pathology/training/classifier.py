@@ -65,6 +65,7 @@ class Classifier(pl.LightningModule):
         self.train_loss.persistent(True)
         self.validated: list[tuple[Tensor, ...]] = []
         self.views = 1  # of test-time augmentation in validation
+        self.scored = True  # False where the validation images are training images: they say nothing
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (n, outputs) logits of (n, 3, side, side) images in [0, 1]."""
@@ -98,7 +99,8 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits = [self(images) for images in tta.views(batch["images"], self.views)]
-        self.log("val_loss", self._loss(logits[0], batch["targets"]), batch_size=len(batch["targets"]))
+        if self.scored:
+            self.log("val_loss", self._loss(logits[0], batch["targets"]), batch_size=len(batch["targets"]))
         first, *others = (outputs(each, self.task.kind, self.scale) for each in logits)
         mean = sum(others, start=first) / len(logits)
         kept = mean.topk(KEPT) if self.task.sparse else (mean,)
@@ -108,6 +110,13 @@ class Classifier(pl.LightningModule):
         self.validated.clear()
 
     def on_validation_epoch_end(self) -> None:
+        if self.scored:
+            self._log_score()
+        if self.trainer.optimizers:
+            # Lightning's LearningRateMonitor logs nothing in an epoch that a run continues in the middle.
+            self.log("lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
+
+    def _log_score(self) -> None:
         predicted, true = self.validation_results()
         decision = self.task.plain_decision(predicted, true)
         score = self.task.metric.score(true, decision.decide(predicted))
@@ -120,12 +129,9 @@ class Classifier(pl.LightningModule):
         self.log(f"val_{self.task.metric.name}", score, prog_bar=True)
         if decision.by == THRESHOLDS:
             self.log("val_threshold", float(decision.values[0]))
-        if self.trainer.optimizers:
-            # Lightning's LearningRateMonitor logs nothing in an epoch that a run continues in the middle.
-            self.log("lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
 
     def on_train_epoch_end(self) -> None:
-        for name in ("train_loss", "val_loss"):
+        for name in ("train_loss", "val_loss") if self.scored else ("train_loss",):
             self._require_finite(name, self.trainer.callback_metrics[name])
 
     def require_finite_weights(self) -> None:

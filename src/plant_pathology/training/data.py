@@ -17,12 +17,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from plant_pathology.core.disk import require_shared_memory
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
-from plant_pathology.data.index import ARRAY, open_array, unpack_targets
+from plant_pathology.data.index import ALL, ARRAY, NO_FOLD, open_array, unpack_targets
 from plant_pathology.data.shards import Shards, shard_name
 from plant_pathology.store.version import Version
 from plant_pathology.training.augmentation import Augment, augment_batch, augment_images
 from plant_pathology.training.progressive_resizing import FULL_SIZE, ProgressiveResizing
 from plant_pathology.training.transforms import Transforms
+
+CHECKED = 64  # images that a run without a validation fold predicts, to check its packed network by
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class StoredData(pl.LightningDataModule):
 
     Args:
         version: from `open_version`.
-        fold: the validation fold; the other folds train.
+        fold: the validation fold; the other folds train. ALL: all train, and `validation` holds a few of them.
         batch_size: number of images per batch.
         window: largest number of shards whose images are shuffled together.
         workers: number of processes that decode; 0 decodes in the training process.
@@ -185,7 +187,7 @@ class StoredData(pl.LightningDataModule):
     def __init__(
         self,
         version: Version,
-        fold: int,
+        fold: int | str,
         batch_size: int,
         window: int,
         workers: int,
@@ -200,16 +202,17 @@ class StoredData(pl.LightningDataModule):
         if self.manifest.get("kind") is None:
             raise UserError(f"{version.ref} was prepared by an earlier version of the code: prepare and push it again")
         index = open_array(version.open(ARRAY))
-        if fold not in (folds := np.unique(index["fold"]).tolist()):
+        if fold not in (ALL, *(folds := np.unique(index["fold"][index["fold"] != NO_FOLD]).tolist())):
             raise UserError(f"data.fold={fold}: {version.ref} has the folds {', '.join(map(str, folds))}")
-        held_out = index["fold"] == fold
+        validated = np.unique(np.linspace(0, len(index) - 1, CHECKED).round().astype(int))
+        trained = np.arange(len(index))
+        if fold != ALL:
+            trained, validated = (np.flatnonzero(rows) for rows in (index["fold"] != fold, index["fold"] == fold))
         stored, labels = (self.manifest["encoding"], self.manifest["image_size"]), len(self.manifest["labels"])
         before = Transforms(transforms, seed)
         self.training, self.validation = (
-            LabeledImages(
-                index, np.flatnonzero(rows), Shards(version.open), *stored, augment, resizing, seed, labels, before
-            )
-            for rows in (~held_out, held_out)
+            LabeledImages(index, places, Shards(version.open), *stored, augment, resizing, seed, labels, before)
+            for places in (trained, validated)
         )
         if len(self.training) < batch_size:
             raise UserError(f"data.batch_size={batch_size} is more than the {len(self.training)} training images")

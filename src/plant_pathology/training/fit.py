@@ -23,6 +23,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.task import Task, task_of
 from plant_pathology.core.errors import UserError
+from plant_pathology.data.index import ALL
 from plant_pathology.runs.early_stopping import stop_rules
 from plant_pathology.runs.history import DataWait, History
 from plant_pathology.runs.loggers import open_logger
@@ -69,7 +70,8 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
 
     Returns:
         metric (its name), score (on the validation fold, by the plain decision, with test-time augmentation over
-        `data.views` views), val_score (the same, higher is better), epoch (the best, from 0), epochs, seconds,
+        `data.views` views; None without one), val_score (the same, higher is better), epoch (the best, or else the
+        last, from 0), epochs, seconds,
         images_per_second, data_wait, network (what prediction needs), and stopped (why the run ended early, or None).
 
     Raises:
@@ -102,6 +104,7 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
         )
     task = task_of(competition, data.manifest["labels"], scale)
     network, classifier = create_classifier(cfg, task, scale, data)
+    classifier.scored = cfg.data.fold != ALL
     waiting = DataWait()
     history = History(folder / METRICS, task.metric.name, images=len(data.training), title=folder.name, waiting=waiting)
     stops = stop_rules(run, sync)
@@ -111,7 +114,7 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
         print(f"{folder.name}: continues after {checkpoint}", flush=True)
     with open_logger(run, global_step_of(checkpoint) if checkpoint else 0) as logger:
         average = [WeightAverage(classifier.network, cfg.model.ema)] if cfg.model.ema else []
-        callbacks = [history, *stops, *average, BestCheckpoint(folder), saves]
+        callbacks = [history, *stops, *average, BestCheckpoint(folder, classifier.scored), saves]
         trainer = create_trainer(run, logger, waiting, callbacks)
         with explained_errors(cfg):
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
@@ -119,13 +122,14 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
             trainer.validate(classifier, data, ckpt_path=folder / BEST, weights_only=True, verbose=False)
     classifier.require_finite_weights()
     outputs, true = classifier.validation_results()
-    score = task.plain_score(outputs, true)
+    score = task.plain_score(outputs, true) if classifier.scored else None
     names = np.char.decode(data.validation.column("image"), "utf-8")
     write_predictions(folder / PREDICTIONS, Predictions(names, data.manifest["labels"], true, outputs))
     built = {"name": network.architecture, "arguments": network.arguments, "views": cfg.data.views, "scale": scale}
     built |= {"image_size": data.manifest["image_size"], **classifier.normalization}
     stopped = next((rule.reason for rule in stops if rule.reason), None)
-    scores = {"metric": task.metric.name, "score": score, "val_score": task.metric.sign * score}
+    signed = None if score is None else task.metric.sign * score
+    scores = {"metric": task.metric.name, "score": score, "val_score": signed}
     return {**scores, **history.summary(), "stopped": stopped, "network": built}
 
 

@@ -35,10 +35,10 @@ from plant_pathology.runs.sync import RunSync, any_file, sync_of
 
 
 def train_sweep_member(cfg: DictConfig) -> float | None:
-    """Train one run of a sweep and return its score for sweepers: as `score_of`.
+    """Train one run of a sweep and return its score for sweepers: higher is better; NaN if it diverged.
 
-    When it fails, write failure.txt and return None: the other runs go on, and the sweep ends with an error that lists
-    the failed ones.
+    Without a validation fold it has none. When it fails, write failure.txt and return None: the other runs go on, and
+    the sweep ends with an error that lists the failed ones.
     """
     run = run_of(cfg)
     enter_sweep(run.folder)
@@ -198,4 +198,6 @@ def write_start_files(run: Run) -> int:
 
 def describe(result: dict[str, Any]) -> str:
     stopped = f", stopped: {result['stopped']}" if result["stopped"] else ""
+    if result["score"] is None:
+        return f"trained on all images for {result['epochs']} epochs{stopped}"
     return f"{result['metric']} {result['score']:.4f} at epoch {result['epoch'] + 1}{stopped}"

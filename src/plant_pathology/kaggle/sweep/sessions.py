@@ -38,7 +38,7 @@ from plant_pathology.kaggle.sweep.session import SESSION, Session
 from plant_pathology.kernel.build import default_slug, title_of
 from plant_pathology.kernel.package import Package
 from plant_pathology.runs.cost import Machine, write_machine
-from plant_pathology.runs.finished import score_of
+from plant_pathology.runs.finished import has_ended
 from plant_pathology.runs.run import FAILURE, Run, record_failure
 from plant_pathology.runs.status import RUNNING, WAITING
 
@@ -89,7 +89,7 @@ class Sessions:
             time.sleep(self.settings.poll_s)
 
     def unfinished(self) -> list[Run]:
-        return [run for run in self.runs.values() if run.name not in self.ended and score_of(run.folder) is None]
+        return [run for run in self.runs.values() if run.name not in self.ended and not has_ended(run.folder)]
 
     def find_existing(self) -> None:
         """Find the sessions of an earlier start; forget those that it planned and never tried to push.
@@ -290,7 +290,7 @@ class Sessions:
             self.note(run, session, None)
             if (run.folder / FAILURE).exists():
                 self.ended.add(name)
-            elif not further and score_of(run.folder) is None:
+            elif not further and not has_ended(run.folder):
                 last = next((line for line in reversed(log.splitlines()) if line.strip()), "no log")
                 cause = f"the session {session.kernel} brought no run further ({state.lower()}): {reason or last}"
                 record_failure(run, f"{cause}; its log is {session.folder / 'log.txt'}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of, may_launch, write_machine
-from plant_pathology.runs.finished import DamagedRunError, DivergedError, score_of, verified_result
+from plant_pathology.runs.finished import DamagedRunError, DivergedError, has_ended, verified_result
 from plant_pathology.runs.run import FAILURE, JOB, RESULT, Run, job_of, record_failure
 from plant_pathology.runs.status import RUNNING, WAITING, Watch
 from plant_pathology.runs.sweep_lists import enter_sweep, members, own_sweep
@@ -101,7 +101,7 @@ class JobFollower:
                     self.launched.add(run.folder)
             except DivergedError as error:
                 print(f"{run.name}: failed before: {error}", flush=True)
-        self.waiting = [run for run in self.waiting if score_of(run.folder) is None]
+        self.waiting = [run for run in self.waiting if not has_ended(run.folder)]
         # Requests first: between the two queries a request may become a job, but never the other way round.
         requests = {run.name: request for run in self.waiting if (request := self.pending_request(run))}
         jobs = {job.name: job for job in self.client.jobs()} if self.waiting else {}
