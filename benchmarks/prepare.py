@@ -57,7 +57,7 @@ def _measure(paths: list[Path], folder: Path) -> dict[str, float]:
         def prepare(settings: tuple = (side, encoding, quality)) -> None:
             database = folder / "decoded.sqlite"
             with open_decode_cache(database, *settings) as decoded:
-                new, bad = decoded.decode_missing(paths, workers=1)
+                new, bad = decoded.decode_missing({path.name: path for path in paths}, workers=1)
             database.unlink()
             assert new == len(paths) and not bad
 

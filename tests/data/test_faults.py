@@ -176,6 +176,57 @@ def made_for_travels(folder: Path) -> None:
     assert found["labels"][0] == "complex" and found["decoding"] == 2 and len(found["code"]) == 64
 
 
+def reviewed(change=lambda table: None):
+    """Write competitions/reviewed.csv: three images of the table, of which two get another label; and change it."""
+
+    def make(folder: Path) -> None:
+        listed = pd.read_csv(raw_of(folder) / "train.csv").set_index("image")["labels"]
+        names = [path.name for path in train_images(folder)[:3]]
+        table = pd.DataFrame({"image": names, "labels": [listed[name] for name in names]})
+        table["suggested"] = ["rust" if "scab" in labels else "scab rust" for labels in table["labels"]]
+        table["probability"], table["accept"] = 0.9, ["yes", "", "X"]
+        changed = change(table)
+        (folder / "competitions").mkdir(exist_ok=True)
+        (table if changed is None else changed).to_csv(folder / "competitions/reviewed.csv", index=False)
+
+    return make
+
+
+def cell_changed(row: int, **cells: str):
+    return reviewed(
+        lambda table: table.assign(
+            **{name: table[name].where(table.index != row, text) for name, text in cells.items()}
+        )
+    )
+
+
+def labels_are_corrected_and_folds_kept(folder: Path) -> None:
+    table = pd.read_csv(folder / "competitions/reviewed.csv").set_index("image")
+    index = pd.read_csv(folder / PREPARED / "index.csv").set_index("image")
+    accepted = table[table["accept"].notna()]
+    assert index.loc[accepted.index, "labels"].tolist() == accepted["suggested"].tolist()
+    listed = pd.read_csv(raw_of(folder) / "train.csv").set_index("image")["labels"]
+    others = index.index.difference(accepted.index)
+    assert (index.loc[others, "labels"] == listed[others]).all()
+    found = manifest(folder)["relabeled"]
+    assert (found["file"], found["rows"], found["accepted"]) == ("reviewed.csv", 3, 2)
+    prepared(folder)  # without the file
+    before = pd.read_csv(folder / PREPARED / "index.csv").set_index("image")
+    assert (before["fold"] == index["fold"]).all() and manifest(folder)["relabeled"] is None
+
+
+def extra(text: str, image: bytes | None = None):
+    """Write data/extra/more.csv, and beside it leaf.jpg: a training image, or these bytes."""
+
+    def make(folder: Path) -> None:
+        (folder / "data/extra").mkdir(parents=True)
+        (folder / "data/extra/more.csv").write_text(text, encoding="utf-8")
+        content = train_images(folder)[0].read_bytes() if image is None else image
+        (folder / "data/extra/leaf.jpg").write_bytes(content)
+
+    return make
+
+
 def raw(*arguments, **more) -> Fault:
     return Fault(*arguments, start="raw", **more)
 
@@ -185,6 +236,9 @@ NEAR = "Duplicates"
 CACHE = "The cache of decoded images"
 OTHERS = "Two at once, and what was killed"
 FOLDS = "Folds and labels"
+CORRECTED = "Corrected labels"
+RELABEL = "prepare prepare.relabel=reviewed.csv"
+EXTRA, MORE = "Extra images", "prepare prepare.extra=more.csv"
 FAULTS = [
     raw(RUIN, "12 bits in PNGs of 16", "prepare", "64 images have 16 bits per channel, and most use 14", all_images(as_12_bits)),
     raw(RUIN, "14 bits in TIFFs of 16", "prepare", "64 images have 16 bits per channel, and most use 14", all_images(as_14_bits)),
@@ -218,6 +272,26 @@ FAULTS = [
     raw(FOLDS, "a column called group", "prepare competition.groups=[group]", "64 images of 32 px", column_called_group, code=0, also=no_group_is_split, slow=True),
     raw(FOLDS, "more folds than images", "prepare prepare.folds=100", "prepare.folds=100: there are 60 different images"),
     raw(FOLDS, "labels that are rarer than folds", "prepare prepare.folds=30", "labels have fewer different images than there are folds", code=0),
+    raw(CORRECTED, "two rows of three are accepted", RELABEL, "2 images relabeled, of 3 in reviewed.csv", reviewed(), code=0, also=labels_are_corrected_and_folds_kept),
+    raw(CORRECTED, "the file is missing", RELABEL, "prepare.relabel=reviewed.csv: competitions/reviewed.csv does not exist"),
+    raw(CORRECTED, "a file elsewhere", "prepare prepare.relabel=../reports/relabel.csv", "name a file in competitions, which DVC watches"),
+    raw(CORRECTED, "no column accept", RELABEL, "has no column accept, but image, labels", reviewed(lambda table: table.drop(columns="accept"))),
+    raw(CORRECTED, "an image that the table does not have", RELABEL, "reviewed.csv, line 3: data/raw/sample/train.csv has no image 'leaf.jpg'", cell_changed(1, image="leaf.jpg")),
+    raw(CORRECTED, "a label that does not exist", RELABEL, "reviewed.csv, line 4: suggested: unknown label 'rots'", cell_changed(2, suggested="rots")),
+    raw(CORRECTED, "no label at all", RELABEL, "reviewed.csv, line 2: suggested: no label", cell_changed(0, suggested="")),
+    raw(CORRECTED, "another word in accept", RELABEL, "reviewed.csv, line 2: accept is 'maybe': write yes, or no", cell_changed(0, accept="maybe")),
+    raw(CORRECTED, "labels that were reviewed before the table changed", RELABEL, "today: review it again", cell_changed(0, labels="complex rust scab")),
+    raw(CORRECTED, "an image twice", RELABEL, "is there before: remove one of the rows", reviewed(lambda table: pd.concat([table, table[:1]]))),
+    raw(EXTRA, "the file is missing", MORE, "prepare.extra=more.csv: data/extra/more.csv does not exist"),
+    raw(EXTRA, "a file elsewhere", "prepare prepare.extra=/more.csv", "name a file in data/extra, which DVC watches"),
+    raw(EXTRA, "no column labels", MORE, "data/extra/more.csv has no column labels, but image, label; did you mean label?", extra("image,label\nleaf.jpg,scab\n")),
+    raw(EXTRA, "a header alone", MORE, "data/extra/more.csv has a header and no rows", extra("image,labels\n")),
+    raw(EXTRA, "an unknown label", MORE, "more.csv, line 2: unknown label 'mould': correct it", extra("image,labels\nleaf.jpg,mould\n")),
+    raw(EXTRA, "an image that is not there", MORE, "more.csv, line 3: there is no file 'lost.jpg' in data/extra", extra("image,labels\nleaf.jpg,scab\nlost.jpg,rust\n")),
+    raw(EXTRA, "a path that leads out", MORE, "more.csv, line 2: there is no file '../raw/leaf.jpg'", extra("image,labels\n../raw/leaf.jpg,scab\n")),
+    raw(EXTRA, "an image twice", MORE, "more.csv, line 3: 'leaf.jpg' is there before", extra("image,labels\nleaf.jpg,scab\nleaf.jpg,scab\n")),
+    raw(EXTRA, "a file that is no image", MORE, "more.csv, line 2: 'leaf.jpg': not an image that Pillow can read", extra("image,labels\nleaf.jpg,scab\n", b"text")),
+    raw(EXTRA, "a picture of the table alone", MORE, "0 extra images of more.csv train and never validate; 1 left out", extra("image,labels\nleaf.jpg,scab\n"), code=0),
     raw("What it was made for", "the competition has its own code", "prepare", "64 images of 32 px", own_code("METRIC_SIGN = 1\n"), code=0, also=made_for_travels, slow=True),
 ]  # fmt: skip
 

@@ -16,7 +16,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -132,18 +132,17 @@ class DecodeCache:
         self._settings = hashlib.sha256(repr(settings).encode()).hexdigest()
         self._keys: dict[str, str] = {}
 
-    def missing(self, folder: Path, names: list[str]) -> list[str]:
+    def missing(self, files: Mapping[str, Path]) -> list[str]:
         """Return the images that are not in the cache yet; arguments as for `decode_missing`."""
-        self._keys = {name: self._key(folder, name) for name in names}
+        self._keys = {name: self._key(name, path) for name, path in files.items()}
         known = {key for (key,) in self._database.execute("SELECT key FROM decoded")}
-        return [name for name in names if self._keys[name] not in known]
+        return [name for name in files if self._keys[name] not in known]
 
-    def decode_missing(self, folder: Path, names: list[str], workers: int | None) -> tuple[int, dict[str, str]]:
+    def decode_missing(self, files: Mapping[str, Path], workers: int | None) -> tuple[int, dict[str, str]]:
         """Decode the images that are not in the cache yet, in parallel.
 
         Args:
-            folder: of the images.
-            names: their paths below it.
+            files: the path of each image by its name.
             workers: number of processes; None: one per core.
 
         Returns:
@@ -152,12 +151,12 @@ class DecodeCache:
         Raises:
             UserError: the system killed a worker.
         """
-        todo = self.missing(folder, names)
+        todo = self.missing(files)
         bad: dict[str, str] = {}
-        bar = tqdm(total=len(names), initial=len(names) - len(todo), desc="decode", unit="img", disable=None)
+        bar = tqdm(total=len(files), initial=len(files) - len(todo), desc="decode", unit="img", disable=None)
         committed = time.monotonic()
         try:
-            paths = [folder / name for name in todo]
+            paths = [files[name] for name in todo]
             for name, row in zip(todo, map_in_processes(self._decode, paths, workers), strict=True):
                 bar.update()
                 if isinstance(row, ImageError):
@@ -213,9 +212,9 @@ class DecodeCache:
     def _damaged(self) -> DamagedError:
         return DamagedError(f"{self._path} is damaged: delete it, and its images are decoded again")
 
-    def _key(self, folder: Path, name: str) -> str:
+    def _key(self, name: str, path: Path) -> str:
         try:
-            status = (folder / name).stat()
+            status = path.stat()
         except OSError as error:  # such as a link to nothing, which cannot be decoded either
             return f"{name}: {error.strerror}"
         times = status.st_mtime_ns, status.st_ctime_ns

@@ -88,6 +88,14 @@ def messages(counts: dict[str, Any], competition: Competition, train: TrainTable
         )
     if counts["dark"]:
         lines.append(f"{len(counts['dark'])} images of 16 bits are nearly black: {few(counts['dark'])}")
+    if relabeled := counts["relabeled"]:
+        lines.append(f"{relabeled['accepted']} images relabeled, of {relabeled['rows']} in {relabeled['file']}")
+    if extra := counts["extra"]:
+        left = extra["rows"] - extra["used"]
+        lines.append(
+            f"{extra['used']} extra images of {extra['file']} train and never validate"
+            + (f"; {left} left out, because they show a picture of the table" if left else "")
+        )
     if counts["quarantined"]:
         lines.append(f"{counts['quarantined']} bad rows of {train.source.name} skipped; {quarantine} lists the reasons")
     if unlisted := counts["unlisted"]:

@@ -13,6 +13,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from plant_pathology.competition.form import check_form
+from plant_pathology.competition.relabel import relabeled
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.train_table import TrainTable, read_train, targets_of
 from plant_pathology.core.disk import require_space
@@ -21,6 +22,7 @@ from plant_pathology.core.files import atomic_folder, write_json
 from plant_pathology.core.hashes import file_hash, write_sums
 from plant_pathology.data import duplicates, findings
 from plant_pathology.data.decode_cache import DecodeCache, open_decode_cache
+from plant_pathology.data.extra import joined, read_extra
 from plant_pathology.data.folds import assign_folds
 from plant_pathology.data.index import write_index
 from plant_pathology.data.shards import write_shards
@@ -43,15 +45,21 @@ def prepare(cfg: DictConfig) -> None:
     competition, settings = Competition.from_config(cfg), cfg.prepare
     check_duplicates_policy(settings.duplicates, competition)
     raw, prepared, reports = Path(cfg.paths.raw), Path(cfg.paths.prepared), Path(cfg.paths.reports) / "data"
-    train = read_train(competition, raw)
+    listed_train = read_train(competition, raw)
+    train, corrected = relabeled(listed_train, settings.relabel, Path(cfg.paths.code), competition)
     check_form(competition, raw, train.labels)
-    listed = train.rows.loc[train.rows["present"], "image"].unique().tolist()
+    extra = read_extra(competition, settings.extra, Path(cfg.paths.extra), train.labels)
+    listed = sorted(train.rows.loc[train.rows["present"], "image"].unique().tolist())
+    files = {name: train.folder / name for name in listed} | (extra.files if extra else {})
     with open_decode_cache(
         Path(cfg.paths.decoded), settings.image_size, settings.encoding, settings.quality, competition.code
     ) as decoded:
-        missing = decoded.missing(train.folder, sorted(listed))
-        check_space(Path(cfg.paths.decoded), prepared, len(missing), len(listed), settings)
-        new, unreadable = decoded.decode_missing(train.folder, sorted(listed), settings.workers)
+        missing = decoded.missing(files)
+        check_space(Path(cfg.paths.decoded), prepared, len(missing), len(files), settings)
+        new, unreadable = decoded.decode_missing(files, settings.workers)
+        if extra:
+            extra.check_readable(unreadable)
+        train.rows["listed"] = listed_train.rows["labels"]
         good, bad = split_off_bad_rows(train, unreadable, competition, settings.on_bad)
         good = good.join(decoded.facts(good["image"]))
         findings.check_depth(good, competition)
@@ -60,8 +68,10 @@ def prepare(cfg: DictConfig) -> None:
         kept = duplicates.apply_policy(good, settings.duplicates)
         kept["group"] = duplicates.join_groups(kept["group"], kept[competition.group_columns])
         targets = targets_of(kept["labels"], train.labels, competition.target.kind)
+        # By the labels that the table lists, so that corrected ones move no image to another fold.
+        stratified = targets_of(kept["listed"], train.labels, competition.target.kind) if corrected else targets
         kept["fold"] = assign_folds(
-            competition.target.kind, targets, kept["group"].to_numpy(), settings.folds, cfg.seed
+            competition.target.kind, stratified, kept["group"].to_numpy(), settings.folds, cfg.seed
         )
         write_figures(good, repeated, train, competition, reports)
         manifest = {
@@ -70,9 +80,14 @@ def prepare(cfg: DictConfig) -> None:
             **describe_targets(targets, train.labels),
             **findings.find(good, kept, repeated, targets, train.labels, settings.folds),
             "duplicates": repeated,
+            "relabeled": corrected,
+            "extra": None,
             "quarantined": len(train.rows) - len(good),
             "unlisted": train.unlisted,
         }
+        if extra:
+            kept, manifest["extra"] = joined(kept, good, extra, decoded, settings.near_bits)
+            targets = targets_of(kept["labels"], train.labels, competition.target.kind)
         with atomic_folder(prepared) as folder:
             write_images(folder, kept, targets, decoded, competition, settings)
             if len(bad):
@@ -83,8 +98,8 @@ def prepare(cfg: DictConfig) -> None:
         for folder in (prepared, reports):
             remove_leftovers(folder)
     print(
-        f"{prepared}: {len(kept)} images of {settings.image_size} px in {settings.folds} folds;"
-        f" {new} decoded, {len(listed) - new} known"
+        f"{prepared}: {manifest['images']} images of {settings.image_size} px in {settings.folds} folds;"
+        f" {new} decoded, {len(files) - new} known"
     )
     print(*findings.messages(manifest, competition, train, QUARANTINE), sep="\n")
 

@@ -1,0 +1,95 @@
+"""Overlay labels that a person corrected: a copy of reports/relabel.csv in which rows are accepted.
+
+`report` writes the table, a person reviews it, and `prepare.relabel` names the reviewed file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from plant_pathology.competition.spec import Competition, Target
+from plant_pathology.competition.train_table import TrainTable, cell_problems
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.hashes import file_hash
+from plant_pathology.inference.tables import LayoutError, places, read_table, require, shown
+
+COLUMNS = ["image", "labels", "suggested", "probability", "accept"]  # probability is for the reader alone
+ACCEPTED, REJECTED = ("yes", "y", "x", "1", "true"), ("no", "n", "0", "false", "")
+
+
+def cell_of(labels: Sequence[str], target: Target) -> str:
+    """Return an image's labels as a cell of the table."""
+    return separator_of(target).join(labels)
+
+
+def labels_of(cell: str, target: Target) -> tuple[str, ...]:
+    """Return the labels in a cell, as `TrainTable` has them."""
+    if target.kind != "several":
+        return (cell,)
+    return tuple(cell.split(separator_of(target))) if cell or target.column is not None else ()
+
+
+def separator_of(target: Target) -> str:
+    """Return the text between labels; names of columns may have spaces in them."""
+    return target.separator if target.column is not None else "|"
+
+
+def relabeled(
+    train: TrainTable, name: str | None, folder: Path, competition: Competition
+) -> tuple[TrainTable, dict[str, Any] | None]:
+    """Return the training table with the suggested labels of the accepted rows, and what manifest.json says of them.
+
+    Args:
+        name: of the reviewed file; None for none.
+        folder: that it is in, which DVC watches: `paths.code`.
+
+    Raises:
+        UserError: the file or one of its rows cannot be used; names the first such row.
+    """
+    if name is None:
+        return train, None
+    path = folder / name
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise UserError(f"prepare.relabel={name}: name a file in {folder}, which DVC watches: copy it there")
+    try:
+        table = read_table(path)
+        require([each for each in COLUMNS if each != "probability"], table, str(path))
+    except LayoutError as error:
+        raise UserError(f"prepare.relabel={name}: {error}") from None
+    row_of = dict(zip(train.rows["image"], range(len(train.rows)), strict=True))
+    cells = train.rows["labels"].tolist()
+    known, seen, accepted = set(train.labels), set(), 0
+    for place, row in enumerate(table[["image", "labels", "suggested", "accept"]].itertuples(index=False)):
+        accept = row.accept.strip().lower()
+        suggested = labels_of(row.suggested, competition.target)
+        problem = None
+        if accept not in (*ACCEPTED, *REJECTED):
+            problem = f"accept is {shown(row.accept)}: write yes, or no, or leave it empty"
+        elif row.image not in row_of:
+            problem = f"{train.source} has no image {shown(row.image)}: correct the name, or remove the row"
+        elif row.image in seen:
+            problem = f"{shown(row.image)} is there before: remove one of the rows"
+        elif accept in ACCEPTED:
+            today = cells[row_of[row.image]]
+            if set(labels_of(row.labels, competition.target)) != set(today):
+                problem = (
+                    f"the labels of {shown(row.image)} were {shown(row.labels)}, and are"
+                    f" {shown(cell_of(today, competition.target))} in {train.source} today: review it again"
+                )
+            elif wrong := cell_problems(suggested, known, competition.target.kind):
+                problem = f"suggested: {wrong[0]}: correct it"
+        if problem:
+            raise UserError(f"{path}, {places(path, [place])[0]}: {problem}")
+        seen.add(row.image)
+        if accept in ACCEPTED:
+            cells[row_of[row.image]] = suggested
+            accepted += 1
+    rows = train.rows.copy()
+    rows["labels"] = cells
+    return replace(train, rows=rows), {
+        "file": name,
+        "sha256": file_hash(path),
+        "rows": len(table),
+        "accepted": accepted,
+    }
