@@ -106,6 +106,9 @@ def write_selection(reports, runs, version):
         "decision": {"by": "thresholds", "share": 0.0},
     }
     (reports / "metrics.json").write_text(json.dumps(metrics))
+    differs = {"image": "test/<b>.jpg", "probability": 0.97, "jpeg": base64.b64encode(b"jpeg").decode()}
+    shift = {"auc": 0.91, "reason": None, "train": 40, "test": 30, "images": [differs]}
+    (reports / "shift.json").write_text(json.dumps(shift))
     pd.DataFrame(columns=["label"]).to_csv(reports / "labels.csv", index=False)
     bundle = reports.parent / "models/best"
     bundle.mkdir(parents=True)
@@ -186,6 +189,18 @@ def test_the_page_loads_nothing_and_runs_no_script(page):
 def test_names_and_messages_from_the_data_are_escaped(page, project):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<script" not in page
     assert "CUDA out of memory &lt;b&gt;" in page and "diverged &amp; gone" in page
+
+
+def test_likely_label_errors_are_written_for_review(page, project):
+    table = pd.read_csv(project / "reports/relabel.csv", keep_default_na=False)
+    assert table["image"].tolist()[0] == "4.jpg" and shown(page, "Likely label errors") == table["image"].tolist()[:12]
+    assert table.loc[0].tolist() == ["4.jpg", "scab", LABELS[0], 0.99, ""]
+
+
+def test_test_images_of_another_kind_are_shown_with_a_warning(page):
+    part = section(page, "Test images")
+    assert "AUC of <b>0.91</b>" in part and "That is more than 0.7" in part
+    assert "test/&lt;b&gt;.jpg" in part and "data:image/jpeg;base64,anBlZw==" in part
 
 
 def test_failed_and_stopped_runs_are_listed_with_their_reason(page):

@@ -124,7 +124,7 @@ STAGES = [
         start="after",
     ),
     Stage(
-        *("report", ("report",), ("reports/index.html", "reports/figures/*")),
+        *("report", ("report",), ("reports/index.html", "reports/relabel.csv", "reports/figures/*")),
         reads={
             "leaderboard.csv": "reports/leaderboard.csv",
             "metrics.json": "reports/metrics.json",
@@ -134,7 +134,7 @@ STAGES = [
             "run's metrics.csv": "runs/*/metrics.csv",
             "stored file": "store/objects/*",
         },
-        changes=("reports/index.html", "reports/figures/*"),
+        changes=("reports/index.html", "reports/relabel.csv", "reports/figures/*"),
         start="after",
     ),
 ]

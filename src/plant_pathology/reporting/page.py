@@ -20,19 +20,22 @@ from plant_pathology.kernel.package import REHEARSAL, folder_hashes, read_rehear
 from plant_pathology.reporting import figures
 from plant_pathology.reporting.error_analysis import frequent_mistakes, set_matrix, set_names
 from plant_pathology.reporting.galleries import galleries
+from plant_pathology.reporting.relabel import write_relabel
 from plant_pathology.reporting.render import inline_svg, render
 from plant_pathology.reporting.selection_tables import SelectionTables, read_selection
 from plant_pathology.reporting.sweep_runs import SweepRuns, data_version, identity_rows, read_runs, shared_settings
 from plant_pathology.runs.status import FINISHED, STOPPED
 from plant_pathology.selection.axes import flatten_configs, map_axes, varying_keys
+from plant_pathology.selection.record import SHIFTED
 
+RELABEL = "relabel.csv"  # in reports/
 SETS = 12  # label sets with a row and a column of their own
 MISTAKES = 10  # most frequent pairs of true and predicted set
 EXTREME = 30  # labels shown at either end where there are more
 
 
 def write_report(cfg: DictConfig) -> None:
-    """Write reports/index.html and reports/figures.
+    """Write reports/index.html, reports/figures and reports/relabel.csv.
 
     Raises:
         UserError: `select` has not run for this competition, what it wrote is damaged or of several selections, or
@@ -42,8 +45,10 @@ def write_report(cfg: DictConfig) -> None:
     competition = Competition.from_config(cfg)
     models, kernels, reports = Path(cfg.paths.models), Path(cfg.paths.kernels), Path(cfg.paths.reports)
     with one_command(writes=[reports], reads=[models, kernels]):
-        remove_leftovers(reports / "figures", reports / "index.html")
-        write_page(cfg, competition, read_selection(reports, models, competition))
+        remove_leftovers(reports / "figures", reports / "index.html", reports / RELABEL)
+        selection = read_selection(reports, models, competition)
+        write_page(cfg, competition, selection)
+        write_relabel(reports / RELABEL, selection, competition.target)
 
 
 def write_page(cfg: DictConfig, competition: Competition, selection: SelectionTables) -> None:
@@ -71,6 +76,8 @@ def write_page(cfg: DictConfig, competition: Competition, selection: SelectionTa
         **sweep_content(runs, selection.board, settings),
         competition=competition,
         metrics=selection.metrics,
+        shift=selection.shift,
+        shifted=SHIFTED,
         figures=svgs,
         **labels,
         ensemble=selection.ensemble.to_dict("records"),

@@ -15,7 +15,7 @@ from plant_pathology.core.files import read_json
 from plant_pathology.core.hashes import file_hash
 from plant_pathology.inference.bundle import SPEC
 from plant_pathology.runs.predictions import read_predictions
-from plant_pathology.selection.record import METRICS, RECORD, read_record
+from plant_pathology.selection.record import METRICS, RECORD, SHIFT, read_record
 
 TEXT_COLUMNS = ("run", "left_out", "configuration", "label", "image", "model", "true", "predicted")
 
@@ -27,6 +27,7 @@ class SelectionTables:
     Args:
         bundle: SHA-256 of the selected bundle.json.
         metrics: metrics.json.
+        shift: shift.json.
         board: leaderboard.csv.
         ensemble: ensemble.csv.
         thresholds: thresholds.csv by label: common, tuned and used; used is empty where no threshold is used.
@@ -39,6 +40,7 @@ class SelectionTables:
 
     bundle: str
     metrics: dict[str, Any]
+    shift: dict[str, Any]
     board: pd.DataFrame
     ensemble: pd.DataFrame
     thresholds: pd.DataFrame
@@ -47,6 +49,10 @@ class SelectionTables:
     true: np.ndarray
     outputs: Any
     predicted: np.ndarray
+
+    def names(self, row: np.ndarray) -> list[str]:
+        """Return the labels that a row of `true` or `predicted` holds."""
+        return np.array(self.labels, object)[np.atleast_1d(row)].tolist()
 
 
 def read_selection(reports: Path, models: Path, competition: Competition) -> SelectionTables:
@@ -71,6 +77,7 @@ def read_selection(reports: Path, models: Path, competition: Competition) -> Sel
     return SelectionTables(
         bundle=record["bundle"],
         metrics=metrics,
+        shift=read_json(reports / SHIFT, SELECT),
         board=board,
         ensemble=ensemble,
         thresholds=read_table(reports / "thresholds.csv").set_index("label"),

@@ -1,6 +1,7 @@
 """Rank the sweep's runs, choose an ensemble and a decision rule, and write the bundle and its reports.
 
-Reads stored predictions, and a few images to verify the bundle with; trains nothing.
+Reads stored predictions, a few images to verify the bundle with, and test images, where there are any; trains no
+network.
 """
 
 from pathlib import Path
@@ -21,7 +22,7 @@ from plant_pathology.selection.candidates import Candidate, candidates_of
 from plant_pathology.selection.choice import Choice, choose
 from plant_pathology.selection.eligibility import RESOURCES, eligible
 from plant_pathology.selection.leaderboard import leaderboard
-from plant_pathology.selection.record import METRICS, RECORD, write_record
+from plant_pathology.selection.record import METRICS, RECORD, SHIFT, write_record
 from plant_pathology.selection.tables import TABLES, write_tables
 from plant_pathology.selection.trained_runs import TrainedRun, read_runs
 
@@ -37,7 +38,7 @@ def select(cfg: DictConfig) -> None:
     competition = Competition.from_config(cfg)
     models, reports = Path(cfg.paths.models), Path(cfg.paths.reports)
     with one_command(writes=[models, reports]):
-        remove_leftovers(models / "best", *(reports / name for name in (*TABLES, METRICS, RECORD)))
+        remove_leftovers(models / "best", *(reports / name for name in (*TABLES, METRICS, SHIFT, RECORD)))
         runs, version = read_runs(cfg, competition)
         labels, scale = runs[0].predictions.labels, runs[0].result["network"]["scale"]
         task = task_of(competition, labels, scale)
@@ -46,12 +47,16 @@ def select(cfg: DictConfig) -> None:
         choice = choose(among, budget, task, cfg.select.decision, cfg.seed)
         # Imported here, so that runs which do not fit together are refused without waiting for torch.
         from plant_pathology.selection.bundle import write_bundle
+        from plant_pathology.selection.shift import measure_shift, message_of
 
         write_bundle(models / "best", choice, competition, task, version)
         write_tables(reports, leaderboard(candidates, competition, left_out), choice, labels, task)
         write_json(reports / METRICS, metrics_of(choice, candidates, runs, competition))
+        shift = measure_shift(cfg, competition, choice, models / "best", version)
+        write_json(reports / SHIFT, shift)
         write_record(reports, models / "best", runs[0].made_for)
     print_summary(choice, len(among), left_out, competition)
+    print(message_of(shift))
 
 
 def metrics_of(
@@ -71,6 +76,7 @@ def metrics_of(
         "f1": both_f1(choice),
         **choice_metrics(choice),
         "configurations": len(candidates),
+        "on_all_images": sum(each.on_all is not None for each, _ in choice.members),
         "runs": len(runs),
         "train_seconds": sum(run.result["seconds"] for run in runs),
     }
@@ -129,6 +135,13 @@ def print_summary(choice: Choice, candidates: int, left_out: dict[str, str], com
     if len(choice.tuned) > 1:
         gain = describe_gain(choice.decision_gain)
         print(f"decision {describe_decision(choice)}, compared with one that is not tuned: {gain}")
+    for member, _ in choice.members:
+        if (run := member.on_all) is not None:
+            print(
+                f"{member.name}: {run.name} predicts in its place, trained on all images for {run.result['epochs']}"
+                f" epochs; the folds' best epochs are {', '.join(str(each['epoch'] + 1) for each in member.results)};"
+                " score and decision are theirs"
+            )
     print(f"bundle: {metric.name} {choice.score.value:.4f}, cross-fitted: on images that it was not tuned on")
 
 

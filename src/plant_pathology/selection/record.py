@@ -9,7 +9,8 @@ from plant_pathology.core.sealed import check_hashes, hashes_of, trusted, write_
 from plant_pathology.inference.bundle import SPEC
 from plant_pathology.selection.tables import TABLES
 
-RECORD, METRICS = "selection.json", "metrics.json"  # in reports/
+RECORD, METRICS, SHIFT = "selection.json", "metrics.json", "shift.json"  # in reports/
+SHIFTED = 0.7  # AUC above which test images are told apart from training images so well that it is worth a warning
 
 
 def write_record(reports: Path, bundle: Path, made_for: dict[str, Any]) -> None:
@@ -19,7 +20,7 @@ def write_record(reports: Path, bundle: Path, made_for: dict[str, Any]) -> None:
         bundle: folder of the bundle.
         made_for: what the runs were trained for.
     """
-    files = hashes_of(*(reports / name for name in (*TABLES, METRICS)))
+    files = hashes_of(*(reports / name for name in (*TABLES, METRICS, SHIFT)))
     write_sealed(reports / RECORD, {"bundle": file_hash(bundle / SPEC), "made_for": made_for, "files": files})
 
 
