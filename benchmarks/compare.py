@@ -41,7 +41,8 @@ def scores_by_value() -> dict[str, list[dict]]:
     """Return the results of the last sweep, grouped by the value of the key, sorted by seed."""
     grouped: dict[str, list[dict]] = {}
     for result in sorted(sweep_results(Path(RUNS)), key=lambda result: result["run"]):
-        grouped.setdefault(result["run"].rpartition("-seed")[0], []).append(result)
+        if result["score"] is not None:  # of a run on all images
+            grouped.setdefault(result["run"].rpartition("-seed")[0], []).append(result)
     return grouped
 
 

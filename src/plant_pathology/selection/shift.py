@@ -147,11 +147,17 @@ def features_of(predictor: Predictor, images: np.ndarray) -> np.ndarray:
     """
     network, member, device = predictor.networks[0], predictor.spec["members"][0], predictor.device
     mean, std = (torch.tensor(member[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
+    heads: Any = network.get_classifier()  # type: ignore[operator]  # of every network of timm
+    seen: list[torch.Tensor] = []
+    hook = (heads[0] if isinstance(heads, tuple | list) else heads).register_forward_pre_hook(
+        lambda layer, inputs: seen.append(inputs[0])
+    )
     found = []
     for start in range(0, len(images), BATCH_SIZE):
         pixels = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device).permute(0, 3, 1, 2).float() / 255
-        seen = network.forward_features((pixels - mean) / std)  # type: ignore[operator]  # of every network of timm
-        found.append(network.forward_head(seen, pre_logits=True).flatten(1).cpu().numpy())  # type: ignore[operator]
+        logits = network((pixels - mean) / std)
+        found.append((seen.pop() if seen else logits).flatten(1).cpu().numpy())
+    hook.remove()
     return np.concatenate(found)
 
 
