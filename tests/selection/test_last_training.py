@@ -14,6 +14,8 @@ from plant_pathology.runs.run import read_epochs
 from plant_pathology.training.data import CHECKED
 from support.commands import TINY, run_module
 
+pytestmark = pytest.mark.slow  # it trains
+
 
 @pytest.fixture(scope="module")
 def last(raw, trained, tmp_path_factory) -> Path:

@@ -9,6 +9,8 @@ from PIL import Image
 
 from support.commands import TINY, run_module
 
+pytestmark = pytest.mark.slow  # it trains
+
 
 def with_more_test_images(raw: Path, target: Path, change) -> Path:
     """Copy a competition, with 40 test images more: training images after a change."""
