@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import Several, YamlLabel, check_keys, key, section
 
+ALL = "all"  # the fold of a run that trains on the images of all folds
 CPU = "cpu"
 # Machines with GPUs that Kaggle lends to a kernel, as its client names them (November 2026). NvidiaTeslaT4 has two T4s;
 # some others are for certain competitions, or for Kaggle's own staff (NvidiaTeslaT4Highmem). TPUs are left out, because
@@ -107,7 +108,7 @@ class Data:
         "the fold that validates, the others train; all: every image trains and none validates, for the last training",
         low=0,
         high=1_000_000,
-        also="all",
+        also=ALL,
     )
     views: int = key(
         4,

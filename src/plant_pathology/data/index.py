@@ -12,7 +12,6 @@ import pandas as pd
 from plant_pathology.core.files import atomic_file
 
 TABLE, ARRAY = "index.csv", "index.npy"
-ALL = "all"  # as a run's fold: it trains on the images of all folds
 NO_FOLD = -1  # as an image's fold: all folds train on it, and none validates on it
 PLACES = ["image", "labels", "fold", "group", "pixels", "shard", "row"]
 

@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.errors import UserError
-from plant_pathology.data.index import ALL
+from plant_pathology.core.schema import ALL
 from plant_pathology.runs.finished import divergence_of, verified_result
 from plant_pathology.runs.run import RESULT, RUN
 from plant_pathology.runs.status import failure_cause

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from plant_pathology.core.disk import require_shared_memory
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
-from plant_pathology.data.index import ALL, ARRAY, NO_FOLD, open_array, unpack_targets
+from plant_pathology.core.schema import ALL
+from plant_pathology.data.index import ARRAY, NO_FOLD, open_array, unpack_targets
 from plant_pathology.data.shards import Shards, shard_name
 from plant_pathology.store.version import Version
 from plant_pathology.training.augmentation import Augment, augment_batch, augment_images

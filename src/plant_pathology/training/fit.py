@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.task import Task, task_of
 from plant_pathology.core.errors import UserError
-from plant_pathology.data.index import ALL
+from plant_pathology.core.schema import ALL
 from plant_pathology.runs.early_stopping import stop_rules
 from plant_pathology.runs.history import DataWait, History
 from plant_pathology.runs.loggers import open_logger
