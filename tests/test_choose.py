@@ -5,7 +5,9 @@ import shutil
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from timm import get_pretrained_cfg as cfg_of
 
+from plant_pathology.choose import detect_machine
 from support.commands import PROJECT, run_module
 
 CONF = PROJECT / "conf"
@@ -13,7 +15,10 @@ NAME = "plant-pathology-2021-fgvc8"
 
 
 @pytest.fixture
-def checkout(tmp_path):
+def checkout(tmp_path, monkeypatch):
+    """Return a folder with conf/ and an empty competition, on a machine without pretrained weights and connection."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     shutil.copytree(PROJECT / "conf", tmp_path / "conf")
     (tmp_path / "elsewhere" / NAME).mkdir(parents=True)
     return tmp_path
@@ -31,6 +36,22 @@ def test_the_folder_is_linked_not_copied_and_the_config_names_it(checkout):
     chosen = choices(checkout)
     assert chosen["competition"] == NAME and chosen["machine"] in ("cpu", "cpu-bf16", "gpu")
     assert chosen["recipe"] == ("ours" if chosen["machine"] == "gpu" else "scratch")
+
+
+@pytest.mark.skipif(detect_machine() == "gpu", reason="there is a GPU, whose recipe is ours anyway")
+def test_without_a_gpu_the_recipe_starts_from_pretrained_weights_where_they_can_be_had(checkout):
+    done = run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
+    assert "recipe=scratch, not finetune: model=tf_efficientnet_lite0: " in done.stdout
+    assert choices(checkout)["recipe"] == "scratch"
+
+    repository = checkout / "cache/hub" / ("models--" + cfg_of("tf_efficientnet_lite0").hf_hub_id.replace("/", "--"))
+    (repository / "snapshots/1").mkdir(parents=True)
+    (repository / "snapshots/1/model.safetensors").write_bytes(b"")
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("1")
+    shutil.copytree(CONF, checkout / "conf", dirs_exist_ok=True)
+    run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
+    assert choices(checkout)["recipe"] == "finetune"
 
 
 def test_a_downloaded_folder_stays_where_it_is(checkout):

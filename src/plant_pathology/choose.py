@@ -17,7 +17,7 @@ from plant_pathology.core.ending import program
 from plant_pathology.core.errors import UserError
 
 CHOICES = Path("conf/choices.yaml")
-RECIPES = {"gpu": "ours", "cpu": "scratch", "cpu-bf16": "scratch"}  # by machine
+FINETUNE = Path("conf/recipe/finetune.yaml")
 
 
 @program
@@ -56,7 +56,7 @@ def choose(folder: Path, competition: str) -> None:
     text = CHOICES.read_text(encoding="utf-8")
     if choice_of(text, "competition") != competition:
         machine = detect_machine()
-        chosen = {"competition": competition, "machine": machine, "recipe": RECIPES[machine]}
+        chosen = {"competition": competition, "machine": machine, "recipe": recipe_for(machine)}
         for group, choice in chosen.items():
             text = with_choice(text, group, choice)
         CHOICES.write_text(text, encoding="utf-8")
@@ -89,6 +89,23 @@ def detect_machine() -> str:
         pass
     cpu = Path("/proc/cpuinfo")
     return "cpu-bf16" if cpu.exists() and "_bf16" in cpu.read_text(encoding="utf-8") else "cpu"
+
+
+def recipe_for(machine: str) -> str:
+    """Return the file of conf/recipe/ for a machine: ours with a GPU; else finetune, or scratch where weights are missing.
+
+    finetune's weights are downloaded here, unless the cache of Hugging Face has them.
+    """
+    if machine == "gpu":
+        return "ours"
+    from plant_pathology.training.weights import fetch_weights  # timm takes seconds, and a GPU needs no answer
+
+    try:
+        fetch_weights(yaml.safe_load(FINETUNE.read_text(encoding="utf-8"))["sweep"]["model"])
+    except UserError as error:
+        print(f"recipe=scratch, not finetune: {error}")
+        return "scratch"
+    return "finetune"
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from plant_pathology.runs.predictions import PREDICTIONS, Predictions, write_pre
 from plant_pathology.runs.resume_points import global_step_of
 from plant_pathology.runs.run import BEST, METRICS, Run, initial_weights
 from plant_pathology.runs.sync import RunSync
+from plant_pathology.training.allocator import keep_freed_memory
 from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.averaging import WeightAverage
 from plant_pathology.training.checkpoints import (
@@ -64,8 +65,7 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
     Args:
         run: the run to train.
         threads: number of torch's CPU threads. With another number, sums are added in another order, and the last
-        digits
-            differ.
+            digits differ.
         sync: uploads checkpoints and metrics in the background; None for no upload.
 
     Returns:
@@ -83,6 +83,7 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     torch.set_num_threads(threads)
+    keep_freed_memory()
     cfg, folder = run.cfg, run.folder
     pl.seed_everything(cfg.seed, verbose=False)
     data = StoredData(
