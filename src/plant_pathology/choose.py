@@ -92,7 +92,7 @@ def detect_machine() -> str:
 
 
 def recipe_for(machine: str) -> str:
-    """Return the file of conf/recipe/ for a machine: ours with a GPU; else finetune, or scratch where weights are missing.
+    """Return the file of conf/recipe/ for a machine: ours with a GPU, else finetune, or scratch without weights for it.
 
     finetune's weights are downloaded here, unless the cache of Hugging Face has them.
     """

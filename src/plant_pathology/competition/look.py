@@ -7,7 +7,6 @@ above it. Images are not opened.
 import json
 import re
 import textwrap
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,34 +15,18 @@ import pandas as pd
 import yaml
 
 from plant_pathology.competition.guess import Guess, groups_of, guess, one_hot_columns, target_column, target_of_columns
-from plant_pathology.competition.templates import UNREADABLE, Images, Match, best_match
-from plant_pathology.competition.train_table import IMAGES
+from plant_pathology.competition.path_labels import folder_template, name_template
+from plant_pathology.competition.seen import Seen, see
+from plant_pathology.competition.templates import UNREADABLE, Match, best_match
 from plant_pathology.core.errors import UserError
-from plant_pathology.inference.tables import LayoutError, files_below, match, read_table, root_of
+from plant_pathology.inference.tables import match, root_of
 from plant_pathology.inference.test_set import TestSet
 
 DEFAULT_FORM = "sample_submission.csv"
 FORM = re.compile(r"sample|submission", re.I)
 LEAST = 0.3  # of a table's images must be here and not be for the test
-MOST_TABLES = 30  # in a folder
 WIDTH = 116  # of a comment
-LARGEST = 2**30  # bytes of a table that is read
 HEADER = "# A first look at the folder. Compare with the competition's page on Kaggle what is below a guess."
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a folder holds.
-
-    Args:
-        images: its image files.
-        tables: by file; csv and json files that can be read as tables.
-        names: by file, and column where it has several, the cells of small tables, which may name labels.
-    """
-
-    images: Images
-    tables: dict[str, pd.DataFrame]
-    names: dict[str, set[str]]
 
 
 @dataclass(frozen=True)
@@ -102,53 +85,6 @@ def look(folder: Path) -> str:
         "title": ["guessed: from the folder's name; else as on its page"],
     }
     return written(name, train.section, test.section, found)
-
-
-def see(folder: Path) -> Seen:
-    """List the images, and read the tables in the folder and in those directly below it.
-
-    Raises:
-        UserError: there is no image.
-    """
-    files = files_below(folder, "")
-    images = Images(frozenset(path for path in files if PurePosixPath(path).suffix.lower() in IMAGES))
-    if not images.paths:
-        raise UserError(
-            f"{folder} has no images ({', '.join(sorted(IMAGES))}): unpack its archives, or download it again"
-        )
-    near = [path for path in files if path.count("/") <= 1 and PurePosixPath(path).suffix in (".csv", ".json")]
-    beside = Counter(PurePosixPath(path).parent for path in near)
-    tables: dict[str, pd.DataFrame] = {}
-    names: dict[str, set[str]] = {}
-    for path in near:
-        # A folder with more of them holds one per image.
-        if beside[PurePosixPath(path).parent] > MOST_TABLES or (folder / path).stat().st_size > LARGEST:
-            continue
-        try:
-            table = read_table(folder / path).rename(columns=str)
-        except LayoutError:
-            names |= keys_of_json(folder / path, path)
-        else:
-            tables[path] = table.loc[:, ~table.columns.duplicated()]
-            names |= keys_of_table(tables[path], path)
-    return Seen(images, tables, names)
-
-
-def keys_of_json(file: Path, path: str) -> dict[str, set[str]]:
-    """Return the keys of a json object whose values are text, such as {"0": "healthy"}."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8")) if path.endswith(".json") else None
-    except ValueError:
-        return {}
-    named = isinstance(content, dict) and all(isinstance(value, str) for value in content.values())
-    return {path: set(content)} if named else {}  # type: ignore[arg-type]  # it is a dict
-
-
-def keys_of_table(table: pd.DataFrame, path: str) -> dict[str, set[str]]:
-    """Return the cells of each column that a second column, of text, may name: each is there once."""
-    texts = [each for each in table if not pd.to_numeric(table[each], errors="coerce").notna().any()]
-    once = [each for each in table if table[each].is_unique and len(table) > 1]
-    return {f"{path} ({each})": set(table[each]) for each in once if set(texts) - {each}}
 
 
 def look_at_test(folder: Path, seen: Seen) -> TestPart:
@@ -301,52 +237,6 @@ def look_at_paths(folder: Path, seen: Seen, test: TestPart) -> TrainPart | None:
     reason = f"no table leads to images, and {len(labels)} texts recur there, such as {labels[0]}"
     note = f"guessed: labels from the files' paths, because {reason}; else a table"
     return TrainPart({"files": template}, table, [file], label, [note], {template: set(labels)})
-
-
-def folder_template(images: list[str], label: str, file: str) -> str | None:
-    """Return the template of images that are in a folder for each label; None where they are not."""
-    shared = common_folders(images)
-    depths = Counter(path.count("/") for path in images)
-    usual = max(depths, key=lambda each: depths[each], default=0)
-    depth = usual - len(shared)
-    labels = {path.split("/")[len(shared)] for path in images if path.count("/") == usual}
-    if depth < 1 or not 2 <= len(labels) <= len(images) / 2:
-        return None
-    between = [f"{{folder_{number}}}" for number in range(1, depth)]
-    return "/".join([*shared, f"{{{label}}}", *between, f"{{{file}}}"])
-
-
-def common_folders(images: list[str]) -> list[str]:
-    """Return the names of the folders that all images are in."""
-    folders = [path.split("/")[:-1] for path in images]
-    shared = []
-    for names in zip(*folders, strict=False):
-        if len(set(names)) > 1:
-            break
-        shared.append(names[0])
-    return shared
-
-
-def name_template(images: list[str], label: str, file: str, shown: set[str]) -> str | None:
-    """Return the template of images whose names begin or end with a label, as in cat.1.jpg; None without one.
-
-    Args:
-        shown: texts of the form, some of which may be labels.
-    """
-    shared, names = common_folders(images), [PurePosixPath(path) for path in images]
-    endings = {name.suffix for name in names}
-    if len(endings) != 1 or not names:
-        return None
-    possible = []
-    for separator in (".", "_", "-", " "):
-        parts = [name.stem.rpartition(separator) for name in names]
-        for place, fields in ((0, (label, file)), (2, (file, label))):
-            labels = {part[place] for part in parts}
-            if "" not in labels and all(part[1] for part in parts) and 2 <= len(labels) <= len(images) / 2:
-                words = not any(each.isdecimal() for each in labels)
-                name = f"{{{fields[0]}}}{separator}{{{fields[1]}}}{min(endings)}"
-                possible.append((bool(labels & shown), words, -len(labels), "/".join([*shared, name])))
-    return max(possible, default=(None,))[-1]
 
 
 def written(name: str, train: dict[str, str], test: dict[str, str], found: Guess) -> str:
