@@ -113,6 +113,11 @@ def owned_by(owner: str, kernel: bool = True, dataset: bool = True) -> Callable[
     return change
 
 
+def pinned(folder: Path) -> None:
+    write(folder / "kernels/submission/kernel-metadata.json", METADATA | {"docker_image": f"{IMAGE}34"})
+    rehearsed(folder)
+
+
 def with_cover(folder: Path) -> None:
     (folder / "kernels/dataset/dataset-cover-image.png").write_bytes(b"cover")
     rehearsed(folder)
@@ -143,6 +148,10 @@ def sent_after_another(folder: Path, kaggle: LocalKaggle) -> None:
     assert len(kaggle.submissions) == 2 and len(kaggle.kernels[KERNEL]) == 1
 
 
+def not_submitted(folder: Path, kaggle: LocalKaggle) -> None:
+    assert kaggle.submissions == []
+
+
 def nothing_pushed(folder: Path, kaggle: LocalKaggle) -> None:
     assert kaggle.kernels == {} and kaggle.submissions == []
 
@@ -162,7 +171,9 @@ SECRETS = "A secret is never printed, in no spelling, from no source"
 UNREADABLE = "Credentials that cannot be read, told apart from refused ones"
 SETTLES = "Kaggle does not show at once what was made"
 SPELLING = "Kaggle spells a source in another way"
+MACHINE = "Kaggle gives the kernel another machine or image"
 SAVE = "SaveKernel"
+IMAGE = "gcr.io/kaggle-images/python@sha256:"
 
 
 def ok(kind: str, done: str, **more: Any) -> AtKaggle:
@@ -384,6 +395,26 @@ FAULTS = [
         "submit",
         f"without the dataset {DATASET}",
         server=sets(spelled="{source}-2"),
+    ),
+    # The machine and the image
+    *(
+        AtKaggle(MACHINE, done, "submit", line, make=pinned, server=sets(assigned=assigned), after=not_submitted)
+        for done, line, assigned in (
+            ("a smaller one", "machine_shape=NvidiaL4, not NvidiaTeslaT4", {"machineShape": "NvidiaL4"}),
+            (
+                "another version of the image",
+                f"docker_image={IMAGE}12, not {IMAGE}34",
+                {"dockerImage": f"{IMAGE}12"},
+            ),
+        )
+    ),
+    *(
+        ok(MACHINE, done, make=pinned, server=sets(assigned=assigned))
+        for done, assigned in (
+            ("what was asked for, in other capitals", {"machineShape": "NVIDIATESLAT4"}),
+            ("neither told, by an older server", {"machineShape": None, "dockerImage": None}),
+            ("a tag in the place of the image's digest", {"dockerImage": "gcr.io/kaggle-images/python:v160"}),
+        )
     ),
     # Logs
     *(

@@ -429,8 +429,29 @@ def test_only_a_file_that_was_rehearsed_and_would_be_scored_is_submitted(kaggle,
     assert kaggle.requests == []
 
 
+SENT_AS = {
+    "slug": "id",
+    "newTitle": "title",
+    "language": "language",
+    "kernelType": "kernel_type",
+    "isPrivate": "is_private",
+    "enableGpu": "enable_gpu",
+    "enableTpu": "enable_tpu",
+    "enableInternet": "enable_internet",
+    "machineShape": "machine_shape",
+    "dockerImage": "docker_image",
+    "datasetDataSources": "dataset_sources",
+    "competitionDataSources": "competition_sources",
+    "kernelDataSources": "kernel_sources",
+    "modelDataSources": "model_sources",
+}
+
+
 @pytest.mark.slow
-def test_the_client_by_hand_pushes_the_same(kaggle, root):
+def test_the_client_by_hand_pushes_the_same_and_all_that_kernel_metadata_says(kaggle, root):
+    metadata = METADATA | {"docker_image": "gcr.io/kaggle-images/python@sha256:0123"}
+    write(root / "kernels/submission/kernel-metadata.json", metadata)
+    rehearsed(root)
     client = Path(sys.executable).with_name("kaggle")
     for command in ("datasets create -p kernels/dataset", "kernels push -p kernels/submission"):
         env = os.environ | environment(root, kaggle)
@@ -439,7 +460,12 @@ def test_the_client_by_hand_pushes_the_same(kaggle, root):
     assert "Kernel version 1 successfully pushed" in done.stdout
     succeeds(root, kaggle)
     by_hand, by_submit = (asked for method, asked in kaggle.asked if method == "SaveKernel")
-    assert by_hand == by_submit and by_hand["enableInternet"] is False and by_hand["datasetDataSources"] == [DATASET]
+    assert by_hand == by_submit
+    # The client leaves out what is empty.
+    assert {name: by_hand.get(name, type(metadata[key])()) for name, key in SENT_AS.items()} == {
+        name: metadata[key] for name, key in SENT_AS.items()
+    }
+    assert {*by_hand} <= {*SENT_AS, "text", "categoryIds"} and by_hand["enableInternet"] is False
     created, versioned = kaggle.datasets[DATASET]
     assert created["files"] == versioned["files"]
 

@@ -88,6 +88,7 @@ class LocalKaggle:
         absent: 403 or 404, the answer to those.
         hidden_files: names that the list of a dataset lacks.
         spelled: how names of sources come back: a text with {source}, or a function.
+        assigned: what is told of a kernel in the place of what was pushed, by the API's names; None: nothing.
         without: requests that the server does not know: 404.
         no_logs: whether the log of a kernel that failed is refused with 403.
         gpu_hours: used and allowed this week.
@@ -119,6 +120,7 @@ class LocalKaggle:
     absent: int = 403
     hidden_files: set[str] = field(default_factory=set)
     spelled: str | Callable[[str], str] = "{source}"
+    assigned: dict[str, str | None] = field(default_factory=dict)
     without: set[str] = field(default_factory=set)
     no_logs: bool = False
     gpu_hours: tuple[float, float] | None = None
@@ -279,6 +281,8 @@ class LocalKaggle:
             "enableInternet",
             "language",
             "kernelType",
+            "machineShape",
+            "dockerImage",
         )
         return {
             "metadata": {
@@ -287,6 +291,7 @@ class LocalKaggle:
                 "datasetDataSources": [self.spell(source) for source in runs[-1].datasets],
                 "competitionDataSources": [self.spell(source) for source in saved.get("competitionDataSources", [])],
                 **{key: saved[key] for key in same if key in saved},
+                **self.assigned,
             },
             "blob": {"source": reformat(saved["text"], saved["kernelType"]), "slug": ref_of(asked)},
         }

@@ -21,7 +21,7 @@ from plant_pathology.kaggle.client import Kaggle, OutcomeUnknown
 from plant_pathology.kaggle.journal import AGAIN, Journal
 from plant_pathology.kaggle.progress import Absent, TimedOut, show, wait_until_done, wait_until_shown
 from plant_pathology.kaggle.remedies import remedy_for
-from plant_pathology.kaggle.sources import is_same, slug_of
+from plant_pathology.kaggle.sources import is_same, is_same_image, slug_of
 from plant_pathology.kaggle.way import OUTPUT
 from plant_pathology.kernel.package import Package
 from plant_pathology.kernel.submission_check import check_submission
@@ -236,14 +236,21 @@ class Push:
     def check_arrived(self, theirs: Any) -> None:
         """Check that the kernel's metadata on Kaggle is what was pushed.
 
+        Machine and image are compared where Kaggle tells them: older servers do not.
+
         Raises:
-            Differs: a setting or a source does.
+            Differs: a setting, the machine, the image or a source does.
         """
         ours = self.package.metadata
         different = [
             f"{key}={getattr(theirs, key)!r}, not {ours[key]!r}"
             for key in ("is_private", "enable_gpu", "enable_tpu", "enable_internet")
             if getattr(theirs, key) != ours[key]
+        ]
+        different += [
+            f"{key}={told}, not {ours[key]}"
+            for key, is_equal in (("machine_shape", is_same), ("docker_image", is_same_image))
+            if ours.get(key) and (told := getattr(theirs, key)) and not is_equal(told, ours[key])
         ]
         for kind in ("dataset", "competition", "kernel", "model"):
             there = getattr(theirs, f"{kind}_data_sources") or []

@@ -1,4 +1,4 @@
-"""Compare names of datasets, competitions, kernels and models, which Kaggle spells in several ways.
+"""Compare names of datasets, competitions, kernels, models and images, which Kaggle spells in several ways.
 
 Seen, as of November 2026: `owner/slug`, `datasets/owner/slug`, `c/slug`, `competitions/slug`, a version behind the
 name, other capitals than were sent, a slash at the end, a whole address.
@@ -11,6 +11,12 @@ def is_same(theirs: str, ours: str) -> bool:
     """Return whether a name on Kaggle is ours: its words, one after the other, are among theirs."""
     there, here = words_of(theirs), words_of(ours)
     return bool(here) and any(there[start : start + len(here)] == here for start in range(len(there)))
+
+
+def is_same_image(theirs: str, ours: str) -> bool:
+    """Return whether an image on Kaggle may be ours: a tag and a digest (sha256) of it cannot be compared."""
+    digest = "sha256:"
+    return is_same(theirs, ours) or (digest in theirs.lower()) != (digest in ours.lower())
 
 
 def slug_of(name: str) -> str:
