@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from plant_pathology.competition.form import read_form
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.time_limit import TimeLimit
+from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import bytes_hash, file_hash, folder_hash
 from plant_pathology.inference.decode import ImageError, decode
 from plant_pathology.inference.predictor import Predictor, predict_submission
 from plant_pathology.inference.test_set import Form
+from plant_pathology.kernel.kaggle_image import Environment, link_image
 from plant_pathology.kernel.limits import Machine, check_time, rehearsal_timeout
 from plant_pathology.kernel.sandbox import run_kernel, why_no_namespaces
 from plant_pathology.kernel.source import NOTEBOOK
@@ -211,6 +214,7 @@ def test_a_kernel_that_kaggle_would_fail_fails_here(project, root, fault, check,
     assert done.returncode == 1 and "the rehearsal failed" in done.stderr
     report = rehearsal(root)
     assert report["verdict"] == "failed" and detail in report["checks"][check]
+    assert "Kaggle's image as of 2026-" in report["image"] and f"image   {report['image']}" in done.stdout
     assert set(report["test_sets"]) == {"public"}, "the hidden test set is for kernels that pass the public one"
 
 
@@ -275,7 +279,7 @@ def test_a_kernel_can_import_the_image_s_packages_and_has_no_network(tmp_path, m
         folder.mkdir()
     (packages / "probe.py").touch()
 
-    def link_probe(image):
+    def link_probe(image, environment):
         image.mkdir()
         (image / "probe.py").symlink_to(packages / "probe.py")
 
@@ -289,6 +293,48 @@ def test_a_kernel_can_import_the_image_s_packages_and_has_no_network(tmp_path, m
     assert "imported probe" in outcome.log and "refused" in outcome.log
     assert outcome.log.count("read-only") == 3 and not (packages / "new").exists()
     assert outcome.disk_used == 5 and (working / "out.txt").read_text() == "hello"
+
+
+def fake_environment(folder: Path, version: str) -> Path:
+    """Make a virtual environment with the packages of this one but tqdm, whose version is given; return its python."""
+    venv.create(folder, with_pip=False)
+    [packages] = folder.glob("lib/*/site-packages")
+    link_image(folder / "image")
+    for link in (folder / "image").iterdir():
+        if not link.name.startswith("tqdm"):
+            (packages / link.name).symlink_to(link.resolve())
+    info = packages / f"tqdm-{version}.dist-info"
+    for path, text in (
+        (info / "METADATA", f"Metadata-Version: 2.1\nName: tqdm\nVersion: {version}\n"),
+        (info / "RECORD", "tqdm/__init__.py,,\n"),
+        (packages / "tqdm/__init__.py", f"__version__ = {version!r}\n"),
+    ):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return folder / "bin/python"
+
+
+@pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
+def test_a_kernel_runs_with_the_versions_of_the_environment_that_is_given(tmp_path, isolation):
+    if isolation == "namespace" and (reason := why_no_namespaces()):
+        pytest.skip(reason)
+    environment = Environment.of(str(fake_environment(tmp_path / "venv", "4.67.3")))
+    (tmp_path / "working").mkdir()
+    (tmp_path / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
+    (tmp_path / "kernel.py").write_text("import tqdm, numpy; print('tqdm', tqdm.__version__, numpy.__version__)")
+    outcome = run_kernel(tmp_path, {}, tmp_path / "working", 60, isolation=isolation, environment=environment)
+    assert outcome.error is None and f"tqdm 4.67.3 {np.__version__}" in outcome.log, outcome.log
+    assert "tqdm" not in environment.compared(None) and "numpy" in environment.compared(None)
+    assert "(the versions in package.docker_image=an-image are not)" in environment.compared("an-image")
+
+
+def test_an_environment_that_lacks_a_package_or_cannot_be_run_is_named(tmp_path):
+    python = fake_environment(tmp_path / "venv", "4.67.3")
+    next(tmp_path.glob("venv/lib/*/site-packages/pandas-*")).unlink()
+    with pytest.raises(UserError, match=f"rehearse.python={python} has no pandas: install it there"):
+        Environment.of(str(python)).compared(None)
+    with pytest.raises(UserError, match="rehearse.python=/nowhere cannot be run"):
+        Environment.of("/nowhere")
 
 
 LINKED = """

@@ -341,6 +341,11 @@ class Rehearse:
         high=1e6,
         unit="s",
     )
+    python: str | None = key(
+        None,
+        "interpreter of a virtual environment that has the versions of Kaggle's image, as kernel/kaggle_image.txt lists"
+        " them: the kernel is rehearsed with it; null: with this one and the versions installed here",
+    )
     cores: int = key(4, "cores of Kaggle's machine", low=1, high=1024)
     memory_gb: float = key(29, "memory of Kaggle's machine", low=0.1, high=10_000, unit="GB")
     disk_gb: float = key(20, "what /kaggle/working may hold", low=0.001, high=10_000, unit="GB")

@@ -22,7 +22,7 @@ from plant_pathology.core.one_command import one_command
 from plant_pathology.core.schema import CPU
 from plant_pathology.core.sealed import hashes_of
 from plant_pathology.inference.bundle import SPEC
-from plant_pathology.kernel.kaggle_image import image_distributions
+from plant_pathology.kernel.kaggle_image import HERE
 from plant_pathology.kernel.model_card import model_card
 from plant_pathology.kernel.rules import MAX_SLUG, problems_of
 from plant_pathology.kernel.source import CODE_FILES, kernel_source
@@ -80,7 +80,7 @@ def write_wheels(folder: Path) -> list[metadata.Distribution]:
         wheel_of_installed(name, folder)
     wheel_of_room(Path(__file__).parents[1], "inference", folder)
     wheels = wheels_in(folder)
-    check_wheels(wheels, image_distributions())
+    check_wheels(wheels, HERE.distributions())
     return wheels
 
 

@@ -28,6 +28,7 @@ from plant_pathology.inference.answers import Answers
 from plant_pathology.inference.bundle import SPEC
 from plant_pathology.inference.tables import read_table
 from plant_pathology.inference.test_set import Form
+from plant_pathology.kernel.kaggle_image import Environment
 from plant_pathology.kernel.limits import Machine, check_time, estimated_seconds, rehearsal_timeout
 from plant_pathology.kernel.package import REHEARSAL, SUBMITTED, Package
 from plant_pathology.kernel.rules import read_metadata
@@ -84,8 +85,8 @@ def rehearse(cfg: DictConfig) -> None:
     """Rehearse kernels/ and write reports/rehearsal.json, reports/rehearsal/submission.csv and the kernel's logs.
 
     Raises:
-        UserError: the configured solution or test images cannot be used; models/best and kernels/ are damaged, or not
-            of one bundle for today's config; or the rehearsal failed and rehearse.strict is set.
+        UserError: the configured solution, test images or interpreter cannot be used; models/best and kernels/ are
+            damaged, or not of one bundle for today's config; or the rehearsal failed and rehearse.strict is set.
         BusyError: another command works on models/, kernels/ or reports/.
     """
     competition = Competition.from_config(cfg)
@@ -102,10 +103,14 @@ def rehearse(cfg: DictConfig) -> None:
         spec = checked_bundle(models / "best", competition)
         package = Package.read(kernels, competition.name)
         package.check_made_from(models / "best")
-        trials, score = run_trials(cfg, competition, spec)
+        environment = Environment.of(cfg.rehearse.python)
+        versions = environment.compared(cfg.package.docker_image)
+        print(f"image   {versions}")
+        trials, score = run_trials(cfg, competition, spec, environment)
         checks = merge_checks(trials)
         passed = all(each.passed for each in checks.values())
-        write_sealed(reports / REHEARSAL, verdict(trials, checks, score, cfg, package, competition))
+        content = verdict(trials, checks, score, cfg, package, competition) | {"image": versions}
+        write_sealed(reports / REHEARSAL, content)
     for name, each in checks.items():
         print(f"{'passed' if each.passed else 'FAILED'}  {name}: {each.detail}")
     if not passed and cfg.rehearse.strict:
@@ -113,7 +118,7 @@ def rehearse(cfg: DictConfig) -> None:
 
 
 def run_trials(
-    cfg: DictConfig, competition: Competition, spec: dict[str, Any]
+    cfg: DictConfig, competition: Competition, spec: dict[str, Any], environment: Environment
 ) -> tuple[dict[str, Trial], float | None]:
     """Run the kernel on each test set until one fails, and keep its logs and submission in reports/rehearsal.
 
@@ -138,7 +143,7 @@ def run_trials(
             working.mkdir()
             (reports / REHEARSAL).unlink(missing_ok=True)  # the verdict is open from here on
             bundle = Path(cfg.paths.models) / "best"
-            trial = run_trial(test_set, kernels, bundle, working, spec, machine, limit, competition)
+            trial = run_trial(test_set, kernels, bundle, working, spec, machine, limit, competition, environment)
             trials[test_set.name] = trial
             (kept / f"{test_set.name}.log").write_text(trial.outcome.log, encoding="utf-8")
             if not all(check.passed for check in trial.checks.values()):
@@ -226,6 +231,7 @@ def run_trial(
     machine: Machine,
     limit: TimeLimit,
     competition: Competition,
+    environment: Environment,
 ) -> Trial:
     """Run the kernel on a test set and check for every known reason why a submission fails on Kaggle.
 
@@ -237,7 +243,8 @@ def run_trial(
     form = read_form(competition, test_set.raw)
     images = len(form.table)
     print(f"the {test_set.name} test set, {images} images", flush=True)
-    outcome = run_kernel(kernels / "submission", inputs, working, rehearsal_timeout(limit, images), machine)
+    timeout_s = rehearsal_timeout(limit, images)
+    outcome = run_kernel(kernels / "submission", inputs, working, timeout_s, machine, environment=environment)
     print(outcome.log, end="")
     submitted = working / "submission.csv"
     forbidden = sorted(FORBIDDEN & set(outcome.modules))

@@ -28,7 +28,7 @@ from typing import Any
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.kernel import runner as kernel_runner
-from plant_pathology.kernel.kaggle_image import link_image
+from plant_pathology.kernel.kaggle_image import HERE, Environment, link_image
 from plant_pathology.kernel.limits import Machine
 
 KAGGLE = Machine()
@@ -83,6 +83,7 @@ def run_kernel(
     timeout_s: float,
     machine: Machine = KAGGLE,
     isolation: str | None = None,
+    environment: Environment = HERE,
 ) -> Outcome:
     """Run the code_file of `kernel`, a folder with kernel-metadata.json.
 
@@ -91,9 +92,10 @@ def run_kernel(
         working: an empty folder that becomes /kaggle/working.
         machine: its cores, memory and disk are enforced.
         isolation: "namespace" or "audit-hook"; None: a namespace where possible.
+        environment: the interpreter and packages that the kernel runs with.
 
     Raises:
-        UserError: the code_file or kernel-metadata.json does not exist.
+        UserError: the code_file or kernel-metadata.json does not exist, or the environment lacks a package.
     """
     code = kernel / read_json(kernel / "kernel-metadata.json", "run `python -m plant_pathology.package`")["code_file"]
     if not code.exists():
@@ -105,13 +107,13 @@ def run_kernel(
     isolation = isolation or ("audit-hook" if reason else "namespace")
     with tempfile.TemporaryDirectory() as scratch, socket.create_server(("127.0.0.1", 0)) as server:
         box = Path(scratch)
-        link_image(box / "image")
+        link_image(box / "image", environment)
         settings = {"port": server.getsockname()[1], "cores": machine.cores}
         settings |= {"memory": machine.memory, "disk": machine.disk}
         isolate = in_namespace if isolation == "namespace" else with_audit_hook
-        command, environment = isolate(box, code, inputs, working, settings)
+        command, variables = isolate(box, code, inputs, working, settings, environment)
         started = time.monotonic()
-        log, timed_out = run_with_timeout(command, environment, working, timeout_s)
+        log, timed_out = run_with_timeout(command, variables, working, timeout_s)
         seconds = time.monotonic() - started
         report = box / "report" / "report.json"
         found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
@@ -145,17 +147,13 @@ def why_no_namespaces() -> str | None:
     return f"this user may not create namespaces ({message or f'unshare ended with {done.returncode}'})"
 
 
-def base_python() -> str:
-    """Return the interpreter that this virtual environment was made from, or the current one outside of any."""
-    return getattr(sys, "_base_executable", None) or sys.executable
+def python_command(environment: Environment, *arguments: str) -> list[str]:
+    """Return a command of an interpreter that imports from its own library and PYTHONPATH alone.
 
-
-def python_command(*arguments: str) -> list[str]:
-    """Return a command of the base interpreter that imports from its own library and PYTHONPATH alone.
-
-    -S leaves out site-packages, -P the script's folder, -B writes no bytecode.
+    -S leaves out site-packages, -P the script's folder (Python before 3.11 cannot), -B writes no bytecode.
     """
-    return [base_python(), "-S", "-B", "-P", *arguments]
+    safe_path = [] if environment.version.startswith("3.10.") else ["-P"]
+    return [environment.python, "-S", "-B", *safe_path, *arguments]
 
 
 def kernel_environment(image: Path, inputs: str, working: str) -> dict[str, str]:
@@ -171,7 +169,12 @@ def kernel_environment(image: Path, inputs: str, working: str) -> dict[str, str]
 
 
 def with_audit_hook(
-    box: Path, code: Path, inputs: dict[str, Path], working: Path, settings: dict[str, Any]
+    box: Path,
+    code: Path,
+    inputs: dict[str, Path],
+    working: Path,
+    settings: dict[str, Any],
+    environment: Environment = HERE,
 ) -> tuple[list[str], dict[str, str]]:
     """Return command and environment that run the kernel in this file system, restricted by the runner's audit hook."""
     for name, folder in inputs.items():
@@ -182,19 +185,24 @@ def with_audit_hook(
     linked = [entry for folder in inputs.values() for entry in links_in(folder)]
     settings = settings | {"read_only": [str(box / "input"), *map(str, [*inputs.values(), *linked])]}
     report = str(box / "report/report.json")
-    runner = python_command(kernel_runner.__file__, str(code.resolve()), report, json.dumps(settings))
+    runner = python_command(environment, kernel_runner.__file__, str(code.resolve()), report, json.dumps(settings))
     return runner, kernel_environment(box / "image", str(box / "input"), str(working.resolve()))
 
 
 def in_namespace(
-    box: Path, code: Path, inputs: dict[str, Path], working: Path, settings: dict[str, Any]
+    box: Path,
+    code: Path,
+    inputs: dict[str, Path],
+    working: Path,
+    settings: dict[str, Any],
+    environment: Environment = HERE,
 ) -> tuple[list[str], dict[str, str]]:
     """Return command and environment that run the kernel in namespaces, with a root file system of its own."""
     root, report = box / "root", box / "report"
     root.mkdir()
     report.mkdir()
     packages = {str(link.resolve().parent) for link in (box / "image").iterdir()}
-    interpreter = {sys.base_prefix, str(Path(base_python()).resolve().parent.parent)}
+    interpreter = {environment.prefix, str(Path(environment.python).resolve().parent.parent)}
     read_only = [
         *((path, path) for path in packages | interpreter if not path.startswith("/usr/")),
         (str(box / "image"), "/image"),
@@ -228,7 +236,9 @@ def in_namespace(
     ]
     settings = settings | {"read_only": None}
     report_inside = "/report/report.json"
-    runner = python_command("/kernel_runner.py", f"/kaggle/src/{code.name}", report_inside, json.dumps(settings))
+    runner = python_command(
+        environment, "/kernel_runner.py", f"/kaggle/src/{code.name}", report_inside, json.dumps(settings)
+    )
     command = [*UNSHARE, "sh", "-c", "\n".join(script), "sandbox", *runner]
     return command, kernel_environment(Path("/image"), "/kaggle/input", "/kaggle/working")
 

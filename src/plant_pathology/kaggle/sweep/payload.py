@@ -18,7 +18,7 @@ from plant_pathology.kaggle.client import Kaggle
 from plant_pathology.kaggle.journal import Journal
 from plant_pathology.kaggle.push import Push, version_of
 from plant_pathology.kernel.build import default_slug, title_of
-from plant_pathology.kernel.kaggle_image import image_distributions
+from plant_pathology.kernel.kaggle_image import HERE
 from plant_pathology.kernel.package import Package
 from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheel_of_modules, wheels_in
 from plant_pathology.runs.resume_points import resume_points
@@ -124,7 +124,7 @@ def code_parcel(root: Path, owner: str, competition: str, own_code: Path | None)
     with atomic_folder(made) as work:
         for name in BROUGHT:
             wheel_of_installed(name, work)
-        check_wheels(wheels_in(work), image_distributions(IMAGE_FOR_TRAINING))
+        check_wheels(wheels_in(work), HERE.distributions(IMAGE_FOR_TRAINING))
         package = Path(__file__).parents[2]
         wheel_of_modules(package, sorted(package.rglob("*.py")), [], work)  # nothing installs it
         if own_code:
