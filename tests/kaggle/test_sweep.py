@@ -20,7 +20,7 @@ from plant_pathology.kernel.sandbox import why_no_namespaces
 from plant_pathology.runs.status import WAITING, status_of
 from support.commands import TINY, run_module, start_module
 from support.handmade import FAST
-from support.kaggle_sessions import KaggleSessions
+from support.kaggle_sessions import KaggleSessions, numbers
 from support.local_kaggle import SECRET, environment
 
 SWEEP = ["model.lr=1e-3,1e-2", "train.folds=2"]
@@ -53,17 +53,6 @@ def local(pushed, tmp_path_factory) -> Path:
     done = run_module("train", "-m", *TINY, f"trainer.max_epochs={EPOCHS}", *SWEEP, cwd=root)
     assert done.returncode == 0, done.stderr
     return root
-
-
-def numbers(root: Path) -> dict[str, dict]:
-    """Return what a sweep's runs measured, without times."""
-    found = {}
-    for path in sorted(root.glob("runs/*/result.json")):
-        content = json.loads(path.read_text())
-        rows = [line.split(",")[:4] for line in (path.parent / "metrics.csv").read_text().splitlines()]
-        weights = content["files"]["best.ckpt"]
-        found[path.parent.name] = {"score": content["score"], "rows": rows, "weights": weights}
-    return found
 
 
 @pytest.mark.slow

@@ -89,6 +89,17 @@ def plan_in(script: str) -> dict[str, Any]:
     return json.loads(ast.literal_eval(line.removeprefix("PLAN = json.loads(").removesuffix(")")))
 
 
+def numbers(root: Path) -> dict[str, dict]:
+    """Return what a sweep's runs measured, without times."""
+    found = {}
+    for path in sorted(root.glob("runs/*/result.json")):
+        content = json.loads(path.read_text())
+        rows = [line.split(",")[:4] for line in (path.parent / "metrics.csv").read_text().splitlines()]
+        weights = content["files"]["best.ckpt"]
+        found[path.parent.name] = {"score": content["score"], "rows": rows, "weights": weights}
+    return found
+
+
 @dataclass
 class KaggleSessions(LocalKaggle):
     """LocalKaggle with sessions.
