@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.commands import run_module
+from support.commands import TINY, run_module
 from support.fault_table import Fault, check
 from support.handmade import (
     DATASET,
@@ -26,6 +27,7 @@ from support.handmade import (
     rehearsed_package,
     write,
 )
+from support.kaggle_sessions import KaggleSessions
 from support.local_kaggle import SECRET, LocalKaggle, environment, local_kaggle
 
 FORM = b"image,labels\na.jpg,healthy\nb.jpg,healthy\n"
@@ -697,6 +699,65 @@ FAULTS = [
 ]
 
 
+A_SWEEP = "A sweep in sessions of Kaggle, which have all failed"
+TRAIN = "train -m hydra/launcher=kaggle submit.settle_s=0.1"
+
+
+def on_kaggle(done: str, line: str, overrides: str = "", **more: Any) -> AtKaggle:
+    """Return a fault of a sweep of one run, of which no session brings it further."""
+    return AtKaggle(A_SWEEP, done, f"{TRAIN} {overrides}".strip(), line, **{"start": "pushed", **more})
+
+
+def nothing_trained(folder: Path, kaggle: LocalKaggle) -> None:
+    assert kaggle.kernels == {} and kaggle.submissions == []
+
+
+def a_session_cut_off(folder: Path) -> None:
+    (folder / "runs/.kaggle/x").mkdir(parents=True)
+    (folder / "runs/.kaggle/x/session.json").write_text('{"kernel": "tes')
+
+
+FAULTS += [
+    on_kaggle(
+        "a dataset that Kaggle is still processing",
+        "dataset: still blobs_received after",
+        "submit.dataset_timeout_s=0.1",
+        server=sets(dataset_polls=10**6),
+        after=nothing_trained,
+    ),
+    on_kaggle(
+        "the GPU hours are spent",
+        "and 0.0 are left (30.0 of 30.0 GPU hours used, renewed 2026-12-05 00:00 UTC): wait until it is renewed",
+        server=sets(gpu_hours=(30, 30)),
+        after=nothing_trained,
+    ),
+    on_kaggle(
+        "the phone is not verified",
+        "verify your phone number on https://www.kaggle.com/settings",
+        server=refuses(SAVE, (403, "Phone verification is required")),
+        after=nothing_trained,
+    ),
+    on_kaggle("a session that fails without output", "brought no run further (error): it was ended"),
+    on_kaggle(
+        "a session that fails, whose log is refused",
+        "brought no run further (error): it was ended",
+        server=sets(no_logs=True),
+    ),
+    on_kaggle(
+        "session.json of an earlier start is cut off",
+        "session.json is not JSON",
+        make=a_session_cut_off,
+        after=nothing_trained,
+    ),
+]
+
+
+@pytest.fixture
+def sessions() -> Iterator[KaggleSessions]:
+    with closing(KaggleSessions(dataset_polls=0, kernel_polls=0, replay=[lambda names: ("ERROR", {})])) as local:
+        yield local
+
+
 @pytest.fixture
 def kaggle() -> Iterator[LocalKaggle]:
     with local_kaggle(
@@ -706,12 +767,18 @@ def kaggle() -> Iterator[LocalKaggle]:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_each_fault_has_the_outcome_that_the_table_says(fault, kaggle, tmp_path, monkeypatch):
+def test_each_fault_has_the_outcome_that_the_table_says(fault, request, tmp_path, monkeypatch):
+    kaggle = request.getfixturevalue("sessions" if fault.kind == A_SWEEP else "kaggle")
     fault.server(kaggle)
     for name, value in environment(tmp_path, kaggle, **fault.variables).items():
         monkeypatch.setenv(name, value)
-    rehearsed_package(tmp_path)
-    printed = check(fault, tmp_path, arguments() if fault.command.startswith("submit") else arguments()[:1])
+    if fault.kind == A_SWEEP:
+        shutil.copytree(request.getfixturevalue("pushed"), tmp_path, dirs_exist_ok=True)
+        overrides = [*TINY, *arguments()[1:]]
+    else:
+        rehearsed_package(tmp_path)
+        overrides = arguments() if fault.command.startswith("submit") else arguments()[:1]
+    printed = check(fault, tmp_path, overrides)
     fault.after(tmp_path, kaggle)
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and not is_given(path, tmp_path)]
     for spelling in (SECRET, BASIC, LOGIN, "first-token"):

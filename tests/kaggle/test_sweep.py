@@ -20,7 +20,7 @@ from plant_pathology.kernel.sandbox import why_no_namespaces
 from plant_pathology.runs.status import WAITING, status_of
 from support.commands import TINY, run_module, start_module
 from support.handmade import FAST
-from support.kaggle_sessions import KaggleSessions, numbers
+from support.kaggle_sessions import KaggleSessions, numbers, plan_in
 from support.local_kaggle import SECRET, environment
 
 SWEEP = ["model.lr=1e-3,1e-2", "train.folds=2"]
@@ -71,6 +71,81 @@ def test_four_runs_in_sessions_of_which_one_is_killed_and_one_cancelled_give_the
     assert numbers(root) == numbers(local) and len(numbers(root)) == 4, shown
     states = [session.state for session in kaggle.sessions.values()]
     assert states == ["ERROR", "CANCEL_ACKNOWLEDGED", "COMPLETE", "COMPLETE"] and kaggle.most == 2, shown
+
+
+def winning(folder: Path) -> None:
+    """Change what a finished run measured: no run can be better."""
+    rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+    score = rows[0].index("val_score")
+    lines = [rows[0], *([*row[:score], "1.0", *row[score + 1 :]] for row in rows[1:])]
+    (folder / "metrics.csv").write_text("\n".join(map(",".join, lines)) + "\n")
+
+
+@pytest.mark.slow
+def test_a_full_disk_fails_its_run_and_the_next_session_is_pruned_by_a_run_collected_before(
+    kaggle, pushed, local, tmp_path
+):
+    root = Path(shutil.copytree(pushed, tmp_path / "p"))
+    one = ["train.folds=1", "model.lr=1e-4", "stop.keep=50", "stop.siblings=1", "stop.after=0"]
+    kaggle.disks = {0: 200_000}
+    shown = sweep(root, kaggle, *one, expect=1)
+    assert "No space left on device" in shown, shown
+    (failed,) = root.glob("runs/*/failure.txt")
+    assert "No space left on device" in failed.read_text() and not list(root.glob("runs/*/result.json"))
+    before = next(path for path in (local / "runs").glob("*/") if (path / "result.json").exists())
+    winning(Path(shutil.copytree(before, root / "runs" / before.name)))
+    shown = sweep(root, kaggle, *one)
+    stopped = json.loads((failed.parent / "result.json").read_text())["stopped"]
+    assert stopped == "pruned: not among the best 50 % of siblings after epoch 1", shown
+    assert not failed.exists() and len(kaggle.sessions) == 2
+
+
+# The worker's clock, which has run out as soon as a run has ended its first epoch.
+OUT_OF_TIME = """
+import sys, threading, time
+from pathlib import Path
+from plant_pathology.kaggle.sweep import worker
+
+class Clock(threading.Thread):
+    def __init__(self, seconds, act, arguments):
+        super().__init__(daemon=True)
+        assert seconds == 3600
+        self.act, self.arguments = act, arguments
+
+    def run(self):
+        while not any(len(path.read_text().splitlines()) > 1 for path in Path("session").glob("*/metrics.csv")):
+            time.sleep(0.01)
+        self.act(*self.arguments)
+
+if __name__ == "__main__":
+    if sys.argv[2:]:
+        worker.Timer = Clock
+    worker.main(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_session_whose_time_is_over_ends_at_checkpoints_from_which_the_next_one_continues(pushed, local, tmp_path):
+    root = Path(shutil.copytree(pushed, tmp_path / "p"))
+    with closing(KaggleSessions(dataset_polls=0, kernel_polls=0, replay=[lambda names: ("ERROR", {})])) as kaggle:
+        sweep(root, kaggle, "submit.settle_s=0.1", expect=1)
+        (runs,) = (plan_in(versions[0].saved["text"])["runs"] for versions in kaggle.kernels.values())
+    plan = {"runs": runs, "cards": 2, "seconds": 3600, "store": str(root / "store"), "code": str(root)}
+    (root / "plan.json").write_text(json.dumps(plan | {"runs_folder": str(root / "session")}))
+    (root / "worker.py").write_text(OUT_OF_TIME)
+
+    def session(*arguments: str) -> str:
+        command = [sys.executable, "worker.py", "plan.json", *arguments]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "the session's time is over: the runs in progress have saved checkpoints" in session("early")
+    assert list(root.glob("session/*/checkpoints/*")) and len(list(root.glob("session/*/result.json"))) < 4
+    assert "time is over" not in session()
+    shutil.rmtree(root / "runs")
+    (root / "session").rename(root / "runs")
+    assert numbers(root) == numbers(local)
 
 
 def replayed(local: Path):
@@ -178,6 +253,9 @@ def test_the_article_s_nine_runs_take_two_and_a_half_hours_and_a_long_sweep_wait
     long = plan_of([Load("a", 30.0), *(Load(f"b{number}", 5.0) for number in range(6))], KaggleOptions())
     assert long.sessions[0][0].name == "a" and sum(map(len, long.sessions)) == 7
     assert max(long.hours) <= 11.5 and long.quota_hours >= 30
+    # No session is given more than it can do.
+    full = plan_of([Load(f"run{number}", 10.0) for number in range(6)], KaggleOptions())
+    assert [len(session) for session in full.sessions] == [2, 2, 2] and full.hours == [10, 10, 10]
 
 
 def test_a_session_without_a_package_or_a_dataset_says_so(tmp_path):

@@ -31,10 +31,12 @@ class Session:
 
     Args:
         until: of the log so far, whether the session is to end now as one that Kaggle ends.
+        disk: bytes of /kaggle/working.
     """
 
     run: Run
     until: Callable[[str], bool]
+    disk: int = 10**9
     state: str = "RUNNING"
     log: str = ""
     output: dict[str, bytes] = field(default_factory=dict)
@@ -58,7 +60,7 @@ class Session:
                 folder.mkdir(parents=True)
                 for name, content in files.items():
                     (folder / name).write_bytes(content)
-            settings = {"port": 9, "cores": 4, "memory": 29 * 10**9, "disk": 10**9}
+            settings = {"port": 9, "cores": 4, "memory": 29 * 10**9, "disk": self.disk}
             command, environment = in_namespace(box, code, inputs, working, settings)
             with log.open("w") as out:
                 process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
@@ -107,6 +109,7 @@ class KaggleSessions(LocalKaggle):
     Args:
         limit: sessions at once.
         until: by the number of a pushed kernel, from 0, when its session is to be ended.
+        disks: by the number of a pushed kernel, how many bytes its session may keep, if not a billion.
         held: kernels of the account that run all the time.
         died: points at which a command was killed, to kill one at every point that is not there yet; None: kill none.
         replay: for each pushed kernel, instead of running it: from the names of its runs to its last state and output.
@@ -114,6 +117,7 @@ class KaggleSessions(LocalKaggle):
 
     limit: int = 2
     until: dict[int, Callable[[str], bool]] = field(default_factory=dict)
+    disks: dict[int, int] = field(default_factory=dict)
     held: list[str] = field(default_factory=list)
     replay: list[Callable[[list[str]], tuple[str, dict[str, bytes]]]] = field(default_factory=list)
     sessions: dict[str, Session] = field(default_factory=dict)
@@ -144,7 +148,8 @@ class KaggleSessions(LocalKaggle):
         if self.kernels[ref][1:]:
             raise AssertionError(f"{ref} was pushed twice")
         run = self.kernels[ref][-1]
-        self.sessions[ref] = Session(run, self.until.get(len(self.sessions), lambda log: False))
+        number = len(self.sessions)
+        self.sessions[ref] = Session(run, self.until.get(number, lambda log: False), self.disks.get(number, 10**9))
         if self.replay:
             session, names = self.sessions[ref], [run["name"] for run in plan_in(run.saved["text"])["runs"]]
             session.state, session.output = self.replay[len(self.sessions) - 1](names)
