@@ -125,7 +125,7 @@ def predicting(bundle: Predictor, side: int, half: bool) -> float:
     batch = {side: np.zeros((BATCH_SIZE, side, side, 3), np.uint8)}
     places = [(bundle.device, bundle.networks), *bundle.more_devices]
     with ThreadPoolExecutor(len(places)) as pool:
-        seconds = timed(lambda: list(pool.map(lambda place: bundle._forward(batch, *place), places)), "cpu")
+        seconds = timed(lambda: list(pool.map(lambda place: bundle._forward(batch, *place, half), places)), "cpu")
     return len(places) * BATCH_SIZE / seconds
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -666,6 +667,38 @@ def test_half_precision_is_used_where_it_changes_no_decision_and_left_where_it_o
     refused = Predictor(broken, half=True)
     assert not refused.half and "predicts in full precision" in capsys.readouterr().out
     np.testing.assert_allclose(outputs(refused, paths), outputs(full, paths), atol=1e-3)
+
+
+class Overflowing(torch.nn.Module):
+    """A network with no finite number for one image, and for none in half precision."""
+
+    def __init__(self, network: torch.nn.Module, only_half: bool):
+        super().__init__()
+        self.network, self.only_half = network, only_half
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.network(images)
+        if torch.is_autocast_enabled("cpu"):
+            return logits * float("nan")
+        if not self.only_half:
+            logits[2] = float("inf")
+        return logits
+
+
+@pytest.mark.parametrize("only_half", [True, False])
+def test_an_image_without_finite_numbers_is_predicted_in_full_precision_or_counts_as_unreadable(project, only_half):
+    paths = sorted((project / "data/raw/sample/test_images").iterdir())
+    predictor = Predictor(project / "models/best")
+    expected, _ = predictor.cells(paths, ["labels"])
+    predictor.networks = [Overflowing(network, only_half) for network in predictor.networks]
+    predictor.half = True
+    cells, problems = predictor.cells(paths, ["labels"])
+    fallback = predictor.answers.cells(predictor.fallback, ["labels"])["labels"]
+    if only_half:
+        assert (cells, problems) == (expected, [])
+    else:
+        assert cells["labels"] == [*expected["labels"][:2], *fallback, *expected["labels"][3:]]
+        assert problems == [f"{paths[2]}: the networks give no finite numbers for it"]
 
 
 def test_members_are_averaged_by_weight_each_at_its_own_size(project, tmp_path):

@@ -73,9 +73,7 @@ class Predictor:
             reference: (n, side, side, 3) uint8, of the size of the networks.
         """
         images = {reference.shape[1]: reference}
-        full = self._forward(images, self.device, self.networks)
-        self.half = True
-        half = self._forward(images, self.device, self.networks)
+        full, half = (self._forward(images, self.device, self.networks, half) for half in (False, True))
         share = changed_share(self.decision, full, half, self.spec["scale"]["std"] if self.spec["scale"] else 1.0)
         bears = share <= MAX_CHANGED
         print(
@@ -113,32 +111,51 @@ class Predictor:
         Yields:
             For each image of the batch its error, or None; and the outputs, (images without error, outputs) float32.
         """
-        batches = (len(paths) + BATCH_SIZE - 1) // BATCH_SIZE
-        bar = tqdm(decoded_batches(paths, self.sides, self.opener), "predict", batches, unit="batch", disable=None)
+        chunks = [paths[start : start + BATCH_SIZE] for start in range(0, len(paths), BATCH_SIZE)]
+        bar = tqdm(decoded_batches(paths, self.sides, self.opener), "predict", len(chunks), unit="batch", disable=None)
+        batches = zip(bar, chunks, strict=True)
         if not self.more_devices:
-            for batch in bar:
-                yield self._predict(batch, self.device, self.networks)
+            for batch, chunk in batches:
+                yield self._predict(batch, chunk, self.device, self.networks)
             return
         places = [(self.device, self.networks), *self.more_devices]
         with ThreadPoolExecutor(len(places)) as pool:
             running: deque[Future] = deque()
-            for number, batch in enumerate(bar):
+            for number, (batch, chunk) in enumerate(batches):
                 if len(running) == len(places):  # the oldest batch is on the device whose turn it is
                     yield running.popleft().result()
-                running.append(pool.submit(self._predict, batch, *places[number % len(places)]))
+                running.append(pool.submit(self._predict, batch, chunk, *places[number % len(places)]))
             while running:
                 yield running.popleft().result()
 
     def _predict(
-        self, batch: list[list[np.ndarray] | ImageError], device: torch.device, networks: list[torch.nn.Module]
+        self,
+        batch: list[list[np.ndarray] | ImageError],
+        paths: Sequence[Path],
+        device: torch.device,
+        networks: list[torch.nn.Module],
     ) -> tuple[list[ImageError | None], np.ndarray]:
-        """Predict a decoded batch on a device with the networks that are there."""
+        """Predict a decoded batch on a device with the networks that are there.
+
+        A batch with numbers that are not finite in half precision is predicted in full precision; an image for which
+        that gives none either counts as unreadable. Else it would get the first label without a word.
+
+        Args:
+            paths: of its images.
+        """
         errors = [image if isinstance(image, ImageError) else None for image in batch]
         squares = [image for image in batch if not isinstance(image, ImageError)]
         if not squares:
             return errors, np.zeros((0, self.spec["outputs"]), np.float32)
         by_side = {side: np.stack(images) for side, *images in zip(self.sides, *squares, strict=True)}
-        return errors, self._forward(by_side, device, networks)
+        predicted = self._forward(by_side, device, networks, self.half)
+        if self.half and not np.isfinite(predicted).all():
+            predicted = self._forward(by_side, device, networks, half=False)
+        finite = np.isfinite(predicted).all(axis=1)
+        read = [place for place, error in enumerate(errors) if error is None]
+        for place in (place for place, is_finite in zip(read, finite, strict=True) if not is_finite):
+            errors[place] = ImageError(paths[place], "the networks give no finite numbers for it")
+        return errors, predicted[finite]
 
     def _load(self, folder: Path, device: torch.device) -> list[torch.nn.Module]:
         """Return the bundle's networks on a device."""
@@ -153,7 +170,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _forward(
-        self, images: dict[int, np.ndarray], device: torch.device, networks: list[torch.nn.Module]
+        self, images: dict[int, np.ndarray], device: torch.device, networks: list[torch.nn.Module], half: bool
     ) -> np.ndarray:
         """Return the ensemble's (n, labels) outputs: the members' weighted mean, each averaged over its views.
 
@@ -161,11 +178,12 @@ class Predictor:
 
         Args:
             images: the same images by side in pixels, each (n, side, side, 3) uint8.
+            half: predict in 16 bits.
         """
         pixels = {side: torch.from_numpy(squares).to(device) for side, squares in images.items()}
         total = torch.zeros(len(next(iter(images.values()))), self.spec["outputs"], device=device)
         for member, network in zip(self.spec["members"], networks, strict=True):
-            for predicted in self._views(member, network, pixels[member["image_size"]]):
+            for predicted in self._views(member, network, pixels[member["image_size"]], half):
                 total = total + member["weight"] / member["views"] * predicted
         return total.cpu().numpy()
 
@@ -178,16 +196,20 @@ class Predictor:
             squares: (n, side, side, 3) uint8.
         """
         member = self.spec["members"][number]
-        first, *others = self._views(member, self.networks[number], torch.from_numpy(squares).to(self.device))
+        first, *others = self._views(
+            member, self.networks[number], torch.from_numpy(squares).to(self.device), self.half
+        )
         return (sum(others, start=first) / member["views"]).cpu().numpy()
 
-    def _views(self, member: dict, network: torch.nn.Module, pixels: torch.Tensor) -> Iterator[torch.Tensor]:
+    def _views(
+        self, member: dict, network: torch.nn.Module, pixels: torch.Tensor, half: bool
+    ) -> Iterator[torch.Tensor]:
         """Yield a network's outputs for each view of the images, (n, outputs)."""
         mean, std = (torch.tensor(member[key], device=pixels.device).view(3, 1, 1) for key in ("mean", "std"))
         # In place, because allocating large temporary tensors fragments the heap, and memory grows.
         inputs = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
         for view in views(inputs, member["views"]):
-            with torch.autocast(pixels.device.type, torch.float16, enabled=self.half):
+            with torch.autocast(pixels.device.type, torch.float16, enabled=half):
                 logits = network(view.contiguous(memory_format=torch.channels_last))
             yield outputs(logits.float(), self.spec["kind"], self.spec["scale"])
 
