@@ -73,7 +73,7 @@ class Environment:
         Raises:
             UserError: one is not installed.
         """
-        where = {} if self.packages is None else {"path": list(self.packages)}
+        path = sys.path if self.packages is None else list(self.packages)
         markers = {"python_version": ".".join(self.version.split(".")[:2]), "python_full_version": self.version}
         found: dict[str, metadata.Distribution] = {}
         wanted = [*IMAGE, *also]
@@ -81,7 +81,7 @@ class Environment:
             name = canonicalize_name(wanted.pop())
             if name in found:
                 continue
-            each = next(iter(metadata.distributions(name=name, **where)), None)
+            each = next(iter(metadata.distributions(name=name, path=path)), None)
             if each is None:
                 raise UserError(f"{self.name} has no {name}: install it there, or all that {VERSIONS} lists")
             found[name] = each
