@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -33,6 +34,8 @@ MODULE = [sys.executable, "-m"]
             OSError(errno.EIO, "Input/output error", "a\x1b[2Jb\nc"),
             r"a\x1b[2Jb c: Input/output error: the disk reports",
         ),
+        (FileExistsError(errno.EEXIST, "File exists", "runs"), "runs: File exists: a file, or a link to nothing, is"),
+        (RuntimeError("Could not determine home directory."), "the home folder of this user is not known: set HOME"),
         (MemoryError(), "memory ran out (MemoryError): lower data.batch_size"),
         (
             RuntimeError("CUDA out of memory. Tried 2 GiB"),
@@ -55,6 +58,22 @@ def test_a_mistake_in_the_code_still_shows_its_traceback(tmp_path):
     program = "from plant_pathology.core.app import command\n@command\ndef main(cfg): cfg.seed.nope\nmain()"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" in done.stderr and "nope" in done.stderr
+
+
+def test_closed_input_and_output_lead_nowhere(tmp_path):
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from plant_pathology.core.ending import program\n"
+        "@program\n"
+        "def main():\n"
+        "    with open('file', 'w') as file:\n"
+        "        print('out'), print('err', file=sys.stderr), os.write(2, b'of a library')\n"
+        "main()\n"
+    )
+    shell = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(program)} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", shell], cwd=tmp_path).returncode == 0
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_the_log_is_bounded_and_holds_no_secrets(tmp_path, monkeypatch):

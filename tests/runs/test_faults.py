@@ -136,6 +136,14 @@ def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw
     check(fault, fault_folder(fault.start), [*TINY, f"paths.raw={raw}"])
 
 
+def test_what_other_programs_put_among_the_lists_is_no_sweep_and_no_run(tmp_path):
+    number = begin_sweep(tmp_path)
+    enter_sweep(tmp_path / "resnet18-1")
+    for name in ("1 (copy)", f"{number}/.nfs0001", ".DS_Store"):
+        (tmp_path / ".sweeps" / name).touch()
+    assert end_sweep(tmp_path, number) == ["resnet18-1"] and begin_sweep(tmp_path) == number + 1
+
+
 def test_two_sweeps_at_once_judge_their_own_runs(pushed, tmp_path):
     folder = Path(shutil.copytree(pushed, tmp_path / "f"))
     sweeps = [

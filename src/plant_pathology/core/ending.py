@@ -44,6 +44,7 @@ REMEDIES = {
     errno.ENOTDIR: "a file is where a folder is needed: move it away",
     errno.EISDIR: "a folder is where a file is needed: move it away",
     errno.ENOENT: "look for the name, or run the stage that writes it",
+    errno.EEXIST: "a file, or a link to nothing, is where a folder is needed: move it away",
     errno.ECONNREFUSED: "look at the server's address, and whether it runs",
 }
 
@@ -65,6 +66,7 @@ def program(main: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
         if sys.platform == "win32":
             sys.exit("error: Windows is not supported: run this in WSL, the Windows Subsystem for Linux")
+        open_missing_streams()
         for stream in (sys.stdout, sys.stderr):
             if reconfigure := getattr(stream, "reconfigure", None):
                 reconfigure(errors="backslashreplace")
@@ -72,6 +74,21 @@ def program(main: Callable[[], None]) -> Callable[[], None]:
             main()
 
     return run
+
+
+def open_missing_streams() -> None:
+    """Let input and output that were closed (`>&-`) lead nowhere.
+
+    Else a file that is opened next would take their place, and messages of libraries in C would go into that file.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", closefd=False, encoding="utf-8"))  # noqa: SIM115  # as long as we run
 
 
 @contextmanager
@@ -121,6 +138,8 @@ def explain(error: BaseException) -> str | None:
         return f"{OTHERS[owner]}: {one_line(str(error)) or type(error).__name__}"
     if isinstance(error, OSError):
         return explain_system_error(error)
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib; no container knows user 12345
+        return "the home folder of this user is not known: set HOME"
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("plant_pathology"):
         return f"the package {error.name} is not installed: pip install -c requirements.lock -e ."
     return None

@@ -19,7 +19,12 @@ ASIDE = ".damaged"  # ends the name of a file that was set aside
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder that replaces `folder` when the block succeeds and is deleted when it fails."""
+    """Yield an empty folder that replaces `folder` when the block succeeds and is deleted when it fails.
+
+    Where `folder` is a link, as to a larger disk, the folder that it leads to is replaced, and the link stays.
+    """
+    if folder.is_symlink():
+        folder = Path(os.path.realpath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     work.chmod(0o755)
@@ -40,7 +45,7 @@ def remove_leftovers(*paths: Path) -> None:
     A folder that was renamed, but not yet replaced, gets its name back. Only for who holds the lock of the folder that
     the paths are in: what another command is writing looks the same.
     """
-    for path in paths:
+    for path in (Path(os.path.realpath(path)) if path.is_symlink() else path for path in paths):
         for left in sorted(path.parent.glob(f".{glob.escape(path.name)}-*")):
             if left.name.endswith("-old") and not path.exists():
                 left.rename(path)

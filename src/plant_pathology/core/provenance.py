@@ -23,7 +23,9 @@ def commit(root: Path) -> dict[str, Any]:
     head = _git(root, "rev-parse", "HEAD")
     if head is None:
         return {"commit": None, "uncommitted": []}
-    changed = [line[3:] for line in (_git(root, "status", "--porcelain", "--untracked-files=all") or "").splitlines()]
+    # With -z git writes names as they are, without quotes; a file that was renamed is deleted and new.
+    told = _git(root, "status", "--porcelain", "--untracked-files=all", "--no-renames", "-z") or ""
+    changed = [entry[3:] for entry in told.split("\0") if entry]
     return {"commit": head.strip(), "uncommitted": sorted(set(changed) - set(WRITTEN))}
 
 

@@ -4,7 +4,6 @@ The same input gives the same bytes with any number of workers. A restart contin
 only new images are decoded. All bad rows and image files are reported in one list.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.train_table import TrainTable, read_train, targets_of
 from plant_pathology.core.disk import require_space
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import atomic_folder, write_json
+from plant_pathology.core.files import atomic_folder, remove_leftovers, write_json
 from plant_pathology.core.hashes import file_hash, write_sums
 from plant_pathology.data import duplicates, findings
 from plant_pathology.data.decode_cache import DecodeCache, open_decode_cache
@@ -95,8 +94,7 @@ def prepare(cfg: DictConfig) -> None:
             write_json(folder / "manifest.json", manifest)
             write_sums(folder)
         decoded.prune()
-        for folder in (prepared, reports):
-            remove_leftovers(folder)
+        remove_leftovers(prepared, reports)
     print(
         f"{prepared}: {manifest['images']} images of {settings.image_size} px in {settings.folds} folds;"
         f" {new} decoded, {len(files) - new} known"
@@ -120,12 +118,6 @@ def check_space(decoded: Path, prepared: Path, missing: int, images: int, settin
     shared = missing if decoded.parent == prepared.parent else 0
     purpose = f"{images} images of prepare.image_size={settings.image_size}"
     require_space(prepared.parent, (images + shared) * row, purpose)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed `prepare` left beside a folder that it was writing."""
-    for path in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def check_duplicates_policy(policy: str, competition: Competition) -> None:

@@ -6,6 +6,7 @@ runs/sweep.json lists, for people, the runs of the last sweep that ended.
 """
 
 import os
+import re
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -66,7 +67,7 @@ def end_sweep(runs: Path, number: int) -> list[str]:
 
 def members(runs: Path, number: int) -> list[str]:
     """Return the names of a sweep's runs, sorted; an empty list where there is no such sweep."""
-    return sorted(entry.name for entry in (runs / LISTS / str(number)).glob("*"))
+    return sorted(entry.name for entry in (runs / LISTS / str(number)).glob("[!.]*"))  # NFS and macOS add dot files
 
 
 def sweeps(runs: Path) -> dict[int, list[str]]:
@@ -96,4 +97,5 @@ def chosen_sweep(runs: Path, number: int | None = None) -> list[str]:
 
 
 def _numbers(runs: Path) -> list[int]:
-    return sorted(int(path.name) for path in (runs / LISTS).glob("[0-9]*"))
+    found = [path.name for path in (runs / LISTS).glob("[0-9]*")]
+    return sorted(int(name) for name in found if re.fullmatch("[0-9]+", name))  # not of copies, such as `1 (copy)`
