@@ -31,7 +31,7 @@ from support import trials
 from support.commands import TINY, on_a_small_disk
 from support.faults import FAULTS, FaultyProxy, Quirk
 from support.prepared import leaves, prepare
-from support.stages import BY_NAME, STAGES, Pipeline, Stage, contents, result_of
+from support.stages import BY_NAME, LONGEST_S, STAGES, Pipeline, Stage, contents, result_of
 from support.stores import BucketPlace, FolderPlace, S3Process, credentials
 
 AT_A_TIME = 2
@@ -199,7 +199,7 @@ def at_once(pipeline: Pipeline) -> Iterator[Event]:
         other = pipeline.start(second, folder)
         ended = []
         for stage, each in ((first, running), (second, other)):
-            out, err = each.communicate(timeout=300)
+            out, err = each.communicate(timeout=LONGEST_S)
             ended.append((stage, type("Done", (), {"returncode": each.returncode, "stdout": out, "stderr": err})))
         # A command that fails leaves nothing that the next one could not go on from.
         results = {outcome_alone(done) for _, done in ended}

@@ -100,6 +100,8 @@ class Command:
         for reader in readers:
             reader.join(timeout)
         self.wait(timeout)
+        if any(reader.is_alive() for reader in readers):
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return texts[0], texts[1]
 
     def send_signal(self, number: int) -> None:

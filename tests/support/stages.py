@@ -42,6 +42,7 @@ class Stage:
     start: str = "before"
 
 
+LONGEST_S = 1800  # of a command, on a machine that is busy with other things
 SWEEP = ("-m", "model.lr=1e-3,1e-2")
 RUNS = ("runs/*/best.ckpt", "runs/*/validation.npz", "runs/*/metrics.csv", "runs/*/result.json")
 # Files of a finished sweep that others read.
@@ -192,7 +193,7 @@ class Pipeline:
 
     def run_stage(self, stage: Stage, folder: Path, *overrides: str) -> subprocess.CompletedProcess:
         running = self.start(stage, folder, *overrides)
-        out, err = running.communicate(timeout=300)
+        out, err = running.communicate(timeout=LONGEST_S)
         return subprocess.CompletedProcess(stage.command, running.returncode, out, err)
 
     def copy(self, stage: Stage, target: Path, state: str | None = None) -> None:
