@@ -96,6 +96,28 @@ FAULTS = [
     Fault(KEYS, "yes, which YAML reads as true", "select name=true", "name=True: choose text", start="raw"),
     Fault(
         KEYS,
+        "null for a file of a group",
+        "select model=null",
+        "are groups, each of which takes the name of one",
+        start="raw",
+    ),
+    Fault(
+        KEYS,
+        "nothing for a file of a group",
+        "select recipe=",
+        "recipe=: there is no conf/recipe/.yaml; choose",
+        start="raw",
+    ),
+    Fault(
+        KEYS, "null for a section", "train trainer=null", "trainer=null: trainer has keys of its own: set", also=no_run
+    ),
+    Fault(
+        KEYS, "a section removed", "select ~stop", "stop.divergence: this key was removed, and is needed", start="raw"
+    ),
+    Fault(KEYS, "a key removed", "select ~seed", "seed: this key was removed, and is needed", start="raw"),
+    Fault(KEYS, "??? for a value", "select seed=???", "seed=???: choose a whole number from 0", start="raw"),
+    Fault(
+        KEYS,
         "a number format that is not known",
         "train -m trainer.precision=8",
         "trainer.precision=8: choose one of 32-true, 16-mixed, bf16-mixed",

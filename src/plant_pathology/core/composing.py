@@ -35,10 +35,16 @@ def why_not_composed(error: BaseException, options: Iterable[str] = ()) -> str |
     if match := re.search(r"An item is already at '([^']+)'", text):
         return f"+{match[1]}: this key is there already: leave out the +"
     if match := re.search(
-        r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':(.*?)Config", text, re.DOTALL
+        r"Could not find '([^']+)/([^'/]*)'\s+Available options in '[^']+':(.*?)Config", text, re.DOTALL
     ):
         group, name, choices = match.groups()
         return f"{group}={name}: there is no conf/{group}/{name}.yaml; choose one of {', '.join(choices.split())}"
+    if match := re.search(r"Config group override must be a string or a list. Got (\w+)", text):
+        groups = sorted(path.name for path in (checkout() / "conf").iterdir() if path.is_dir() and path.name != "hydra")
+        return (
+            f"{', '.join(groups)} are groups, each of which takes the name of one of its files, as model=resnet18, and"
+            f" not {'null' if match[1] == 'NoneType' else f'a value of type {match[1]}'}"
+        )
     if override := getattr(error, "override", None):  # an OverrideParseException
         reason = one_line(text.splitlines()[0])
         return f"{override}: Hydra cannot read this ({reason}): put the value into quotes, as in 'key=\"value\"'"

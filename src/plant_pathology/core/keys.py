@@ -141,15 +141,31 @@ def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
         yield Key(name, get_origin(kind) or kind, union, default, **each.metadata)
 
 
-def check_keys(cfg: DictConfig, schema: type, more: Mapping[str, type], refused: Mapping[str, str]) -> None:
+def sections_of(schema: type, prefix: str = "") -> Iterator[str]:
+    """Yield the names of all sections of a dataclass, the outer ones first."""
+    for name, hint in get_type_hints(schema).items():
+        if dataclasses.is_dataclass(hint):
+            yield f"{prefix}{name}"
+            yield from sections_of(hint, f"{prefix}{name}.")  # type: ignore[arg-type]  # as in `keys_of`
+
+
+def check_keys(
+    cfg: DictConfig,
+    schema: type,
+    more: Mapping[str, type],
+    refused: Mapping[str, str],
+    partial: tuple[str, ...] = (),
+) -> None:
     """Check a composed config against a schema, without Hydra's own section, which a launcher's config still holds.
 
     Args:
         more: by section, the schema of further keys that may be given with `+`.
         refused: keys that others know and that may not be given here, each with the reason.
+        partial: beginnings of keys that may be absent, because a file of conf/ sets some of them alone.
 
     Raises:
-        UserError: a key that is not in the schema, or a value of another type or out of range.
+        UserError: a key that is not in the schema, a value in the place of a section, a section or key that was
+            removed, or a value of another type or out of range.
     """
     schemas = {"": schema, **{f"{section}.": further for section, further in more.items()}}
     known = {each.name for prefix, part in schemas.items() for each in keys_of(part, prefix)}
@@ -158,12 +174,20 @@ def check_keys(cfg: DictConfig, schema: type, more: Mapping[str, type], refused:
         values = dict(leaves(OmegaConf.to_container(own, resolve=True)))
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'conf'}: {str(error).splitlines()[0]}") from None
+    for name in sections_of(schema):
+        if name in values and (value := values.pop(name)) != {}:
+            shown = "null" if value is None else value
+            example = next(each for each in known if each.startswith(f"{name}."))
+            raise UserError(f"{name}={shown}: {name} has keys of its own: set these, as {example}=<value>")
     for name in sorted(values.keys() - known):
         if name in refused:
             raise UserError(may_not_be_set(name, refused[name]))
         raise UserError(no_such_key(name, known))
     for prefix, part in schemas.items():
         check_values(values, part, prefix)
+    for each in keys_of(schema):
+        if each.name not in values and not each.name.startswith(partial):
+            raise UserError(f"{each.name}: this key was removed, and is needed: set it, or leave out the ~")
 
 
 def may_not_be_set(name: str, reason: str) -> str:
@@ -174,6 +198,9 @@ def may_not_be_set(name: str, reason: str) -> str:
 def no_such_key(name: str, known: Collection[str]) -> str:
     """Say that a key does not exist, and which one may be meant."""
     import difflib  # here, because every command imports this file
+
+    if name in known:
+        return f"{name}: its section was removed, or has a value itself: leave that out"
 
     section, _, last = name.rpartition(".")
     beside = {each.rpartition(".")[2]: each for each in known if each.rpartition(".")[0] == section}
@@ -195,8 +222,9 @@ def check_values(values: Mapping[str, Any], schema: type, prefix: str = "") -> N
     """
     for each in keys_of(schema, prefix):
         value = values.get(each.name, each.default)
-        # Not given yet, as the address of a bucket: whoever needs it says so.
-        if value not in (MISSING_VALUE, ...) and not each.allows(value):
+        if each.default is ... and value in (MISSING_VALUE, ...):
+            continue  # not given yet, as the address of a bucket: whoever needs it says so
+        if value == MISSING_VALUE or not each.allows(value):
             shown = {None: "null", "": "''"}.get(value, value) if isinstance(value, str | None) else value
             raise UserError(f"{each.name}={shown}: choose {each.range}")
 
