@@ -188,7 +188,7 @@ def damaged(competition):
     return competition, [
         (truncated, "truncated"),
         (empty, "empty file"),
-        (page, "not an image that Pillow can read"),
+        (page, "a web page"),
         (missing, "there is no file train_images/"),
         (both, "unknown label 'scabb'"),
         (both, "empty file"),

@@ -1,5 +1,7 @@
 """Faults in the form and in how tables are read, which prepare meets and the kernel would, each with the outcome."""
 
+import os
+
 import pytest
 
 from support.commands import TINY
@@ -13,6 +15,11 @@ def linked_in_a_circle(folder):
     (raw_of(folder) / "train_images/again").symlink_to(raw_of(folder) / "train_images", target_is_directory=True)
 
 
+def named_pipe(folder):
+    (raw_of(folder) / TABLE).unlink()
+    os.mkfifo(raw_of(folder) / TABLE)
+
+
 def raw(*arguments, **more) -> Fault:
     return Fault(*arguments, start="raw", kept=["data/raw/sample/*.csv"], **more)
 
@@ -21,7 +28,14 @@ FILE = "How a table is stored"
 ASKED = "The form for a submission"
 FAULTS = [
     raw(FILE, "Latin-1", "prepare", "train.csv, line 3, is not UTF-8 text (byte 0xfc): save it as UTF-8", with_rows(TABLE, lambda row, cells: ["ü.jpg", cells[1]] if row == 2 else cells, "latin-1")),
-    raw(FILE, "UTF-16", "prepare", "train.csv is UTF-16 text: save it as UTF-8", rewritten(TABLE, str, "utf-16")),
+    raw(FILE, "UTF-16", "prepare", "train.csv is UTF-16 or UTF-32 text: save it as UTF-8", rewritten(TABLE, str, "utf-16")),
+    raw(FILE, "UTF-16 without a byte order mark", "prepare", "train.csv, line 1, holds NUL bytes, as UTF-16 text does", rewritten(TABLE, str, "utf-16-le")),
+    raw(FILE, "zeros at its end, as after a crash", "prepare", "train.csv, line 66, holds NUL bytes", rewritten(TABLE, lambda text: text + "\0" * 500)),
+    raw(FILE, "zeros alone", "prepare", "train.csv is nothing but zeros, as after a crash or on a full disk: copy it again", written(TABLE, b"\0" * 500)),
+    raw(FILE, "a ZIP archive", "prepare", "train.csv is a ZIP archive: unpack it", written(TABLE, b"PK\3\4abc")),
+    raw(FILE, "a web page", "prepare", "sample_submission.csv is a web page, as for those who are not logged in: download it again", written(FORM, "<!DOCTYPE html>\n<html>Log in, please</html>")),
+    raw(FILE, "a pointer of Git LFS", "prepare", "train.csv is a pointer of Git LFS, not the file: get it with `git lfs pull`", written(TABLE, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")),
+    Fault(FILE, "a named pipe", "prepare", "train.csv is no file", named_pipe, start="raw"),
     raw(FILE, "UTF-8 with a byte order mark and CRLF", "prepare", "64 images of 32 px", rewritten(TABLE, lambda text: "\ufeff" + text.replace("\n", "\r\n")), code=0, slow=True),
     raw(FILE, "semicolons between the columns", "prepare", "train.csv has semicolons between its columns: save it with commas", rewritten(TABLE, lambda text: text.replace(",", ";"))),
     raw(FILE, "tabs between the columns of the form", "prepare", "sample_submission.csv has tabs between its columns", rewritten(FORM, lambda text: text.replace(",", "\t"))),
@@ -39,6 +53,7 @@ FAULTS = [
     raw(FILE, "a json list of names", "prepare competition.train.table=train.json", "train.json, entry 2 of its list, is no object", written("train.json", '[{"image": "a"}, "b"]')),
     raw(FILE, "a COCO annotation of no image", "prepare competition.train.table=train.json", "train.json, entry 2 of annotations: there is no image '9'", written("train.json", '{"images": [{"id": 1, "image": "a", "labels": "scab"}], "annotations": [{"image_id": 1}, {"image_id": 9}]}')),
     raw(FILE, "a link to the folder in which it is", "prepare", "64 images of 32 px", linked_in_a_circle, code=0),
+    raw(ASKED, "ids alone", "prepare", "sample_submission.csv has no column besides image", rewritten(FORM, lambda text: "\n".join(line.split(",")[0] for line in text.splitlines()))),
     raw(ASKED, "no rows", "prepare", "sample_submission.csv has a header and no rows", written(FORM, "image,labels\n")),
     raw(ASKED, "an id twice", "prepare", "more than once in its column image, in line 2 and line 4", rewritten(FORM, lambda text: text.replace(text.splitlines()[3], text.splitlines()[1]))),
     raw(ASKED, "an empty id", "prepare", "sample_submission.csv, line 3, column image: the id is empty", with_rows(FORM, lambda row, cells: ["", cells[1]] if row == 2 else cells)),

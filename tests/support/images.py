@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 SIDE = 32
 LEVELS = (0.1, 0.4, 0.6, 0.9)  # brightness of the quarters: upper left, upper right, lower right, lower left
@@ -75,6 +75,13 @@ def broken_exif(path: Path) -> None:
     path.write_bytes(content(color(), "JPEG", quality=98, exif=b"Exif\0\0II*\0\x08\0\0\0" + noise))
 
 
+def png_with_a_long_text(path: Path) -> None:
+    """Write a PNG with more text than Pillow reads by default, as microscopes and image editors write it."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("comment", "a" * 2_000_000, zip=True)
+    color().save(path, "PNG", pnginfo=info)
+
+
 def linked_to_itself(path: Path) -> None:
     path.symlink_to(path)
 
@@ -108,6 +115,7 @@ COLOR = {
     "no exif at all.jpg": saved(color(), "JPEG", quality=98, subsampling=0, exif=b"Exif\0\0"),
     "broken profile.jpg": saved(color(), "JPEG", quality=98, subsampling=0, icc_profile=b"no profile"),
     "two pictures.mpo": saved(color(), "MPO", save_all=True, append_images=[color()], quality=98, subsampling=0),
+    "long text.png": png_with_a_long_text,
     "ä ö\nü.png": saved(color(), "PNG"),
 }
 # What decodes to the gray picture.
@@ -144,12 +152,20 @@ REFUSED = {
     "truncated.jpg": (with_bytes(content(color(), "JPEG")[:-40]), "runcated"),
     "truncated.png": (with_bytes(content(color(), "PNG")[:-40]), "truncated"),
     "empty.jpg": (with_bytes(b""), "empty file"),
-    "page.jpg": (with_bytes(b"<html>404</html>"), "not an image that Pillow can read"),
+    "page.jpg": (with_bytes(b"<html>404</html>"), "a web page"),
     "scan.dcm": (
         with_bytes(b"\0" * 128 + b"DICM" + b"\0" * 99),
         "DICOM, which Pillow cannot read: open it",
     ),
     "phone.heic": (with_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 99), "HEIC, which Pillow cannot read: open it"),
+    "codestream.jxl": (with_bytes(b"\xff\x0a" + b"\0" * 99), "JPEG XL, which Pillow cannot read: open it"),
+    "film.mp4": (with_bytes(b"\0\0\0\x18ftypisom" + b"\0" * 99), "a video, which Pillow cannot read: open it"),
+    "pointer.jpg": (
+        with_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
+        "a pointer of Git LFS, not the file: get",
+    ),
+    "zeros.jpg": (with_bytes(b"\0" * 999), "nothing but zeros, as after a crash"),
+    "8 bits with a sign.tif": (saved(scaled(100, np.int8), "TIFF", tiffinfo={339: 2}), "bits or with a sign"),
     "array.npy": (with_bytes(b"\x93NUMPY\1\0" + b"\0" * 99), "a NumPy array, which Pillow cannot read"),
     "pipe.jpg": (os.mkfifo, "not a regular file"),
     "folder.jpg": (Path.mkdir, "not a regular file"),

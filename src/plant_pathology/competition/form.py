@@ -62,8 +62,18 @@ def answers_of(competition: Competition, labels: list[str]) -> Answers:
 
 
 def positive_label(competition: Competition, labels: list[str]) -> str | None:
-    """Return the label of `submit.positive` as the table spells it; None for the last one."""
+    """Return the label of `submit.positive` as the table spells it; None for the last of two.
+
+    Raises:
+        UserError: it is no label, or is missing where there are more than two labels.
+    """
     if competition.submit.positive is None:
+        if competition.submit.as_ == "probability" and len(labels) > 2:
+            raise UserError(
+                f"{competition.file}: submit.as=probability asks for the probability of one label, and there are"
+                f" {len(labels)}: name it in submit.positive, or set submit.as to columns; the labels are"
+                f" {shortened(labels)}"
+            )
         return None
     (positive,) = listed_labels([competition.submit.positive], labels, f"{competition.file}: submit.positive")
     if positive not in labels:
@@ -86,8 +96,9 @@ def check_columns(competition: Competition, form: Form, labels: list[str]) -> No
     missing = [label for label in labels if label not in columns]
     if strange:
         near = difflib.get_close_matches(strange[0], missing, n=1)
+        name = strange[0] if strange[0] == strange[0].strip() else repr(strange[0])
         raise UserError(
-            f"{competition.test.form} has the column {strange[0]}, which is no label of the training images"
+            f"{competition.test.form} has the column {name}, which is no label of the training images"
             f" ({shortened(labels)}): set target.column, target.labels or submit.as in {competition.file}"
             + (f"; did you mean the label {near[0]}?" if near else "")
         )
@@ -110,8 +121,9 @@ def check_form(competition: Competition, raw: Path, labels: list[str]) -> None:
         check_columns(competition, form, labels)
     elif len(form.answers) != 1:
         raise UserError(
-            f"{competition.test.form} has the columns {shortened(form.answers)} besides {form.id}, but"
-            f" submit.as={competition.submit.as_} fills in one: set submit.as to columns, or test.id, in"
+            f"{competition.test.form} has {f'the columns {shortened(form.answers)}' if form.answers else 'no column'}"
+            f" besides {form.id}, but submit.as={competition.submit.as_} fills in one: set submit.as to columns, or"
+            f" test.id, in"
             f" {competition.file}"
         )
     with layout_errors(competition, "test.files"):

@@ -10,6 +10,9 @@ from omegaconf import OmegaConf
 
 from plant_pathology.core.errors import UserError
 
+DIGITS = 300  # of a label that counts as a number: more make no finite float
+DECIMAL = re.compile(rf"[-+]?(\d{{1,{DIGITS}}}\.?\d*|\.\d+)")
+
 
 def found_labels(cells: Iterable[str]) -> list[str]:
     """Return the different labels, sorted: whole numbers by their value, others by their text."""
@@ -19,15 +22,19 @@ def found_labels(cells: Iterable[str]) -> list[str]:
 
 
 def is_whole(label: str) -> bool:
-    return bool(re.fullmatch("-?[0-9]+", label))
+    return bool(re.fullmatch(f"-?[0-9]{{1,{DIGITS}}}", label))
 
 
 def alike_labels(labels: Iterable[str]) -> tuple[str, str] | None:
-    """Return two labels that look like one: they differ only in spaces, case, Unicode form, or as 3 and 3.0 do."""
+    """Return two labels that look like one.
+
+    They differ only in case, spaces, signs that have no width, Unicode form (also as １ and 1 do), or as 3 and 3.0 do.
+    """
     seen: dict[Any, str] = {}
     for label in labels:
-        text = " ".join(unicodedata.normalize("NFC", label).casefold().split())
-        key = float(text) if re.fullmatch(r"-?[0-9]+(\.[0-9]*)?", text) else text
+        wide = "".join(sign for sign in unicodedata.normalize("NFKC", label) if unicodedata.category(sign) != "Cf")
+        text = " ".join(wide.casefold().split())
+        key = float(text) if DECIMAL.fullmatch(text) else text
         if key in seen:
             return seen[key], label
         seen[key] = label

@@ -16,7 +16,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.inference import tables
 from plant_pathology.inference.tables import places, shown
 
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = 1e15  # the network computes in 32 bits, and sums of squares must stay finite
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", re.ASCII)
 
 
@@ -166,6 +166,11 @@ def all_labels(
     """
     target = competition.target
     if target.kind == "number":
+        if len(cells) > 1 and len(set(cells)) == 1:
+            raise UserError(
+                f"{source}: all images have the same number, {shown(cells[0][0])}: correct target.column in"
+                f" {competition.file}"
+            )
         return []
     texts = [text for cell in cells for text in cell if text]
     if target.labels is not None:
@@ -226,6 +231,8 @@ def missing_file(path: str, files: SimilarFiles) -> str:
         return "not a path in the competition's folder"
     if path.endswith("/"):
         return "the name of the image is empty"
+    if hidden := next((part for part in PurePosixPath(path).parts if part.startswith(".")), None):
+        return f"{path}: {shown(hidden)} begins with a dot, and hidden files are left out: rename it"
     return f"there is no file {path}{files.explain(path)}"
 
 

@@ -12,6 +12,7 @@ from plant_pathology.core.errors import UserError
 ONE_COLOR = 2  # steps of 255 that the pixels of a picture of one color may differ, as after JPEG compression
 DARK = 64  # values that a picture with more than 8 bits does not reach if its numbers end at 14 bits or fewer
 LARGE = 0.5  # of a fold: a group of this size is worth a warning
+MISSING = {"nan", "none", "null", "na", "n/a", "<na>", "nat"}  # what programs write for an empty cell
 UNEVEN = 0.25  # of the mean size of folds: the difference between the largest and the smallest that is worth one
 
 
@@ -141,6 +142,11 @@ def fold_messages(counts: dict[str, Any], competition: Competition) -> list[str]
         )
     if absent := [label for label, count in counts.get("images_with_label", {}).items() if not count]:
         lines.append(f"{len(absent)} labels have no training image, and are hardly predicted: {few(absent)}")
+    if odd := [label for label in counts.get("images_with_label", {}) if label.casefold() in MISSING]:
+        lines.append(
+            f"warning: {few(odd)}: taken as a label, though tables say so where nothing is known; if it is none, remove"
+            " these rows"
+        )
     if rare := counts["rare_labels"]:
         lines.append(
             f"{len(rare)} labels have fewer different images than there are folds, so some folds lack them: {few(rare)}"

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+
+from plant_pathology.inference.file_kinds import OWN, unreadable_picture
 
 # JPEG is decoded at the smallest of its scales that is at least this factor times the side. A smaller factor leaves no
 # pixels for the resize to average; a larger one costs time without a visible gain.
 DRAFT = 1.25
 RULES = 2  # raised when any file decodes to other pixels than before
 MOST_PIXELS = 178_956_970  # of a file: Pillow's own limit; as RGB they take 0.5 GB
-OWN = "open it in competitions/<name>.py (open_image)"
 TURNS = {  # what makes a picture upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,14 +28,11 @@ TURNS = {  # what makes a picture upright, by its EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+NO_SCALE = f"whole numbers of 32 bits or with a sign, whose scale is unknown: {OWN}"
 SIDEWAYS = (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
-FORMATS = {
-    b"DICM": "DICOM",
-    b"ftyphei": "HEIC",
-    b"ftypmif1": "HEIC",
-    b"ftypavif": "AVIF",
-    b"\x93NUMPY": "a NumPy array",
-}
+SAMPLE_FORMAT, SIGNED = 339, 2  # of TIFF; Pillow takes whole numbers of 8 bits with a sign for those without
+# Of a PNG's texts and color profile, which do not matter here; above Pillow's 1 MB it would refuse the picture.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**28
 
 
 class ImageError(ValueError):
@@ -108,6 +106,8 @@ def decode_squares(path: Path, sides: Sequence[int], opener: Opener = Image.open
                 width, height = image.size
                 if opener is Image.open and width * height > MOST_PIXELS:  # of which some versions of Pillow only warn
                     raise Image.DecompressionBombError
+                if SIGNED in (getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT) or ()):
+                    raise ValueError(NO_SCALE)
                 deep = is_deep(image)
                 # Let the JPEG decoder scale to 1/2, 1/4 or 1/8; other formats ignore it.
                 image.draft("RGB", (int(DRAFT * side), int(DRAFT * side)))
@@ -155,14 +155,13 @@ def to_8_bits(image: Image.Image, kind: str | None) -> Image.Image:
             raise ValueError(f"floats from {values.min():g} to {values.max():g}, where 0 is black and 1 white: {OWN}")
         return Image.fromarray((values * 255).round().astype(np.uint8))
     if image.mode in ("I", "LAB"):
-        what = "whole numbers of 32 bits or with a sign" if image.mode == "I" else "colors in Lab"
-        raise ValueError(f"{what}, whose scale is unknown: {OWN}")
+        raise ValueError(NO_SCALE if image.mode == "I" else f"colors in Lab, whose scale is unknown: {OWN}")
     return image
 
 
 def describe_error(error: Exception, path: Path) -> str:
     """Return what is wrong with a file, without its path."""
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError) or "cannot find loader" in str(error):
         return describe_unknown(path)
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MOST_PIXELS:,} pixels: save it smaller, or {OWN}"
@@ -173,9 +172,6 @@ def describe_error(error: Exception, path: Path) -> str:
 
 def describe_unknown(path: Path) -> str:
     """Return what a file is that Pillow cannot read."""
-    with path.open("rb") as file:
-        head = file.read(132)
-    if not head:
+    if not path.stat().st_size:
         return "empty file"
-    kind = next((name for mark, name in FORMATS.items() if mark in head), None)
-    return f"{kind}, which Pillow cannot read: {OWN}" if kind else "not an image that Pillow can read"
+    return unreadable_picture(path) or f"not an image that Pillow can read: replace it, or {OWN}"

@@ -15,6 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from plant_pathology.inference.file_kinds import in_its_place
+
 FIELD = re.compile(r"\{([^{}]+)\}")
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # that a file may have where a CSV has commas
 LONGEST = 60  # characters of a cell that a message shows
@@ -35,6 +37,10 @@ def read_table(path: Path) -> pd.DataFrame:
         LayoutError: the file is missing or no such table, or two of its columns have one name.
     """
     try:
+        if path.exists() and not path.is_file():  # a named pipe would be waited for, without an end
+            raise LayoutError(" is no file")
+        if strange := in_its_place(path):
+            raise LayoutError(f" is {strange}")
         table = read_json(path) if path.suffix == ".json" else read_csv(path)
     except FileNotFoundError:
         beside = sorted(each.name for each in path.parent.glob(f"*{path.suffix}")) if path.parent.is_dir() else []
@@ -58,7 +64,7 @@ def encoding_problem(path: Path, error: UnicodeDecodeError) -> str:
     """Return where a file is no UTF-8, and what to do."""
     content = path.read_bytes()
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return " is UTF-16 text: save it as UTF-8"
+        return " is UTF-16 or UTF-32 text: save it as UTF-8"
     try:
         content.decode("utf-8-sig")
     except UnicodeDecodeError as first:
@@ -104,7 +110,7 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a CSV, the header first: the line on which each begins, and its cells; no blank lines.
 
     Raises:
-        LayoutError: a quoted cell does not end.
+        LayoutError: a quoted cell does not end, or there are NUL bytes.
     """
     csv.field_size_limit(LONGEST_CELL)
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -116,6 +122,11 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 return
             except csv.Error as error:
                 raise LayoutError(f", line {line}, is no row of a CSV ({error}): correct its quotes") from None
+            if "\0" in "".join(cells):
+                raise LayoutError(
+                    f", line {line}, holds NUL bytes, as UTF-16 text does, and a file after a crash: save it as UTF-8,"
+                    " or copy it again"
+                )
             if cells:
                 yield line, cells
             line = reader.line_num + 1
@@ -206,7 +217,7 @@ def require(columns: list[str], table: pd.DataFrame, where: str) -> None:
     """
     for column in columns:
         if column not in table:
-            names = [name if name == name.strip() else repr(name) for name in map(str, table.columns)]
+            names = [name if name == name.strip() and name.isprintable() else repr(name) for name in map(str, table)]
             near = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
             has = ", ".join(name[:LONGEST] for name in names[:12]) + (", …" if len(names) > 12 else "")
             suggestion = f"; did you mean {near[0]}?" if near else ""
