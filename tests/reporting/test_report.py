@@ -1,9 +1,11 @@
 """The report: one self-contained page about any sweep, made from the files of its selection and runs."""
 
 import base64
+import itertools
 import json
 import re
 import shutil
+import warnings
 from html.parser import HTMLParser
 
 import cv2
@@ -13,9 +15,11 @@ import pytest
 
 from plant_pathology.competition.metrics import label_counts
 from plant_pathology.core.hashes import file_hash
+from plant_pathology.core.plotting import COLORS, MUTED, SOFT
 from plant_pathology.core.sealed import write_sealed
 from plant_pathology.kernel.package import folder_hashes
 from plant_pathology.reporting.error_analysis import class_errors, label_errors, losses, set_matrix, set_names
+from plant_pathology.reporting.figures import draw_sets
 from plant_pathology.reporting.page import extreme_labels
 from plant_pathology.runs.predictions import Predictions, write_predictions
 from plant_pathology.selection.axes import flatten_configs, map_axes
@@ -159,11 +163,12 @@ def page(project):
 class Elements(HTMLParser):
     def __init__(self, page):
         super().__init__()
-        self.tags, self.links, self.ids = [], [], []
+        self.tags, self.links, self.ids, self.opened = [], [], [], []
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
+        self.opened.append((tag, dict(attributes)))
         self.ids += [value for name, value in attributes if name == "id"]
         self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
 
@@ -184,6 +189,55 @@ def test_the_page_loads_nothing_and_runs_no_script(page):
     assert not {"script", "iframe", "object", "embed"} & set(elements.tags)
     assert not re.search(r"@import|url\((?!#)", page)
     assert len(elements.ids) == len(set(elements.ids))
+
+
+def test_a_screen_reader_and_a_keyboard_reach_everything(page):
+    """What axe-core found once; .ci/browser/report.mjs runs axe-core itself."""
+    opened = Elements(page).opened
+    levels = [int(tag[1]) for tag, _ in opened if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert {"header", "nav", "main", "footer"} <= {tag for tag, _ in opened}
+    assert all(attributes["alt"] for tag, attributes in opened if tag == "img")
+    assert not re.search(r"<th[^>]*>\s*</th>", page)
+    scrolled = [attributes for _, attributes in opened if attributes.get("class") in ("scroll", "plot")]
+    assert len(scrolled) >= 8 and all(each["tabindex"] == "0" and each["aria-label"] for each in scrolled)
+
+
+def test_every_color_of_text_can_be_told_from_what_is_behind_it(page):
+    light, dark = (
+        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{(.*?)\}", page, re.S)
+    )
+    assert light.keys() == dark.keys() and page.count(f'fill: {MUTED}" ') == 0
+
+    def luminance(color):
+        red, green, blue = (
+            value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+            for value in (int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
+        )
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    def contrast(one, other):
+        darker, lighter = sorted((luminance(one), luminance(other)))
+        return (lighter + 0.05) / (darker + 0.05)
+
+    for colors in (light, dark):
+        texts = itertools.product(("ink", "soft", "leaf", "warn", "bad"), ("paper", "panel"))
+        low = {pair: contrast(*(colors[name] for name in pair)) for pair in [*texts, ("warn", "warn-soft")]}
+        assert min(low.values()) >= 4.5, low
+        lines = {color: contrast(color, colors["paper"]) for color in (*COLORS[:2], MUTED)}
+        assert min(lines.values()) >= 3, lines
+    assert contrast(SOFT, "#ffffff") >= 4.5
+
+
+def test_long_names_of_label_sets_leave_room_for_the_figure(tmp_path):
+    names = [" + ".join(f"a label of some length {number}" for number in range(first, first + 5)) for first in range(9)]
+    table = pd.DataFrame(np.eye(9, dtype=int), names, names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Matplotlib: no layout, because the axes would have no room
+        draw_sets(table, tmp_path / "sets.svg", "sample")
+    texts = re.findall(r"<text [^>]*>([^<]+)</text>", (tmp_path / "sets.svg").read_text())
+    assert max(map(len, texts)) <= 32 and sum(text.endswith("…") for text in texts) == 18
 
 
 def test_names_and_messages_from_the_data_are_escaped(page, project):

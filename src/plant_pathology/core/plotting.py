@@ -12,6 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 INK = "#1f2328"  # of text and lines; the report replaces it by the page's text color
+SOFT = "#59636e"  # of text of less weight; the report replaces it, too
 MUTED = "#8a929b"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MAP = "YlGn"
@@ -45,7 +46,7 @@ def drawing(path: Path, width: float, height: float, origin: str) -> Iterator[Fi
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        figure.suptitle(origin, x=0.005, ha="left", fontsize="small", color=MUTED)
+        figure.suptitle(origin, x=0.005, ha="left", fontsize="small", color=SOFT)
         yield figure
         save(figure, path)
 

@@ -1,6 +1,7 @@
 """Draw the figures of the report: map of the sweep, learning curves, labels, label sets."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from plant_pathology.selection.axes import axis_title
 
 ENDS = {"stopped": "s", "failed": "X", "interrupted": "D", "running": ">"}
 NAMED = len(COLORS)  # runs with a color of their own among the curves
+LINE = 30  # characters of a name beside an axis; longer ones are wrapped
+LINES = 3  # of a name that is wrapped; the tables of the page have it whole
 
 
 def draw_map(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str, metric: Metric) -> None:
@@ -75,8 +78,8 @@ def draw_scatter(board: pd.DataFrame, along: str, by: Sequence[str], path: Path,
 
 def draw_rows(board: pd.DataFrame, keys: Sequence[str], path: Path, origin: str, metric: Metric) -> None:
     """Draw one row per candidate, with its interval."""
-    names = [", ".join(value(row[key]) for key in keys) or row["run"] for _, row in board.iterrows()]
-    with drawing(path, 8, 1.3 + 0.28 * len(board), origin) as figure:
+    names, lines = wrapped(", ".join(value(row[key]) for key in keys) or row["run"] for _, row in board.iterrows())
+    with drawing(path, 8, 1.3 + (0.1 + 0.18 * lines) * len(board), origin) as figure:
         axes = figure.subplots()
         at = np.arange(len(board))
         axes.hlines(at, board["low"], board["high"], color=COLORS[0], alpha=0.5, linewidth=3)
@@ -140,13 +143,14 @@ def draw_labels(counts: pd.DataFrame, path: Path, origin: str) -> None:
         counts: what `metrics.label_counts` returns.
     """
     at = np.arange(len(counts))
-    with drawing(path, 12, 1.5 + 0.36 * len(counts), origin) as figure:
+    names, lines = wrapped(f"{row.label} ({row.images})" for row in counts.itertuples())
+    with drawing(path, 12, 1.5 + (0.18 + 0.18 * lines) * len(counts), origin) as figure:
         rates, wrong = figure.subplots(1, 2, sharey=True)
         ends = counts[["precision", "recall"]]
         rates.hlines(at, ends.min(axis=1), ends.max(axis=1), color=MUTED, linewidth=2)
         rates.plot(counts["precision"], at, "o", color=COLORS[0], label="precision")
         rates.plot(counts["recall"], at, "D", color=COLORS[1], label="recall")
-        rates.set_yticks(at, [f"{row.label} ({row.images})" for row in counts.itertuples()])
+        rates.set_yticks(at, names)
         rates.invert_yaxis()
         rates.set(xlim=(-0.02, 1.02), xlabel="share")
         rates.grid(axis="x", alpha=0.25)
@@ -176,14 +180,16 @@ def draw_sets(table: pd.DataFrame, path: Path, origin: str) -> None:
     counts = table.to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     down, across = counts.shape
-    with drawing(path, 3.4 + 0.62 * across, 2.6 + 0.42 * down, origin) as figure:
+    (true, high), (predicted, wide) = wrapped(table.index), wrapped(table.columns)
+    width, height = 3.4 + max(0.62, 0.28 * wide) * across, 2.6 + (0.24 + 0.18 * high) * down
+    with drawing(path, width, height, origin) as figure:
         axes = figure.subplots()
         draw_cells(axes, shares, [[f"{count}" if count else "" for count in row] for row in counts])
         for row, column in np.argwhere(table.index.to_numpy()[:, None] == table.columns.to_numpy()):
             if table.index[row] != OTHERS:
                 axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", lw=1.2))
-        axes.set_xticks(range(across), table.columns, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(down), table.index)
+        axes.set_xticks(range(across), predicted, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(down), true)
         axes.set(xlabel="predicted", ylabel="true", title="images")
 
 
@@ -226,6 +232,15 @@ def draw_cells(axes: Axes, shades: np.ndarray, texts: list[list[str]]) -> None:
         axes.text(column, row, texts[row][column], ha="center", va="center", color=color)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
+
+
+def wrapped(names: Iterable[str]) -> tuple[list[str], int]:
+    """Return names wrapped to at most LINES lines of LINE characters, and the lines of the longest one.
+
+    Names that need more than half of a figure leave no room for its axes: Matplotlib then cuts the names off.
+    """
+    lines = [textwrap.wrap(name, LINE, max_lines=LINES, placeholder=" …") for name in names]
+    return ["\n".join(each) for each in lines], max(map(len, lines), default=1)
 
 
 def value(setting: object) -> str:

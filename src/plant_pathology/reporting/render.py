@@ -28,8 +28,8 @@ def render(**content: Any) -> str:
 
 
 def inline_svg(path: Path) -> str:
-    """Return an SVG for use inside the page: with the page's text color, ids of its own, and MIN_WIDTH."""
+    """Return an SVG for use inside the page: with the page's text colors, ids of its own, and MIN_WIDTH."""
     svg = path.read_text(encoding="utf-8")
-    svg = svg[svg.index("<svg") :].replace(plotting.INK, "currentColor")
+    svg = svg[svg.index("<svg") :].replace(plotting.INK, "currentColor").replace(plotting.SOFT, "var(--soft)")
     svg = re.sub(r'<svg [^>]*?width="([\d.]+pt)"', rf'\g<0> style="min-width: min({MIN_WIDTH}, \1)"', svg, count=1)
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\1{path.stem}-", svg)
