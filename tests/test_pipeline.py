@@ -1,6 +1,7 @@
 """The whole pipeline by a real `dvc repro`, in a committed copy of this checkout."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -63,7 +64,12 @@ def test_the_package_alone_lists_the_commands_in_order_with_their_state_and_the_
     assert [state for state, _ in states] == ["done"] * 4 + ["changed", "missing", "changed", "changed"]
     assert following == "next: make repro, or this stage alone: python -m plant_pathology.package"
     assert any("conf/params.yaml: package" in line for line in lines) and not any("\033[3" in line for line in lines)
-    run_in(checkout, "dvc", "repro", "package")
+    durations = checkout / "logs/durations.json"
+    assert set(json.loads(durations.read_text())) == set(STAGES) - {"verdict"}
+    assert re.search(r"\npackage: took \d+ s the last time\n", run_in(checkout, "dvc", "repro", "package"))
+    durations.write_text("damaged")
+    assert "the last time" not in run_in(checkout, "dvc", "repro", "--force", "--single-item", "package")
+    assert list(json.loads(durations.read_text())) == ["package"]
     (checkout / "dvc.lock").unlink()
     assert "made without DVC" in "".join(shown()[2])
 

@@ -13,6 +13,7 @@ import yaml
 from tqdm import tqdm
 
 from plant_pathology.core.checkout import checkout
+from plant_pathology.core.durations import last_duration, remember_duration, spoken
 
 PACKAGE = "python -m plant_pathology."
 WRITES = ("outs", "metrics", "plots")  # sections of a stage in dvc.yaml
@@ -68,7 +69,7 @@ def _name(entry: str | dict[str, Any]) -> str:
 
 @contextmanager
 def told(function: str, purpose: str) -> Iterator[None]:
-    """Print what a stage will do before the block; after it what the stage made, and the command that comes next.
+    """Print what a stage will do and how long it took last; after the block what it made, and what comes next.
 
     Prints nothing for a command that is no stage, nor where a program may read the output: neither in a terminal nor
     within `dvc repro`, which says itself what comes next.
@@ -88,11 +89,17 @@ def told(function: str, purpose: str) -> Iterator[None]:
         yield
         return
     stage, start = stages[here], time.time()
+    last = last_duration(stage.name)
     print(f"{stage.name}: {purpose.partition(': ')[2] or purpose}", flush=True)
+    if last is not None:
+        print(f"{stage.name}: took {spoken(last)} the last time", flush=True)
     yield
     new = [path for path in stage.writes if path.exists() and path.stat().st_mtime >= start]
     made = ", ".join(f"{path} ({tqdm.format_sizeof(size_of(path), 'B')})" for path in new)
-    print(f"{stage.name}: {time.time() - start:.0f} s; made {made or 'nothing new'}", flush=True)
+    seconds = time.time() - start
+    print(f"{stage.name}: {spoken(seconds)}; made {made or 'nothing new'}", flush=True)
+    if new:
+        remember_duration(stage.name, seconds)
     if not in_dvc and stages[here + 1 :]:
         print(f"next: {stages[here + 1].typed}", flush=True)
 
