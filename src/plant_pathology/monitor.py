@@ -17,10 +17,13 @@ from plant_pathology.runs.status import RUNNING, WAITING, Status, Watch, duratio
 from plant_pathology.runs.sync import sync_of
 from plant_pathology.sweeps.index import named_folders, sweep_folders
 
+WIDTH = 140  # characters of a table where the output is piped
+
 
 def status(cfg: DictConfig) -> None:
     """Show the status of all runs once."""
-    show(table_of([status_of(folder) for folder in sweep_folders(cfg)]))
+    console = plain_console(WIDTH)
+    console.print(table_of([status_of(folder) for folder in sweep_folders(cfg)], console))
 
 
 def watch(cfg: DictConfig) -> None:
@@ -91,7 +94,8 @@ def cost(cfg: DictConfig) -> None:
     }
     table = Table(show_footer=True)
     for column, footer in footers.items():
-        table.add_column(column, footer, justify="left" if column in ("run", "machine") else "right")
+        name = column in ("run", "machine")
+        table.add_column(column, footer, justify="left" if name else "right", overflow="fold", no_wrap=not name)
     for run in runs:
         machine = run.machine
         name = machine.name + (" (spot)" if machine.spot else "") if machine else ""
@@ -100,7 +104,7 @@ def cost(cfg: DictConfig) -> None:
         table.add_row(
             printable(run.run), printable(name), spent, price, f"{run.dollars:.4f}", f"{on_demand_dollars(run):.4f}"
         )
-    show(table)
+    plain_console(WIDTH).print(table)
     if cfg.cost.budget_usd is not None:
         print(f"${paid:.4f} of cost.budget_usd={cfg.cost.budget_usd:g} is spent")
 
@@ -108,11 +112,6 @@ def cost(cfg: DictConfig) -> None:
 def on_demand_dollars(run: Status) -> float:
     """Return what the run's hours would cost on an on-demand machine, which the provider does not take away."""
     return run.hours * run.machine.full_usd_per_hour if run.machine else 0.0
-
-
-def show(table: Table) -> None:
-    """Print a table as wide as the terminal, or 140 columns wide where the output is piped."""
-    plain_console(140).print(table)
 
 
 VERBS: dict[str, Callable[[DictConfig], None]] = {

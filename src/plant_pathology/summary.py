@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from plant_pathology.core.ending import program
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.core.sealed import check_hashes, trusted
-from plant_pathology.core.text import plain_console
+from plant_pathology.core.text import fitting_table, plain_console
 from plant_pathology.kernel.package import REHEARSAL, folder_hashes
 from plant_pathology.kernel.rules import read_metadata
 
@@ -74,7 +75,7 @@ def summarize() -> None:
     with (REPORTS / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
         board = list(csv.DictReader(file))
     console = plain_console(100)
-    console.print(leaderboard_table(board, metrics))
+    console.print(leaderboard_table(board, metrics, console))
     for row in board:
         if row["left_out"]:
             console.print(f"left out   {row['run']} {row['left_out']}", soft_wrap=True)
@@ -85,17 +86,16 @@ def summarize() -> None:
     console.print(next_steps(metrics, kernel), soft_wrap=True)
 
 
-def leaderboard_table(board: list[dict[str, str]], metrics: dict[str, Any]) -> Table:
+def leaderboard_table(board: list[dict[str, str]], metrics: dict[str, Any], console: Console) -> Table:
     origin = "embedded sample, not real images" if metrics["synthetic"] else metrics["competition"]
-    table = Table(title=f"Leaderboard ({origin})", title_justify="left")
-    for column in ("run", metrics["metric"], "95 %", "best epoch", "seconds"):
-        table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
+    columns = ("run", metrics["metric"], "95 %", "best epoch", "seconds")
+    rows = []
     for row in board[:12]:
         epoch = f"{row['best_epoch']}/{row['epochs']}" + (" stopped" if row["stopped"] else "")
         name = row["run"] + (f" x{row['folds']}" if row["folds"] != "1" else "")
         interval = f"{float(row['low']):.3f}-{float(row['high']):.3f}"
-        table.add_row(name, f"{float(row['score']):.4f}", interval, epoch, f"{float(row['seconds']):.0f}")
-    return table
+        rows.append((name, f"{float(row['score']):.4f}", interval, epoch, f"{float(row['seconds']):.0f}"))
+    return fitting_table(console, columns, rows, ("run",), ("seconds", "best epoch", "95 %"), f"Leaderboard ({origin})")
 
 
 def describe_bundle(metrics: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Remember how long each stage took, so that it can say so when it starts again.
 
-One file in the checkout holds the seconds of the last time of each stage that made something. It is a convenience: where
-it is missing or damaged, or cannot be written, a stage says nothing about its time.
+One file in the checkout holds the seconds of the last time of each stage that made something. It is a convenience:
+where it is missing or damaged, or cannot be written, a stage says nothing about its time.
 """
 
 import json

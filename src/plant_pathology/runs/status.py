@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
-from plant_pathology.core.text import plain_console, printable
+from plant_pathology.core.text import fitting_table, plain_console, printable
 from plant_pathology.runs.cost import Machine, hours, machine_of
 from plant_pathology.runs.run import CHECKPOINTS, FAILURE, METRICS, RESULT, RUN, STOP, is_locked, job_of, read_epochs
 
@@ -138,17 +139,15 @@ def epoch_line(run: str, row: dict[str, float], planned: int | None, metric: str
     return f"{run}: epoch {row['epoch'] + 1:.0f}/{planned}  loss {row['train_loss']:.4f}{score}  {row['seconds']:.1f} s"
 
 
-def table_of(runs: Sequence[Status]) -> Table:
-    """Build a table with one row per run."""
-    table = Table()
-    for column in ("run", "state", "epoch", "best", "at", "images/s", "left", "cost", ""):
-        table.add_column(column, justify="left" if column in ("run", "state", "") else "right")
+def table_of(runs: Sequence[Status], console: Console) -> Table:
+    """Build a table with one row per run, which fits the console."""
+    columns = ("run", "state", "epoch", "best", "at", "images/s", "left", "cost", "note")
+    rows: list[tuple[str | Text, ...]] = []
     for run in runs:
         best, last = run.best, run.rows[-1] if run.rows else None
-        color = COLORS.get(run.state, "dim")
-        table.add_row(
+        rows.append((
             printable(run.run),
-            Text(printable(run.state), style=color),
+            Text(printable(run.state), style=COLORS.get(run.state, "dim")),
             f"{len(run.rows)}/{run.epochs or '?'}",
             run.best_score,
             f"{best['epoch'] + 1:.0f}" if best else "",
@@ -156,8 +155,10 @@ def table_of(runs: Sequence[Status]) -> Table:
             duration(run.seconds_left) if run.seconds_left is not None else "",
             f"${run.dollars:.2f}" if run.dollars else "",
             printable(run.note),
-        )
-    return table
+        ))  # fmt: skip
+    return fitting_table(
+        console, columns, rows, ("run", "state", "note"), ("images/s", "at", "cost", "left", "best", "epoch")
+    )
 
 
 def duration(seconds: float) -> str:
@@ -195,7 +196,7 @@ class Watch:
         """Read the status of all runs, show it, and return it."""
         runs = [status_of(folder) for folder in self.folders]
         if self._live:
-            self._live.update(table_of(runs), refresh=True)
+            self._live.update(table_of(runs, self._live.console), refresh=True)
         else:
             for run in runs:
                 self._print_news(run)
