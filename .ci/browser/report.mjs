@@ -25,6 +25,7 @@ const address = pathToFileURL(resolve(report)).href;
 const browser = await puppeteer.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu"], // as root in a container; the page is our own file
+  protocolTimeout: 0, // a whole page at 1920 px takes long on a busy machine
 });
 let faults = 0;
 try {
@@ -50,7 +51,7 @@ async function look(scheme, width) {
   });
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
   await page.setViewport({ width, height: 900, deviceScaleFactor: 1 });
-  await page.goto(address);
+  await page.goto(address, { timeout: 0 });
   await page.evaluate(() => document.querySelectorAll("details").forEach((each) => (each.open = true)));
   const wide = await page.evaluate(() => document.documentElement.scrollWidth);
   if (wide > width) found.push(`the page is ${wide} px wide`);
@@ -67,8 +68,8 @@ async function look(scheme, width) {
 // Print the page on A4, as a browser does by default: without backgrounds.
 async function print() {
   const page = await browser.newPage();
-  await page.goto(address);
-  await page.pdf({ path: join(folder, "print.pdf"), format: "A4", margin: { top: "1cm", right: "1cm", bottom: "1cm", left: "1cm" } });
+  await page.goto(address, { timeout: 0 });
+  await page.pdf({ path: join(folder, "print.pdf"), format: "A4", timeout: 0 });
   await page.close();
   console.log("printed on A4: print.pdf");
 }

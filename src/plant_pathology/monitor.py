@@ -94,8 +94,8 @@ def cost(cfg: DictConfig) -> None:
     }
     table = Table(show_footer=True)
     for column, footer in footers.items():
-        name = column in ("run", "machine")
-        table.add_column(column, footer, justify="left" if name else "right", overflow="fold", no_wrap=not name)
+        text = column in ("run", "machine")
+        table.add_column(column, footer, justify="left" if text else "right", overflow="fold", no_wrap=not text)
     for run in runs:
         machine = run.machine
         name = machine.name + (" (spot)" if machine.spot else "") if machine else ""
