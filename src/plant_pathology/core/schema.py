@@ -4,12 +4,8 @@ Values are checked against it before a command starts; `--help` and docs/config.
 people change are in conf/; a test compares the two.
 """
 
-from contextlib import suppress
+from omegaconf import DictConfig
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import Several, YamlLabel, check_keys, key, section
 
 ALL = "all"  # the fold of a run that trains on the images of all folds
@@ -119,7 +115,7 @@ class Data:
         " transposed too",
         choices=(1, 2, 4, 8),
     )
-    batch_size: int = key(32, "images per step", low=1, high=65536)
+    batch_size: int = key(32, "images per step and device", low=1, high=65536)
     window: int = key(16, "shards whose images are shuffled together; shards come in random order", low=1, high=2**30)
     workers: int = key(0, "processes that load images; 0: the training process itself", low=0, high=1024)
     augment: Augment
@@ -178,7 +174,13 @@ class Trainer:
     accelerator: str = key(
         "auto", "what trains; auto: the best there is", choices=("auto", "cpu", "gpu", "cuda", "mps")
     )
-    devices: int = key(1, "devices that train one run; a sweep trains as many runs at once as there are", choices=(1,))
+    devices: int = key(
+        1,
+        "devices of one machine that train a run together, each data.batch_size images per step; a sweep with 1 trains"
+        " as many runs at once as there are",
+        low=1,
+        high=64,
+    )
     precision: str = key("32-true", "number format", choices=("32-true", "16-mixed", "bf16-mixed"))
     gradient_clip_val: float | None = key(1.0, "largest norm of the gradient; null: not clipped", low=0, high=1e9)
 
@@ -199,12 +201,12 @@ class MoreOfTrainer:
 _WHOLE = "a run trains and validates on all images of its folds in each epoch; prepare.folds divides them otherwise"
 _EPOCHS = "a run validates after each epoch: its best epoch, checkpoints, stopping rules and curves need that"
 _LENGTH = "the learning rate falls to zero over trainer.max_epochs; set that, or a rule of `stop:`"
-_DEVICE = "a run trains on one device; a sweep trains as many runs at once as there are GPUs"
+_DEVICE = "a run trains on trainer.devices devices of one machine, each with a copy of the network"
 _OURS = "the training sets it itself"
 REFUSED_OF_TRAINER = {
     "strategy": _DEVICE,
     "num_nodes": _DEVICE,
-    "sync_batchnorm": _DEVICE,
+    "sync_batchnorm": "each device normalizes by its own part of the batch",
     "use_distributed_sampler": _DEVICE,
     "fast_dev_run": f"{_WHOLE}; for a short trial set trainer.max_epochs=1",
     "limit_train_batches": _WHOLE,
@@ -522,9 +524,4 @@ def check_config(cfg: DictConfig) -> None:
     Raises:
         UserError: naming the key, its value and what it may be.
     """
-    devices = 1
-    with suppress(OmegaConfBaseException):  # `check_keys` says what is wrong with it
-        devices = OmegaConf.select(cfg, "trainer.devices", default=1)
-    if devices != 1:
-        raise UserError(f"trainer.devices={devices}: {_DEVICE}; leave it 1")
     check_keys(cfg, Config, MORE, REFUSED, PARTIAL)

@@ -39,8 +39,12 @@ class StopRule(Callback, ABC):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         last = trainer.current_epoch + 1 == trainer.max_epochs
-        if not last and (reason := self.check(trainer)):
+        if not last and (reason := self._decided(trainer)):
             self.reason, trainer.should_stop = reason, True
+
+    def _decided(self, trainer: pl.Trainer) -> str | None:
+        """Return what `check` returns on the first of several devices: all must stop after the same epoch."""
+        return trainer.strategy.broadcast(self.check(trainer) if trainer.is_global_zero else None)
 
     def state_dict(self) -> dict[str, Any]:
         return {"reason": self.reason}

@@ -86,6 +86,8 @@ class History(pl.Callback):
             "data_wait": round(spent["waited"] / spent["trained"], 4),
         }
         self.rows.append({"epoch": trainer.current_epoch} | measured | timing)
+        if not trainer.is_global_zero:  # the first of several devices writes
+            return
         with atomic_file(self.path) as work, work.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self.rows[0])
             writer.writeheader()

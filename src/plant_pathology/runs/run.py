@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.disk import require_locks
@@ -123,8 +123,8 @@ def code_hash(own: Path | None) -> str:
 
 
 @contextmanager
-def training_lock(folder: Path, timeout: float = 10) -> Iterator[None]:
-    """Hold the run's lock: only one process may train in `folder`.
+def training_lock(folder: Path, timeout: float = 10) -> Iterator[BaseFileLock]:
+    """Hold the run's lock, and yield it: only one start of a run may train in `folder`.
 
     The operating system releases the lock when the process dies, however it dies. A file that DVC linked is never used
     as the lock: all empty files of DVC's cache are one.
@@ -141,8 +141,8 @@ def training_lock(folder: Path, timeout: float = 10) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     require_locks(folder)
     try:
-        with FileLock(lock_of(folder), timeout=timeout):
-            yield
+        with FileLock(lock_of(folder), timeout=timeout) as lock:
+            yield lock
     except Timeout:
         raise BusyError(
             f"{folder}: another process trains this run: wait until it ends, or stop it; if it was on a machine that is"

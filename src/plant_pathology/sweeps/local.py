@@ -1,9 +1,5 @@
 """Train the runs of a sweep in parallel on this machine, one process per run, so that a crash ends only its own run.
 
-On Linux, processes are forked from a fork server that has imported torch, Lightning and timm and done nothing else: a
-run starts in a fraction of a second. Elsewhere each process imports them itself: on macOS the GPU hangs or crashes in a
-forked process (pytorch/pytorch#178037), and Windows cannot fork.
-
 Ends of processes:
     SIGTERM or Ctrl-C to the sweep: every run saves a checkpoint, then all end; a second Ctrl-C kills them.
     The sweep dies without notice (SIGKILL): every run notices and sends SIGTERM to itself, so none is left behind.
@@ -17,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver, get_context
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -31,12 +27,9 @@ from plant_pathology.runs.finished import has_ended, score_of
 from plant_pathology.runs.run import FAILURE, RESULT, Run, record_failure, run_of
 from plant_pathology.runs.status import Watch
 from plant_pathology.runs.sweep_lists import enter_sweep
+from plant_pathology.training.processes import PROCESSES, start_fork_server
 from plant_pathology.training.run import is_to_train, train_sweep_member
 
-if sys.platform == "linux":
-    PROCESSES = get_context("forkserver")
-else:
-    PROCESSES = get_context("spawn")
 LOG = "log.txt"
 POLL = 0.5  # seconds between two updates of the progress display
 
@@ -96,19 +89,6 @@ def fetch_all_weights(runs: Iterable[Run]) -> None:
 
         for name in names:
             fetch_weights(name)
-
-
-def start_fork_server(logger: str) -> None:
-    """Start the process that runs are forked from; do nothing if it is running, or if the system does not fork.
-
-    Args:
-        logger: its name. TensorBoard is imported before the fork; MLflow and W&B start threads, which a fork would
-            lose, so each run imports them itself.
-    """
-    if sys.platform == "linux":
-        tensorboard = ["torch.utils.tensorboard"] if logger == "tensorboard" else []
-        forkserver.set_forkserver_preload(["plant_pathology.training.preload", *tensorboard])
-        forkserver.ensure_running()
 
 
 def make_slots(cfg: DictConfig, runs: int, workers: int | None) -> list[Slot]:

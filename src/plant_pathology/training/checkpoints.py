@@ -22,6 +22,7 @@ from plant_pathology.runs.history import History, kept_epoch
 from plant_pathology.runs.resume_points import resume_points
 from plant_pathology.runs.run import BEST, CHECKPOINTS, Run
 from plant_pathology.training.data import StoredData
+from plant_pathology.training.device import ONLY, Device
 
 RUN_KEY = "run"  # in a checkpoint: `identity_of` its run
 KEEP = 2  # checkpoints, so that one remains when the last is damaged
@@ -82,17 +83,20 @@ class ResumeCheckpoints(Checkpoint):
     """Save a checkpoint after every epoch, and on SIGTERM or SIGINT after the current batch, then exit.
 
     A validation in progress is finished first, and the epoch's metrics have reached the logger: Lightning logs them
-    after the last hook of an epoch. Torch's random generator is seeded before every step from (seed, step), so that
-    checkpoints need not hold its state.
+    after the last hook of an epoch. Torch's random generator is seeded before every step from (seed, step), and on
+    each further device from its number, too, so that checkpoints need not hold its state.
+
+    A signal may reach the processes of several devices between different steps: they stop after the same one.
 
     Args:
         folder: the run's folder.
         seed: the run's seed.
         saved: called after each checkpoint.
+        device: that this process trains on.
     """
 
-    def __init__(self, folder: Path, seed: int, saved: Callable[[], object]):
-        self.folder, self.seed, self.saved = folder / CHECKPOINTS, seed, saved
+    def __init__(self, folder: Path, seed: int, saved: Callable[[], object], device: Device = ONLY):
+        self.folder, self.seed, self.saved, self.device = folder / CHECKPOINTS, seed, saved, device
         self._signal: signal.Signals | None = None
         self._saved_epoch: int | None = None  # the last epoch that this process finished, from 1
 
@@ -110,14 +114,14 @@ class ResumeCheckpoints(Checkpoint):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        torch.manual_seed(self.seed << 31 | trainer.global_step)
+        torch.manual_seed(self.device.seed(self.seed << 31 | trainer.global_step))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._signal and not trainer.is_last_batch:
+        if not trainer.is_last_batch and (received := self._received()):
             self._save(trainer)
-            self._exit(self._signal, f"epoch {trainer.current_epoch + 1}, batch {batch_idx + 1}")
+            self._exit(received, f"epoch {trainer.current_epoch + 1}, batch {batch_idx + 1}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
@@ -127,20 +131,26 @@ class ResumeCheckpoints(Checkpoint):
         self._exit_after_epoch()
 
     def _exit_after_epoch(self) -> None:
-        if self._signal and self._saved_epoch:
-            self._exit(self._signal, f"epoch {self._saved_epoch}")
+        if self._saved_epoch and (received := self._received()):
+            self._exit(received, f"epoch {self._saved_epoch}")
+
+    def _received(self) -> signal.Signals | None:
+        """Return the signal that any of the run's processes received; each asks at the same steps."""
+        number = self.device.largest(self._signal or 0)
+        return signal.Signals(number) if number else None
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = signal.Signals(number)
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / f"{trainer.global_step:08d}.ckpt", weights_only=False)
-        for old in resume_points(self.folder.parent)[KEEP:]:
+        for old in resume_points(self.folder.parent)[KEEP:] if self.device.is_first else ():
             old.unlink()
         self.saved()
 
     def _exit(self, received: signal.Signals, where: str) -> None:
-        print(f"{self.folder.parent.name}: {received.name}: saved after {where}", flush=True)
+        if self.device.is_first:
+            print(f"{self.folder.parent.name}: {received.name}: saved after {where}", flush=True)
         raise SystemExit(128 + received)
 
 

@@ -21,6 +21,7 @@ from plant_pathology.inference.decision import THRESHOLDS
 from plant_pathology.inference.outputs import outputs
 from plant_pathology.runs.finished import DivergedError
 from plant_pathology.runs.predictions import likeliest_alone
+from plant_pathology.training.device import ONLY, Device
 from plant_pathology.training.loss import loss_name, smoothed, training_loss
 from plant_pathology.training.mixing import Mixing
 
@@ -36,6 +37,7 @@ class Classifier(pl.LightningModule):
         scale: mean and std of the training numbers; None for labels.
         settings: `model:` of the config. Of layer_decay: Clark et al. 2020, ELECTRA; Bao et al. 2021, BEiT.
         mixing: mixes the images of training batches.
+        on: the device that trains, of those of the run.
 
     Raises:
         UserError: the loss does not fit the task.
@@ -51,18 +53,21 @@ class Classifier(pl.LightningModule):
         scale: dict[str, float] | None,
         settings: Mapping[str, Any],
         mixing: Mixing = NOTHING_MIXED,
+        on: Device = ONLY,
     ):
         super().__init__()
-        self.task, self.scale, self.settings, self.mixing = task, scale, settings, mixing
+        self.task, self.scale, self.settings, self.mixing, self.on = task, scale, settings, mixing, on
         self.loss = loss_name(task, settings["loss"], settings["smoothing"])
         self.network = network
         data = timm.data.resolve_model_data_config(self.network)
         self.normalization = {"mean": list(data["mean"]), "std": list(data["std"])}
         for key, value in self.normalization.items():
             self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
-        # Saved in checkpoints, so that a run that continues in the middle of an epoch knows the earlier losses.
-        self.train_loss = MeanMetric(nan_strategy="disable")
+        # Saved in checkpoints, so that a run that continues in the middle of an epoch knows the earlier losses. Each
+        # device has those of all: the checkpoint is the first one's.
+        self.train_loss = MeanMetric(nan_strategy="disable", sync_on_compute=False)
         self.train_loss.persistent(True)
+        self.val_loss = MeanMetric(nan_strategy="disable")
         self.validated: list[tuple[Tensor, ...]] = []
         self.views = 1  # of test-time augmentation in validation
         self.scored = True  # False where the validation images are training images: they say nothing
@@ -79,7 +84,7 @@ class Classifier(pl.LightningModule):
         images, targets = self.mixing(batch["images"], batch["targets"], self.task.outputs)
         targets = smoothed(targets, self.settings["smoothing"], self.task.kind, self.task.outputs)
         loss = self._loss(self(images), targets)
-        self.train_loss.update(loss.detach())
+        self.train_loss.update(self.on.mean(loss.detach()))
         self.log("train_loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
 
@@ -100,16 +105,18 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits = [self(images) for images in tta.views(batch["images"], self.views)]
         if self.scored:
-            self.log("val_loss", self._loss(logits[0], batch["targets"]), batch_size=len(batch["targets"]))
+            self.val_loss.update(self._loss(logits[0], batch["targets"]), (batch["rows"] >= 0).sum())
+            self.log("val_loss", self.val_loss, on_step=False, on_epoch=True)
         first, *others = (outputs(each, self.task.kind, self.scale) for each in logits)
         mean = sum(others, start=first) / len(logits)
         kept = mean.topk(KEPT) if self.task.sparse else (mean,)
-        self.validated.append((batch["targets"], *kept))
+        self.validated.append((batch["rows"], batch["targets"], *kept))
 
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()
 
     def on_validation_epoch_end(self) -> None:
+        self.validated = [self._of_all_devices()]
         if self.scored:
             self._log_score()
         if self.trainer.optimizers:
@@ -154,14 +161,20 @@ class Classifier(pl.LightningModule):
             where = f"diverged in epoch {self.trainer.current_epoch + 1}"
             raise DivergedError(f"{where}: {name} is not finite: {', or '.join(ways)}")
 
-    def validation_results(self) -> tuple[Any, np.ndarray]:
-        """Return the last validation's outputs, as `Predictions` holds them, and its targets, in the data's order.
+    def _of_all_devices(self) -> tuple[Tensor, ...]:
+        """Return rows, targets and outputs of the validation on all devices, each row once, in the data's order.
 
         Raises:
             DivergedError: an output is not finite.
         """
-        self._require_finite("a prediction", torch.cat([parts[1].flatten() for parts in self.validated]))
-        targets, *kept = (torch.cat(parts).cpu().numpy() for parts in zip(*self.validated, strict=True))
+        rows, *parts = (self.on.gathered(torch.cat(parts)) for parts in zip(*self.validated, strict=True))
+        order = rows.argsort()[(rows < 0).sum() :]  # -1 for one that another device has, too
+        self._require_finite("a prediction", parts[1])
+        return rows[order], *(part[order] for part in parts)
+
+    def validation_results(self) -> tuple[Any, np.ndarray]:
+        """Return the last validation's outputs, as `Predictions` holds them, and its targets, in the data's order."""
+        _, targets, *kept = (part.cpu().numpy() for part in self.validated[0])
         if self.task.sparse:
             values, classes = kept
             return likeliest_alone(values, classes, self.task.outputs), targets

@@ -22,6 +22,7 @@ from plant_pathology.data.index import ARRAY, NO_FOLD, open_array, unpack_target
 from plant_pathology.data.shards import Shards, shard_name
 from plant_pathology.store.version import Version
 from plant_pathology.training.augmentation import Augment, augment_batch, augment_images
+from plant_pathology.training.device import ONLY, Device
 from plant_pathology.training.progressive_resizing import FULL_SIZE, ProgressiveResizing
 from plant_pathology.training.transforms import Transforms
 
@@ -30,10 +31,17 @@ CHECKED = 64  # images that a run without a validation fold predicts, to check i
 
 @dataclass(frozen=True)
 class Batch:
-    """Name the samples of a batch, and the epoch whose augmentation they get; None for no augmentation."""
+    """Name the samples of a batch, and how they are to be read.
+
+    Args:
+        samples: positions in the data set.
+        epoch: whose augmentation they get; None for no augmentation.
+        repeated: whether another device has the same samples: all devices need as many batches.
+    """
 
     samples: np.ndarray
     epoch: int | None
+    repeated: bool = False
 
 
 class ShuffledBatches(Sampler):
@@ -45,13 +53,14 @@ class ShuffledBatches(Sampler):
 
     Args:
         shards: (samples,) number of the shard that holds each sample.
-        batch_size: number of samples per batch.
+        batch_size: number of samples per batch, of all devices together.
         window: largest number of shards whose samples are shuffled together.
         seed: the run's seed.
+        device: which part of each batch is wanted.
     """
 
-    def __init__(self, shards: np.ndarray, batch_size: int, window: int, seed: int):
-        self.batch_size, self.window, self.seed = batch_size, window, seed
+    def __init__(self, shards: np.ndarray, batch_size: int, window: int, seed: int, device: Device = ONLY):
+        self.batch_size, self.window, self.seed, self.device = batch_size, window, seed, device
         self.epoch, self._resumed = 0, (0, 0)
         self._numbers, self._shard = np.unique(shards, return_inverse=True)
 
@@ -74,7 +83,7 @@ class ShuffledBatches(Sampler):
         order = shuffled[np.argsort(window_of_shard[self._shard[shuffled]], kind="stable")]
         batches_done = self._resumed[1] if self._resumed[0] == self.epoch else 0
         for start in range(batches_done * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            yield Batch(order[start : start + self.batch_size], self.epoch)
+            yield Batch(self.device.part(order[start : start + self.batch_size]), self.epoch)
 
     def __len__(self) -> int:
         return len(self._shard) // self.batch_size
@@ -84,14 +93,24 @@ class ShuffledBatches(Sampler):
 
 
 class OrderedBatches(Sampler):
-    """Iterate over all samples once, in order; the last batch may be smaller."""
+    """Iterate over all samples once, in order; the last batch may be smaller.
 
-    def __init__(self, samples: int, batch_size: int):
-        self.samples, self.batch_size = samples, batch_size
+    Where it has fewer samples than there are devices, some of these repeat its last one.
+
+    Args:
+        samples: number of samples.
+        batch_size: number of samples per batch, of all devices together.
+        device: which part of each batch is wanted.
+    """
+
+    def __init__(self, samples: int, batch_size: int, device: Device = ONLY):
+        self.samples, self.batch_size, self.device = samples, batch_size, device
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.samples, self.batch_size):
-            yield Batch(np.arange(start, min(start + self.batch_size, self.samples)), None)
+            batch = np.arange(start, min(start + self.batch_size, self.samples))
+            own = self.device.part(batch)
+            yield Batch(own if len(own) else batch[-1:], None, repeated=not len(own))
 
     def __len__(self) -> int:
         return -(-self.samples // self.batch_size)
@@ -100,7 +119,8 @@ class OrderedBatches(Sampler):
 class LabeledImages(Dataset):
     """Read images and their targets from shards; `dataset[batch]` is a whole `Batch`.
 
-    Items: `images`, (n, side, side, 3) uint8; `targets`, (n,) int64 class numbers, (n,) float32 numbers, or (n, labels)
+    Items: `images`, (n, side, side, 3) uint8; `rows`, (n,) int64 positions in the data set, -1 for repeated samples;
+    `targets`, (n,) int64 class numbers, (n,) float32 numbers, or (n, labels)
     float32 of 0 and 1. Where `on_cpu` is false, training images
     are not augmented yet, and `maps`, `light` and `side` hold the arguments of `augment_batch`.
 
@@ -150,6 +170,7 @@ class LabeledImages(Dataset):
         targets = unpack_targets(rows["target"], self.labels)
         numbers = np.int64 if targets.dtype.kind == "i" else np.float32
         item: dict[str, Any] = {"targets": torch.from_numpy(targets.astype(numbers))}
+        item["rows"] = torch.from_numpy(np.where(batch.repeated, -1, batch.samples))
         if batch.epoch is not None:
             maps, light = (drawn[batch.samples] for drawn in self._draw(batch.epoch))
             side = self.resizing.side(batch.epoch, self.image_size)
@@ -173,13 +194,14 @@ class StoredData(pl.LightningDataModule):
     Args:
         version: from `open_version`.
         fold: the validation fold; the other folds train. ALL: all train, and `validation` holds a few of them.
-        batch_size: number of images per batch.
+        batch_size: number of images per batch and device.
         window: largest number of shards whose images are shuffled together.
         workers: number of processes that decode; 0 decodes in the training process.
         augment: limits of augmentation.
         seed: seed of shuffling and augmentation.
         resizing: sides of training images by epoch.
         transforms: `data.transforms` of the config.
+        device: that the images are for.
 
     Raises:
         UserError: the version has no such fold or is of earlier code, or a batch is larger than the training folds.
@@ -196,8 +218,10 @@ class StoredData(pl.LightningDataModule):
         seed: int,
         resizing: ProgressiveResizing = FULL_SIZE,
         transforms: Sequence[str | Mapping[str, Any]] = (),
+        device: Device = ONLY,
     ):
         super().__init__()
+        self.device = device
         self.version, self.batch_size, self.window, self.workers, self.seed = version, batch_size, window, workers, seed
         self.manifest = read_json(version.open("manifest.json"), "push the prepared data again")
         if self.manifest.get("kind") is None:
@@ -215,9 +239,13 @@ class StoredData(pl.LightningDataModule):
             LabeledImages(index, places, Shards(version.open), *stored, augment, resizing, seed, labels, before)
             for places in (trained, validated)
         )
-        if len(self.training) < batch_size:
-            raise UserError(f"data.batch_size={batch_size} is more than the {len(self.training)} training images")
-        self._shuffled = ShuffledBatches(self.training.column("shard"), batch_size, window, seed)
+        self._step = batch_size * device.count  # images of all devices
+        if len(self.training) < self._step:
+            times = f" x trainer.devices={device.count}" if device.count > 1 else ""
+            raise UserError(
+                f"data.batch_size={batch_size}{times} is more than the {len(self.training)} training images"
+            )
+        self._shuffled = ShuffledBatches(self.training.column("shard"), self._step, window, seed, device)
 
     def start_at(self, epoch: int, batches_done: int) -> None:
         """Start training at this epoch, and prefetch shards in the order in which it needs them.
@@ -239,7 +267,7 @@ class StoredData(pl.LightningDataModule):
         return self._loader(self.training, self._shuffled)
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self.validation, OrderedBatches(len(self.validation), self.batch_size))
+        return self._loader(self.validation, OrderedBatches(len(self.validation), self._step, self.device))
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Turn (n, side, side, 3) uint8 into (n, 3, side, side) in [0, 1]; augment here what the CPU did not."""
@@ -252,7 +280,7 @@ class StoredData(pl.LightningDataModule):
         if self.workers:
             # Each process prepares two batches ahead, and one more is in use. No `timeout` is set: with one, torch only
             # looks after that time whether a process was killed, without one every five seconds.
-            size = self.batch_size * 3 * self.manifest["image_size"] ** 2 * (2 * self.workers + 1)
+            size = self._step * 3 * self.manifest["image_size"] ** 2 * (2 * self.workers + 1)
             require_shared_memory(size, f"data.workers={self.workers}")
         return DataLoader(
             dataset,

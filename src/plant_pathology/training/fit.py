@@ -8,7 +8,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers.logger import DummyLogger
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from plant_pathology.competition.spec import Competition
@@ -42,6 +45,7 @@ from plant_pathology.training.checkpoints import (
 )
 from plant_pathology.training.classifier import Classifier
 from plant_pathology.training.data import StoredData
+from plant_pathology.training.device import ONLY, Device
 from plant_pathology.training.mixing import Mixing
 from plant_pathology.training.network import Network, create_network
 from plant_pathology.training.progressive_resizing import ProgressiveResizing
@@ -54,10 +58,12 @@ HARMLESS_WARNINGS = (
     # It is: ShuffledBatches continues after any batch.
     ".*dataloader is not resumable.*",
     ".*`srun` command is available.*",
+    # All devices log the same numbers: each has them from all.
+    ".*It is recommended to use `self.log.*sync_dist=True.*",
 )
 
 
-def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
+def fit(run: Run, threads: int, sync: RunSync | None, device: Device = ONLY) -> dict[str, Any]:
     """Train from the run's last checkpoint, or from the beginning, then validate the best epoch's weights.
 
     Writes best.ckpt, checkpoints/, metrics.csv and validation.npz in the run's folder.
@@ -67,6 +73,7 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
         threads: number of torch's CPU threads. With another number, sums are added in another order, and the last
             digits differ.
         sync: uploads checkpoints and metrics in the background; None for no upload.
+        device: that this process trains on, of those of the run; the first one's process writes the files.
 
     Returns:
         metric (its name), score (on the validation fold, by the plain decision, with test-time augmentation over
@@ -96,6 +103,7 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
         cfg.seed,
         ProgressiveResizing(**cfg.data.grow, epochs=cfg.trainer.max_epochs),
         OmegaConf.to_container(cfg.data.transforms),  # type: ignore[arg-type]  # a list, as the schema says
+        device,
     )
     competition, scale = Competition.from_config(cfg), data.manifest["scale"]
     if data.manifest["kind"] != competition.target.kind:
@@ -104,19 +112,20 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
             f" {data.manifest['kind']}: run `dvc repro`"
         )
     task = task_of(competition, data.manifest["labels"], scale)
-    network, classifier = create_classifier(cfg, task, scale, data)
+    network, classifier = create_classifier(cfg, task, scale, data, device)
     classifier.scored = cfg.data.fold != ALL
     waiting = DataWait()
     history = History(folder / METRICS, task.metric.name, images=len(data.training), title=folder.name, waiting=waiting)
     stops = stop_rules(run, sync)
     upload = partial(sync.push_in_background, run.name) if sync else lambda: None
-    saves = ResumeCheckpoints(folder, cfg.seed, saved=upload)
-    if checkpoint := resume_point_of(run):
+    saves = ResumeCheckpoints(folder, cfg.seed, saved=upload, device=device)
+    if (checkpoint := device.from_first(lambda: resume_point_of(run))) and device.is_first:
         print(f"{folder.name}: continues after {checkpoint}", flush=True)
-    with open_logger(run, global_step_of(checkpoint) if checkpoint else 0) as logger:
+    logs = open_logger(run, global_step_of(checkpoint) if checkpoint else 0)
+    with logs if device.is_first else nullcontext(DummyLogger()) as logger:
         average = [WeightAverage(classifier.network, cfg.model.ema)] if cfg.model.ema else []
         callbacks = [history, *stops, *average, BestCheckpoint(folder, classifier.scored), saves]
-        trainer = create_trainer(run, logger, waiting, callbacks)
+        trainer = create_trainer(run, logger, waiting, callbacks, device)
         with explained_errors(cfg):
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
             classifier.views = cfg.data.views
@@ -124,8 +133,9 @@ def fit(run: Run, threads: int, sync: RunSync | None) -> dict[str, Any]:
     classifier.require_finite_weights()
     outputs, true = classifier.validation_results()
     score = task.plain_score(outputs, true) if classifier.scored else None
-    names = np.char.decode(data.validation.column("image"), "utf-8")
-    write_predictions(folder / PREDICTIONS, Predictions(names, data.manifest["labels"], true, outputs))
+    if device.is_first:
+        names = np.char.decode(data.validation.column("image"), "utf-8")
+        write_predictions(folder / PREDICTIONS, Predictions(names, data.manifest["labels"], true, outputs))
     built = {"name": network.architecture, "arguments": network.arguments, "views": cfg.data.views, "scale": scale}
     built |= {"image_size": data.manifest["image_size"], **classifier.normalization}
     stopped = next((rule.reason for rule in stops if rule.reason), None)
@@ -164,19 +174,34 @@ def explained_errors(cfg: DictConfig) -> Iterator[None]:
                 f"data.batch_size={cfg.data.batch_size}: batch normalization cannot train on one value per channel:"
                 " choose at least 2, and with small images a larger data.grow.start"
             ) from None
+        if "Expected to have finished reduction" in text:
+            raise UserError(
+                f"trainer.devices={cfg.trainer.devices}: {cfg.model.name} has weights that the loss does not depend on,"
+                " which several devices cannot train: set it to 1"
+            ) from None
         raise
 
 
-def create_trainer(run: Run, logger: Logger, waiting: DataWait, callbacks: list[Callback]) -> pl.Trainer:
+def create_trainer(
+    run: Run, logger: Logger, waiting: DataWait, callbacks: list[Callback], device: Device
+) -> pl.Trainer:
     """Create Lightning's Trainer from the config's `trainer:` section.
 
     Raises:
         UserError: Lightning does not know a key of `trainer:`, or refuses its value.
     """
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr.isatty() and device.is_first
+    several: dict[str, Any] = {}
+    if device.count > 1:
+        # While the other layers are frozen, their weights have no gradients to average.
+        strategy = DDPStrategy(
+            cluster_environment=LightningEnvironment(), find_unused_parameters=run.cfg.model.freeze > 0
+        )
+        several = {"strategy": strategy, "use_distributed_sampler": False}
     try:
         return pl.Trainer(
             **run.cfg.trainer,
+            **several,
             callbacks=[*callbacks, *([TQDMProgressBar()] if terminal else [])],
             plugins=[RunCheckpointIO(run)],
             profiler=waiting,
@@ -192,7 +217,7 @@ def create_trainer(run: Run, logger: Logger, waiting: DataWait, callbacks: list[
 
 
 def create_classifier(
-    cfg: DictConfig, task: Task, scale: dict[str, float] | None, data: StoredData
+    cfg: DictConfig, task: Task, scale: dict[str, float] | None, data: StoredData, device: Device
 ) -> tuple[Network, Classifier]:
     """Create the network that `model:` names, for the sides of the data's images.
 
@@ -203,4 +228,4 @@ def create_classifier(
     model.init_from = str(weights) if (weights := initial_weights(cfg)) else None
     sides = data.training.resizing.sides(data.manifest["image_size"])
     network = create_network(model, task.outputs, sides, data.manifest["labels"])
-    return network, Classifier(network.module, task, scale, cfg.model, Mixing(**cfg.data.mix))
+    return network, Classifier(network.module, task, scale, cfg.model, Mixing(**cfg.data.mix), device)

@@ -32,6 +32,7 @@ from plant_pathology.runs.resume_points import delete_resume_points, resume_poin
 from plant_pathology.runs.run import DIVERGED, FAILURE, RESULT, RUN, Run, record_failure, run_of, training_lock
 from plant_pathology.runs.sweep_lists import enter_sweep
 from plant_pathology.runs.sync import RunSync, any_file, sync_of
+from plant_pathology.training.device_processes import fit_on_devices
 
 
 def train_sweep_member(cfg: DictConfig) -> float | None:
@@ -93,17 +94,20 @@ def train(run: Run) -> dict[str, Any]:
     sync = sync_of(run.cfg)
     if result := existing_result(run, sync):
         return result
-    with training_lock(run.folder):
+    with training_lock(run.folder) as lock:
         # Another process may have finished it while this one waited for the lock.
         if result := existing_result(run):
             return result
-        # Imported here, because torch takes seconds, which a finished run need not wait for.
-        from plant_pathology.training.preload import fit
-
         (run.folder / FAILURE).unlink(missing_ok=True)
         threads = write_start_files(run)
         try:
-            measured = fit(run, threads, sync)
+            if run.cfg.trainer.devices > 1:
+                measured = fit_on_devices(run, threads, lock)
+            else:
+                # Imported here, because torch takes seconds, which a finished run need not wait for.
+                from plant_pathology.training.preload import fit
+
+                measured = fit(run, threads, sync)
         except DivergedError as error:
             write_divergence(run.folder, str(error))
             record_failure(run, str(error))
