@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hydra_plugins.local_launcher import LocalLauncherConf
 from hydra_plugins.optuna_search import OptunaOptions
+from hydra_plugins.submitit_checked import CHECKED
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import check_values, key, keys_of, section
 from plant_pathology.core.schema import check_config
@@ -33,12 +34,12 @@ class SubmititOptions:
 
     timeout_min: int = key(60, "time limit of a job", low=1, high=1_000_000, unit="minutes")
     cpus_per_task: int | None = key(None, "cores of a run", low=1, high=10_000)
-    gpus_per_node: int | None = key(None, "GPUs of a run, which trains on one", low=0, high=1)
+    gpus_per_node: int | None = key(None, "GPUs of a run: trainer.devices", low=0, high=64)
     tasks_per_node: int = key(1, "processes that train a run", low=1, high=1)
     nodes: int = key(1, "machines that train a run", low=1, high=1)
     mem_gb: int | None = key(None, "memory of a run", low=1, high=100_000, unit="GB")
     cpus_per_gpu: int | None = key(None, "cores for each GPU", low=1, high=10_000)
-    gpus_per_task: int | None = key(None, "GPUs of a run, which trains on one", low=0, high=1)
+    gpus_per_task: int | None = key(None, "GPUs of a run: trainer.devices", low=0, high=64)
     signal_delay_s: int = key(120, "notice before the time limit, to save a checkpoint", low=1, high=86_400, unit="s")
     max_num_timeout: int = key(0, "restarts after the time limit; a run continues each time", low=0, high=10_000)
     array_parallelism: int = key(256, "jobs that run at once", low=1, high=100_000)
@@ -64,6 +65,8 @@ class OptionCheck(Callback):
         for group in ("hydra/launcher", "hydra/sweeper"):
             if schema := OPTIONS.get(f"{group}={config.hydra.runtime.choices[group]}"):
                 check_options(config, schema, f"{group.replace('/', '.')}.")
+        if (launcher := CHECKED.get(config.hydra.launcher._target_)) is not None:
+            config.hydra.launcher._target_ = launcher
         refuse_empty_sweeps(config)
 
 

@@ -94,10 +94,17 @@ def run_of(cfg: DictConfig) -> Run:
     return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{name}{fold}-{digest}")
 
 
+def devices_of(run: Run) -> int:
+    """Return how many devices a run trains on; 1 where the config's value is wrong, which its start says."""
+    devices = run.cfg.trainer.devices
+    return devices if isinstance(devices, int) and devices > 0 else 1
+
+
 def initial_weights(cfg: DictConfig) -> Path | None:
     """Return the file that `model.init_from` means: a file, the folder of a finished run, or a run of paths.runs.
 
-    The run's identity has the hash of the file, not its name.
+    With store.runs=true a run that is not here is fetched from the store. The run's identity has the hash of the file,
+    not its name.
 
     Raises:
         UserError: there is no such file, and no such finished run.
@@ -106,10 +113,27 @@ def initial_weights(cfg: DictConfig) -> Path | None:
         return None
     if Path(named).is_file():
         return Path(named)
-    for folder in (Path(cfg.paths.runs) / named, Path(named)):
-        if (folder / RESULT).is_file() and (folder / BEST).is_file():
+    here = Path(cfg.paths.runs) / named
+    for folder in (here, Path(named)):
+        if is_finished(folder):
             return folder / BEST
-    raise UserError(f"model.init_from={named} is no file, and {Path(cfg.paths.runs) / named} no finished run")
+    elsewhere = ""
+    if cfg.store.runs and Path(named).name == named:
+        from plant_pathology.runs.sync import is_output, sync_of  # here, because it imports this module
+
+        sync = sync_of(cfg)
+        assert sync is not None, "store.runs is true"
+        if sync.has(named, RESULT):
+            sync.pull(named, is_output)
+        if is_finished(here):
+            return here / BEST
+        elsewhere = f", nor is there one of that name in {cfg.store.uri}"
+    raise UserError(f"model.init_from={named} is no file, and {here} no finished run{elsewhere}")
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a run's folder has a result and the best epoch's weights."""
+    return (folder / RESULT).is_file() and (folder / BEST).is_file()
 
 
 def code_hash(own: Path | None) -> str:

@@ -10,7 +10,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -20,13 +20,15 @@ from types import FrameType
 
 from omegaconf import DictConfig, open_dict
 
+from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import make_own
 from plant_pathology.core.processes import cpu_count, when_parent_ends
 from plant_pathology.runs.cost import Machine, may_launch, write_machine
 from plant_pathology.runs.finished import has_ended, score_of
-from plant_pathology.runs.run import FAILURE, RESULT, Run, record_failure, run_of
+from plant_pathology.runs.run import FAILURE, RESULT, Run, devices_of, record_failure, run_of
 from plant_pathology.runs.status import Watch
 from plant_pathology.runs.sweep_lists import enter_sweep
+from plant_pathology.training.needed_weights import fetch_all_weights
 from plant_pathology.training.processes import PROCESSES, start_fork_server
 from plant_pathology.training.run import is_to_train, train_sweep_member
 
@@ -40,11 +42,11 @@ class Slot:
 
     Args:
         threads: number of threads for the run.
-        gpu: the run's CUDA_VISIBLE_DEVICES; None without GPUs.
+        gpus: the run's CUDA_VISIBLE_DEVICES; None without GPUs.
     """
 
     threads: int
-    gpu: str | None
+    gpus: str | None
 
 
 def train_all(configs: Iterable[DictConfig], workers: int | None) -> list[float | None]:
@@ -52,11 +54,15 @@ def train_all(configs: Iterable[DictConfig], workers: int | None) -> list[float 
 
     Args:
         configs: one per run. A generator that composes them is best: the fork server imports torch meanwhile.
-        workers: number of runs at once; None: one per GPU, or one per core without GPUs.
+        workers: number of runs at once; None: one per GPU, or one per core without GPUs. A run on several devices
+            takes as many of them.
 
     Returns:
         Score of each run, higher is better; NaN for one that diverged, None for one that failed; both have a
         failure.txt in their folder.
+
+    Raises:
+        UserError: a run needs more GPUs than there are, or a network's weights cannot be had.
     """
     runs = []
     for run in map(run_of, configs):
@@ -68,36 +74,29 @@ def train_all(configs: Iterable[DictConfig], workers: int | None) -> list[float 
     # A grid may contain the same run twice.
     missing = [run for run in {run.name: run for run in runs}.values() if is_to_train(run)]
     if missing:
+        slots = make_slots(missing, workers)
         fetch_all_weights(missing)
         start_fork_server(missing[0].cfg.logger.name)
         with Watch([run.folder for run in runs]) as watch:
-            WorkerPool(make_slots(missing[0].cfg, len(missing), workers), watch).train(missing)
+            WorkerPool(slots, watch).train(missing)
     return [score_of(run.folder) for run in runs]
 
 
-def fetch_all_weights(runs: Iterable[Run]) -> None:
-    """Download the pretrained weights that runs need and this machine lacks, once, before any of them is launched.
+def make_slots(runs: Sequence[Run], workers: int | None) -> list[Slot]:
+    """Divide this machine's GPUs, or else its cores, among runs: each gets as many as the largest of them needs.
 
     Raises:
-        UserError: a network has none, or they cannot be downloaded.
+        UserError: there are fewer GPUs than one run needs.
     """
-    if names := sorted(
-        {run.cfg.model.name for run in runs if run.cfg.model.pretrained and not run.cfg.model.init_from}
-    ):
-        # Imported here, because timm takes seconds, which a sweep from scratch need not wait for.
-        from plant_pathology.training.weights import fetch_weights
-
-        for name in names:
-            fetch_weights(name)
-
-
-def make_slots(cfg: DictConfig, runs: int, workers: int | None) -> list[Slot]:
-    """Divide this machine's GPUs, or else its cores, among at most `runs` runs at once."""
+    cfg, devices = runs[0].cfg, max(map(devices_of, runs))
     gpus = visible_gpus() if cfg.trainer.accelerator not in ("cpu", "mps") else []
+    if 0 < len(gpus) < devices:
+        raise UserError(f"trainer.devices={devices}: this machine has {len(gpus)} GPUs: lower it")
+    groups = [",".join(gpus[first : first + devices]) for first in range(0, len(gpus) - devices + 1, devices)]
     cores = cpu_count()
-    count = min(runs, workers or len(gpus) or cores)
+    count = min(len(runs), workers or len(groups) or max(1, cores // devices))
     threads = cfg.threads or max(1, cores // count)
-    return [Slot(threads, gpus[number % len(gpus)] if gpus else None) for number in range(count)]
+    return [Slot(threads, groups[number % len(groups)] if groups else None) for number in range(count)]
 
 
 def visible_gpus() -> list[str]:
@@ -155,7 +154,7 @@ class WorkerPool:
         with open_dict(cfg):
             del cfg["hydra"]
             cfg.threads = slot.threads
-        process = PROCESSES.Process(target=train_in_child, args=(cfg, run.folder, slot.gpu), name=run.name)
+        process = PROCESSES.Process(target=train_in_child, args=(cfg, run.folder, slot.gpus), name=run.name)
         process.start()
         self._running[process] = (run, slot)
 
@@ -194,10 +193,10 @@ class WorkerPool:
                 process.join()
 
 
-def train_in_child(cfg: DictConfig, folder: Path, gpu: str | None) -> None:
+def train_in_child(cfg: DictConfig, folder: Path, gpus: str | None) -> None:
     """Train one run in this process, with all output in log.txt; exit with code 1 if it fails."""
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     make_own(folder / LOG)
     with (folder / LOG).open("a", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):

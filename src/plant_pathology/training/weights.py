@@ -19,7 +19,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import parse_model_name
+from timm.models import PretrainedCfg, parse_model_name
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.predictions import PREDICTIONS, read_predictions
@@ -55,13 +55,26 @@ def fetch_weights(name: str) -> None:
     if kind == "hf-hub":
         _fetch(name, place, [(CONFIG,), WEIGHTS])
         return
+    known = require_weights(name)
+    if known and known.hf_hub_id:
+        _fetch(name, known.hf_hub_id, [(known.hf_hub_filename,) if known.hf_hub_filename else WEIGHTS])
+
+
+def require_weights(name: str) -> PretrainedCfg | None:
+    """Return what timm knows of a network's pretrained weights; None for a network that timm does not name.
+
+    Raises:
+        UserError: it has none.
+    """
+    kind, place = parse_model_name(name)
+    if kind:
+        return None
     known = timm.get_pretrained_cfg(place)
     if known is None or not known.has_weights:
         others = timm.list_pretrained(f"{place.split('.')[0]}.*")
         tagged = f"; it has {', '.join(others[:5])}" if others else ""
         raise UserError(f"model.pretrained=true, but timm has no weights of {name}{tagged}: set model.pretrained=false")
-    if known.hf_hub_id:
-        _fetch(name, known.hf_hub_id, [(known.hf_hub_filename,) if known.hf_hub_filename else WEIGHTS])
+    return known
 
 
 def _fetch(name: str, place: str, wanted: Sequence[Sequence[str]]) -> None:

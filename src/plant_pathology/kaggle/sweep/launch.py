@@ -10,7 +10,8 @@ collect.py: bring the output back.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -28,8 +29,9 @@ from plant_pathology.kaggle.sweep.plan import loads_of, plan_of
 from plant_pathology.kaggle.sweep.session import FOLDER
 from plant_pathology.kaggle.sweep.sessions import Sessions
 from plant_pathology.runs.finished import score_of
-from plant_pathology.runs.run import Run, run_of
+from plant_pathology.runs.run import Run, devices_of, run_of
 from plant_pathology.runs.sweep_lists import enter_sweep
+from plant_pathology.training.needed_weights import require_weights_elsewhere
 from plant_pathology.training.run import is_to_train, is_valid
 
 
@@ -43,7 +45,8 @@ def train_on_kaggle(configs: list[DictConfig], options: KaggleOptions) -> list[f
         Score of each run, as `score_of`.
 
     Raises:
-        UserError: there are no credentials, the quota does not suffice, or Kaggle refuses a step.
+        UserError: there are no credentials, the quota does not suffice, a run's weights cannot be had there, it needs
+            more GPUs than a session has, or Kaggle refuses a step.
         SystemExit: after a dry run, or Ctrl-C.
     """
     hide_secrets_in_output()
@@ -53,6 +56,8 @@ def train_on_kaggle(configs: list[DictConfig], options: KaggleOptions) -> list[f
         enter_sweep(run.folder)
     valid = {run.name: run for run in runs if is_valid(run, options.dry)}
     missing = {name: run for name, run in valid.items() if is_to_train(run)}
+    require_weights_elsewhere(missing.values(), "kaggle", None)
+    options = with_cards_for_runs(options, missing.values())
     if options.accelerator != CPU and cfg.trainer.accelerator == "cpu":
         show("warning", f"trainer.accelerator=cpu leaves {options.accelerator} idle; machine=gpu trains on it")
     show("plan", str(plan_of(loads_of(list(missing.values()), options), options)))
@@ -68,6 +73,18 @@ def train_on_kaggle(configs: list[DictConfig], options: KaggleOptions) -> list[f
             show("account", kaggle.user)
             train_missing(kaggle, missing, options, root, cfg)
     return [score_of(run.folder) for run in runs]
+
+
+def with_cards_for_runs(options: KaggleOptions, runs: Iterable[Run]) -> KaggleOptions:
+    """Return the options with as many runs at once as a session has GPUs for.
+
+    Raises:
+        UserError: a run needs more GPUs than a session has.
+    """
+    devices = max(map(devices_of, runs), default=1)
+    if devices > options.cards:
+        raise UserError(f"trainer.devices={devices}: a session has hydra.launcher.cards={options.cards}: lower it")
+    return replace(options, cards=options.cards // devices)
 
 
 def train_missing(kaggle: Kaggle, missing: dict[str, Run], options: KaggleOptions, root: Path, cfg: DictConfig) -> None:

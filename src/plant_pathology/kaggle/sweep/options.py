@@ -13,7 +13,12 @@ class KaggleOptions:
     accelerator: str = key(
         "NvidiaTeslaT4", "a session's machine, as package.accelerator: cpu, or Kaggle's name", choices=ACCELERATORS
     )
-    cards: int = key(2, "runs at once in a session, one per GPU of its machine", low=1, high=8)
+    cards: int = key(
+        2,
+        "GPUs of a session's machine: runs at once, or fewer where a run trains on trainer.devices of them",
+        low=1,
+        high=8,
+    )
     sessions: int = key(
         1, "sessions at once, of which Kaggle allows two: two are faster and take more of the quota", low=1, high=2
     )

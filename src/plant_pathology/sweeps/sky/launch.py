@@ -14,6 +14,7 @@ from by training/run.py.
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from plant_pathology.core.checkout import checkout
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine
 from plant_pathology.runs.finished import score_of
-from plant_pathology.runs.run import Run, run_of
+from plant_pathology.runs.run import Run, devices_of, run_of
 from plant_pathology.runs.sync import RunSync
 from plant_pathology.store.connect import open_store
 from plant_pathology.sweeps.sky.client import SkyClient, skypilot
@@ -38,6 +39,7 @@ from plant_pathology.sweeps.sky.task import (
     task_of,
     task_yaml,
 )
+from plant_pathology.training.needed_weights import require_weights_elsewhere
 from plant_pathology.training.run import is_valid
 
 
@@ -53,8 +55,8 @@ def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[float |
         Score of each run, as `score_of`.
 
     Raises:
-        UserError: a config has no data to train on; the code is not committed; the machines could not read the store;
-            SkyPilot is not installed.
+        UserError: a config has no data to train on; the code is not committed; the machines could not read the store,
+            or a run's weights, or have fewer GPUs than a run needs; SkyPilot is not installed.
         SystemExit: after a dry run.
     """
     cfg = configs[0]
@@ -66,6 +68,9 @@ def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[float |
     runs = [_run(config) for config in configs]
     valid = {run.name: run for run in runs if is_valid(run, options.dry_run)}
     folder = Path(cfg.paths.runs)
+    sync = RunSync(open_store(cfg).backend, folder)
+    require_weights_elsewhere(valid.values(), "sky", sync)
+    require_gpus(valid.values(), options)
     code = export_commit(checkout(), head, folder)
 
     def task(run: Run) -> Any:
@@ -87,13 +92,30 @@ def train_on_sky(configs: list[DictConfig], options: SkyOptions) -> list[float |
         valid,
         task,
         SkyClient(),
-        RunSync(open_store(cfg).backend, folder),
+        sync,
         Machine(f"{options.description}, requested", options.spot, 0.0),
         options.parallel,
         cfg.cost.budget_usd,
         options.poll_s,
     ).run()
     return [score_of(run.folder) for run in runs]
+
+
+def require_gpus(runs: Iterable[Run], options: SkyOptions) -> None:
+    """Check that a machine has as many GPUs as each run trains on.
+
+    Raises:
+        UserError: it has fewer.
+    """
+    name, _, number = (options.accelerators or "").partition(":")
+    count = int(number) if number.isdigit() else 1
+    for run in runs:
+        devices = devices_of(run)
+        if name and run.cfg.trainer.accelerator != "cpu" and devices > count:
+            raise UserError(
+                f"trainer.devices={devices}: hydra.launcher.accelerators={options.accelerators} has fewer GPUs: set it"
+                f" to {name}:{devices}"
+            )
 
 
 def _run(config: DictConfig) -> Run:

@@ -1,0 +1,62 @@
+"""Look before any run is launched whether the weights that the runs start from can be had where they train.
+
+What can be known depends on the launcher. Runs on this machine, and the nodes of a Slurm cluster, which share its
+disks, need them in the cache here. Rented machines and Kaggle's sessions have the internet, but no files of this
+machine: there it must be a name of timm's that has weights, or a run that is in the store.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from plant_pathology.core.errors import UserError
+from plant_pathology.runs.run import RESULT, Run
+from plant_pathology.runs.sync import RunSync
+
+LOCAL = "local-dir:"  # begins the name of a network in a folder
+
+
+def fetch_all_weights(runs: Iterable[Run]) -> None:
+    """Download the pretrained weights that runs need and this machine lacks, once, before any of them is launched.
+
+    Raises:
+        UserError: a network has none, or they cannot be downloaded.
+    """
+    if names := _pretrained(runs):
+        # Imported here, because timm takes seconds, which a sweep from scratch need not wait for.
+        from plant_pathology.training.weights import fetch_weights
+
+        for name in names:
+            fetch_weights(name)
+
+
+def require_weights_elsewhere(runs: Iterable[Run], launcher: str, sync: RunSync | None) -> None:
+    """Check that runs which train on other machines, with the internet and without our files, find their weights.
+
+    Args:
+        launcher: its name, for the error.
+        sync: the store from which those machines fetch runs; None where they reach none.
+
+    Raises:
+        UserError: a network has no weights, or they are files of this machine.
+    """
+    runs = list(runs)
+    where = f"the machines of hydra/launcher={launcher}"
+    for named in sorted({run.cfg.model.init_from for run in runs if run.cfg.model.init_from}):
+        if sync is None:
+            raise UserError(f"model.init_from={named}: {where} cannot read it: train this sweep with another launcher")
+        if Path(named).name != named or not sync.has(named, RESULT):
+            raise UserError(
+                f"model.init_from={named}: {where} cannot read it: name a finished run that is in the store, as runs"
+                " trained with store.runs=true are"
+            )
+    for name in sorted({run.cfg.model.name for run in runs if run.cfg.model.name.startswith(LOCAL)}):
+        raise UserError(f"model={name}: {where} have no such folder: name a model of timm, or hf-hub:<repository>")
+    if names := _pretrained(runs):
+        from plant_pathology.training.weights import require_weights
+
+        for name in names:
+            require_weights(name)
+
+
+def _pretrained(runs: Iterable[Run]) -> list[str]:
+    return sorted({run.cfg.model.name for run in runs if run.cfg.model.pretrained and not run.cfg.model.init_from})
