@@ -183,19 +183,21 @@ FAULTS = [
         "raise data.batch_size",
         also=no_run,
     ),
-    Fault(TRAINER, "two GPUs", "train trainer.devices=2", "trainer.devices=2: a run trains on one device", also=no_run),
+    Fault(
+        TRAINER, "no device", "train trainer.devices=0", "trainer.devices=0: choose a whole number from", also=no_run
+    ),
     Fault(
         TRAINER,
         "all GPUs",
         "train -m trainer.devices=auto",
-        "trainer.devices=auto: a run trains on one device",
+        "trainer.devices=auto: choose a whole number from",
         also=no_run,
     ),
     Fault(
         TRAINER,
         "a strategy for several GPUs",
         "train -m +trainer.strategy=ddp",
-        "trainer.strategy may not be set: a run trains on one device",
+        "trainer.strategy may not be set: a run trains on trainer.devices devices",
         also=no_run,
     ),
     Fault(

@@ -161,6 +161,12 @@ FAULTS = [
           "data.batch_size=1: batch normalization cannot train on one value per channel"),
     Fault(FIT, "a batch of more images than there are", "train data.batch_size=1000",
           "data.batch_size=1000 is more than the"),
+    Fault(FIT, "two batches, of two devices, of more images than there are",
+          "train data.batch_size=32 trainer.devices=2", "data.batch_size=32 x trainer.devices=2 is more than the"),
+    Fault(FIT, "weights of a run that does not exist", "train model.init_from=resnet18-lr1-0a0a0a0a",
+          "model.init_from=resnet18-lr1-0a0a0a0a is no file, and runs/resnet18-lr1-0a0a0a0a no finished run"),
+    Fault(FIT, "weights of a run that the store does not have either",
+          "train model.init_from=resnet18-lr1-0a0a0a0a store.runs=true", "nor is there one of that name in file://"),
     Fault(LOGGER, "the folder of runs is a file", "train", "Not a directory",
           lambda f: (f / "runs").write_text("")),
 ]  # fmt: skip

@@ -1,14 +1,18 @@
 """The model learns: these tests would have caught a loss applied to probabilities instead of logits."""
 
+import math
+
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins import MixedPrecision
 from torch.utils.data import DataLoader
 
 from plant_pathology.competition.metrics import metric_of
 from plant_pathology.competition.task import Task
 from plant_pathology.inference.outputs import outputs
 from plant_pathology.inference.tta import views
+from plant_pathology.runs.finished import DivergedError
 from plant_pathology.training.classifier import NOTHING_MIXED, Classifier
 from plant_pathology.training.loss import FITTING, training_loss
 from plant_pathology.training.mixing import Mixing
@@ -39,13 +43,13 @@ def batches(count=12, kind="several"):
     if kind == "number":
         targets = targets.float()
     images = torch.rand(count, 3, 32, 32, generator=generator)
-    return DataLoader([{"images": images, "targets": targets}], batch_size=None)
+    return DataLoader([{"images": images, "targets": targets, "rows": torch.arange(count)}], batch_size=None)
 
 
-def trainer(epochs, precision="32-true"):
+def trainer(epochs, precision="32-true", **more):
     return pl.Trainer(
         max_epochs=epochs,
-        precision=precision,
+        **(more or {"precision": precision}),
         gradient_clip_val=1.0,
         logger=False,
         enable_checkpointing=False,
@@ -72,6 +76,23 @@ def test_it_trains_in_each_machine_s_precision(machine):
     before = model.network.get_classifier().weight.clone()
     trainer(1, config(f"machine={machine}").trainer.precision).fit(model, batches(), batches())
     assert not torch.equal(model.network.get_classifier().weight, before)
+
+
+def half_precision(factor):
+    """Return 16-mixed on the CPU, with real scaling of gradients; a factor of infinity skips every step."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=factor)
+    return trainer(2, plugins=[MixedPrecision("16-mixed", "cpu", scaler=scaler)])
+
+
+def test_steps_that_half_precision_skips_without_a_word_fail_the_run():
+    data = DataLoader(batches().dataset * 3, batch_size=None)
+    model = classifier()
+    half_precision(2.0**10).fit(model, data, batches())
+    with pytest.raises(DivergedError, match="in epoch 2: 3 of 3 steps were skipped, .*precision=32-true, not 16-mixed"):
+        half_precision(math.inf).fit(classifier(), data, batches())
+    data = DataLoader(batches().dataset * 20, batch_size=None)
+    with pytest.raises(DivergedError, match="in epoch 1: 20 of 20 steps were skipped"):
+        half_precision(math.inf).fit(classifier(), data, batches())
 
 
 def test_tta_yields_the_image_first_then_distinct_symmetric_copies():

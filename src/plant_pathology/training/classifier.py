@@ -25,6 +25,7 @@ from plant_pathology.training.device import ONLY, Device
 from plant_pathology.training.loss import loss_name, smoothed, training_loss
 from plant_pathology.training.mixing import Mixing
 
+HALVINGS = 16  # of torch's first factor for gradients in half precision, 65536, until it is 1
 NOTHING_MIXED = Mixing(mixup=0, cutmix=0)
 
 
@@ -67,7 +68,6 @@ class Classifier(pl.LightningModule):
         # device has those of all: the checkpoint is the first one's.
         self.train_loss = MeanMetric(nan_strategy="disable", sync_on_compute=False)
         self.train_loss.persistent(True)
-        self.val_loss = MeanMetric(nan_strategy="disable")
         self.validated: list[tuple[Tensor, ...]] = []
         self.views = 1  # of test-time augmentation in validation
         self.scored = True  # False where the validation images are training images: they say nothing
@@ -76,7 +76,12 @@ class Classifier(pl.LightningModule):
         """Return (n, outputs) logits of (n, 3, side, side) images in [0, 1]."""
         return self.network(((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
+    def on_train_start(self) -> None:
+        # Lightning does not call on_train_epoch_start for an epoch that is continued in the middle.
+        self._steps_before = (self.trainer.global_step, self._steps_taken())
+
     def on_train_epoch_start(self) -> None:
+        self._steps_before = (self.trainer.global_step, self._steps_taken())
         # Lightning resets it too, but only after the checkpoint of the previous epoch was saved.
         self.train_loss.reset()
 
@@ -104,9 +109,8 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits = [self(images) for images in tta.views(batch["images"], self.views)]
-        if self.scored:
-            self.val_loss.update(self._loss(logits[0], batch["targets"]), (batch["rows"] >= 0).sum())
-            self.log("val_loss", self.val_loss, on_step=False, on_epoch=True)
+        images = (batch["rows"] >= 0).sum()  # none where they are another device's, too
+        self.val_loss += torch.stack([self._loss(logits[0], batch["targets"]).float() * images, images])
         first, *others = (outputs(each, self.task.kind, self.scale) for each in logits)
         mean = sum(others, start=first) / len(logits)
         kept = mean.topk(KEPT) if self.task.sparse else (mean,)
@@ -114,6 +118,7 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()
+        self.val_loss = torch.zeros(2, device=self.device)  # sum over images, and their number
 
     def on_validation_epoch_end(self) -> None:
         self.validated = [self._of_all_devices()]
@@ -124,6 +129,8 @@ class Classifier(pl.LightningModule):
             self.log("lr", self.trainer.optimizers[0].param_groups[-1]["lr"])
 
     def _log_score(self) -> None:
+        loss, images = self.on.mean(self.val_loss)
+        self.log("val_loss", loss / images)
         predicted, true = self.validation_results()
         decision = self.task.plain_decision(predicted, true)
         score = self.task.metric.score(true, decision.decide(predicted))
@@ -140,6 +147,28 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         for name in ("train_loss", "val_loss") if self.scored else ("train_loss",):
             self._require_finite(name, self.trainer.callback_metrics[name])
+        self._require_steps()
+
+    def _require_steps(self) -> None:
+        """Check that most steps of the epoch changed the weights; of an epoch that was continued, those since then.
+
+        In half precision a step is skipped, without a word, where a gradient is not finite. The first ones of a run may
+        be: the factor that gradients are multiplied with is halved by each, until they are.
+
+        Raises:
+            DivergedError: most were skipped, after the factor is down at 1, or in the last epoch.
+        """
+        done, taken = self.trainer.global_step, self._steps_taken()
+        begun, taken_before = self._steps_before
+        skipped, steps = (done - taken) - (begun - taken_before), done - begun
+        last = self.trainer.current_epoch + 1 == self.trainer.max_epochs
+        if 2 * skipped > steps and (last or done - taken > HALVINGS):
+            raise self._diverged(f"{skipped} of {steps} steps were skipped, because gradients were not finite")
+
+    def _steps_taken(self) -> int:
+        """Return how many steps the optimizer took: AdamW counts them for each weight, and the head is never frozen."""
+        states = self.trainer.optimizers[0].state.values()
+        return max((int(state["step"]) for state in states if "step" in state), default=0)
 
     def require_finite_weights(self) -> None:
         """Check the network's weights and running means.
@@ -152,14 +181,16 @@ class Classifier(pl.LightningModule):
 
     def _require_finite(self, name: str, values: Tensor) -> None:
         if not torch.isfinite(values).all():
-            clip, precision = self.trainer.gradient_clip_val, self.trainer.precision
-            ways = [
-                f"lower model.lr={self.settings['lr']:g}",
-                f"lower trainer.gradient_clip_val={clip:g}" if clip else "set trainer.gradient_clip_val=1",
-                *([f"set trainer.precision=32-true, not {precision}"] if precision != "32-true" else []),
-            ]
-            where = f"diverged in epoch {self.trainer.current_epoch + 1}"
-            raise DivergedError(f"{where}: {name} is not finite: {', or '.join(ways)}")
+            raise self._diverged(f"{name} is not finite")
+
+    def _diverged(self, what: str) -> DivergedError:
+        clip, precision = self.trainer.gradient_clip_val, self.trainer.precision
+        ways = [
+            f"lower model.lr={self.settings['lr']:g}",
+            f"lower trainer.gradient_clip_val={clip:g}" if clip else "set trainer.gradient_clip_val=1",
+            *([f"set trainer.precision=32-true, not {precision}"] if precision != "32-true" else []),
+        ]
+        return DivergedError(f"diverged in epoch {self.trainer.current_epoch + 1}: {what}: {', or '.join(ways)}")
 
     def _of_all_devices(self) -> tuple[Tensor, ...]:
         """Return rows, targets and outputs of the validation on all devices, each row once, in the data's order.

@@ -45,7 +45,9 @@ class HeldLock:
 
     def __init__(self, lock: BaseFileLock):
         # flock belongs to the open file, of which the other processes get descriptors.
-        self.descriptor = lock._context.lock_file_fd
+        descriptor = lock._context.lock_file_fd
+        assert descriptor is not None, "it is held"
+        self.descriptor = descriptor
 
     def __reduce__(self) -> Any:
         return _detached, (reduction.DupFd(self.descriptor),)  # type: ignore[attr-defined]  # not on Windows
