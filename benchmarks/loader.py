@@ -4,8 +4,8 @@
 
 The alternatives are torchvision's ImageFolder with v2 transforms on 512 px JPEGs and on 4000 x 2672 px originals, as
 the first kernels of the competition used it. Our loader reads data versions of the same images at 224 px, in both
-encodings, and augments as training does: on the CPU, or later on the device. LitData and WebDataset read the JPEGs of
-our shards (peers.py). One process on one core. All candidates take turns in several rounds; the median counts.
+encodings, and augments as training does: on the CPU, or later on the device. One process on one core. All candidates
+take turns in several rounds; the median counts.
 """
 
 import subprocess
@@ -25,11 +25,9 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from peers import peers
 from plant_pathology.competition.sample import draw
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.checkout import checkout
-from plant_pathology.data.shards import shard_name
 from plant_pathology.datastore import open_version
 from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.data import StoredData
@@ -100,13 +98,6 @@ def of_store(data: StoredData, on_cpu: bool) -> Callable[[], int]:
     return epoch
 
 
-def jpegs_of(data: StoredData) -> list[bytes]:
-    """Return the content of the JPEGs of the training images."""
-    rows = data.training.index[data.training.places]
-    names = [shard_name(number, "jpeg") for number in rows["shard"]]
-    return [data.training.shards.bytes(name, row) for name, row in zip(names, rows["row"], strict=True)]
-
-
 def memory_growth(data: StoredData, workers: int, epochs: int = 20) -> float:
     """Return the memory after all epochs, relative to half of them; unshared memory of this process and its workers."""
     data.workers = workers
@@ -137,8 +128,6 @@ def measure() -> dict[str, float]:
             data = stored(root / encoding, medium, encoding)
             loaders[f"{encoding} shards, CPU augments"] = of_store(data, on_cpu=True)
             loaders[f"{encoding} shards, device augments"] = of_store(data, on_cpu=False)
-            if encoding == "jpeg":
-                loaders |= peers(jpegs_of(data), root / "peers", BATCH, TRANSFORMS)
         rates: dict[str, list[float]] = {name: [] for name in loaders}
         for _ in range(ROUNDS):
             for name, epoch in loaders.items():
@@ -149,19 +138,12 @@ def measure() -> dict[str, float]:
     for name, value in speed.items():
         print(f"{value:10.0f} images/s  {name}")
     original, folder, *_ = speed.values()
-    beside = {
-        f"{how}_augment_jpeg_vs_{name.partition(',')[0]}": speed[f"jpeg shards, {how_} augments"] / value
-        for how, how_ in (("cpu", "CPU"), ("device", "device"))
-        for name, value in speed.items()
-        if name.startswith(("litdata", "webdataset")) and name.endswith(f"{how_} augments")
-    }
     return {
         "cpu_augment_vs_originals": speed["raw shards, CPU augments"] / original,
         "cpu_augment_vs_imagefolder": speed["raw shards, CPU augments"] / folder,
         "cpu_augment_jpeg_vs_imagefolder": speed["jpeg shards, CPU augments"] / folder,
         "device_augment_vs_imagefolder": speed["raw shards, device augments"] / folder,
         "device_augment_jpeg_vs_imagefolder": speed["jpeg shards, device augments"] / folder,
-        **beside,
         "memory_growth_over_10_epochs": growth[0],
         "memory_growth_over_10_epochs_2_workers": growth[2],
     }
