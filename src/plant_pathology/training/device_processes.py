@@ -95,7 +95,8 @@ class DeviceProcesses:
         with tempfile.TemporaryDirectory() as folder, self._signals_passed_on():
             for number in range(self.count):
                 answer, theirs = PROCESSES.Pipe(duplex=False)
-                work = (self.cfg, max(1, threads // self.count), number, Path(folder, "meeting"), theirs, lock)
+                share = max(1, threads // self.count)
+                work = (self.cfg, self.folder.name, share, number, Path(folder, "meeting"), theirs, lock)
                 process = PROCESSES.Process(target=fit_in_child, args=work, name=f"device {number + 1}")
                 process.start()
                 theirs.close()
@@ -129,10 +130,12 @@ class DeviceProcesses:
         for error in errors:
             if isinstance(error, UserError):
                 raise error
-        if self._received or any(code in SAVED for code in codes):
-            if self._received == signal.SIGINT and not any(code in SAVED for code in codes):
-                raise KeyboardInterrupt
-            raise SystemExit(128 + (self._received or signal.SIGTERM))
+        if saved := [code for code in codes if code in SAVED]:
+            raise SystemExit(saved[0])
+        if self._received == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._received:
+            raise SystemExit(128 + self._received)
         for number, code in enumerate(codes):
             if code < 0 and number not in killed:
                 name = signal.Signals(-code).name
@@ -176,7 +179,9 @@ def _message(answer: Connection) -> Any:
         return None
 
 
-def fit_in_child(cfg: DictConfig, threads: int, number: int, meeting: Path, answer: Connection, lock: HeldLock) -> None:
+def fit_in_child(
+    cfg: DictConfig, name: str, threads: int, number: int, meeting: Path, answer: Connection, lock: HeldLock
+) -> None:
     """Train on one device in this process, and send the result, or the error.
 
     An answer is short: whoever watches reads it when this process has ended.
@@ -188,7 +193,7 @@ def fit_in_child(cfg: DictConfig, threads: int, number: int, meeting: Path, answ
                 stream.flush()
                 os.dup2(nowhere.fileno(), stream.fileno())
     try:
-        answer.send(_fit(cfg, threads, number, meeting))
+        answer.send(_fit(cfg, name, threads, number, meeting))
     except KeyboardInterrupt:
         sys.exit(1)
     except Exception as error:
@@ -196,7 +201,7 @@ def fit_in_child(cfg: DictConfig, threads: int, number: int, meeting: Path, answ
         sys.exit(1)
 
 
-def _fit(cfg: DictConfig, threads: int, number: int, meeting: Path) -> dict[str, Any]:
+def _fit(cfg: DictConfig, name: str, threads: int, number: int, meeting: Path) -> dict[str, Any]:
     import torch
 
     from plant_pathology.training.device import Device
@@ -210,7 +215,10 @@ def _fit(cfg: DictConfig, threads: int, number: int, meeting: Path) -> dict[str,
             " trainer.accelerator=cpu"
         )
     device.join(meeting, cuda, threads)
-    result = fit(run_of(cfg), threads, sync_of(cfg) if device.is_first else None, device)
+    run = run_of(cfg)
+    if run.name != name:
+        raise UserError(f"{name}: its code or weights were changed while it started: start it again")
+    result = fit(run, threads, sync_of(cfg) if device.is_first else None, device)
     torch.distributed.destroy_process_group()
     return result
 
