@@ -211,7 +211,10 @@ class Predictor:
         for view in views(inputs, member["views"]):
             with torch.autocast(pixels.device.type, torch.float16, enabled=half):
                 logits = network(view.contiguous(memory_format=torch.channels_last))
-            yield outputs(logits.float(), self.spec["kind"], self.spec["scale"])
+            logits = logits.float()
+            # An infinite logit is a probability of 1, which would pass for an answer.
+            finite = torch.where(logits.isfinite(), logits, torch.nan)
+            yield outputs(finite, self.spec["kind"], self.spec["scale"])
 
 
 def gpus() -> list[str]:
