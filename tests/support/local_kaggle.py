@@ -146,6 +146,7 @@ class LocalKaggle:
         self.blobs: dict[str, dict[str, Any]] = {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self))
         self.server.daemon_threads = True
+        self.server.handle_error = lambda *arguments: None  # a client that was killed
         self.server.block_on_close = False
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -574,9 +575,6 @@ def handler_of(kaggle: LocalKaggle) -> type[BaseHTTPRequestHandler]:
                 time.sleep(30)
 
         def log_message(self, *arguments):
-            pass
-
-        def handle_error(self, *arguments):
             pass
 
     return Handler
