@@ -55,6 +55,12 @@ def one_hot(third: str):
     return make
 
 
+def form_of_other_labels(folder):
+    """Give the form a column of which the table has none."""
+    form = raw_of(folder) / "sample_submission.csv"
+    form.write_text(form.read_text().replace("image,labels", "image,rose"))
+
+
 HOT = "prepare competition.target={kind:several,column:null,labels:null} competition.metric=roc_auc competition.submit={as:columns}"
 
 
@@ -72,6 +78,7 @@ FAULTS = [
     raw(FILES, "a name in another Unicode form", "prepare", "with its letters in another Unicode form (NFC, NFD): rename it", decomposed_name),
     raw(FILES, "a name in upper case", "prepare", ".JPG, in other upper and lower case", upper_case_name),
     raw(FILES, "a name that begins with a dot", "prepare", "begins with a dot, and hidden files are left out: rename it", with_rows(TABLE, lambda row, cells: [f".{cells[0]}" if row == 2 else cells[0], cells[1]])),
+    raw(FILES, "no folder of the competition", "prepare paths.raw=nowhere", "nowhere does not exist: run `make repro` (sample)"),
     raw(FILES, "an empty name", "prepare", "line 3, : the name of the image is empty", with_rows(TABLE, lambda row, cells: ["", cells[1]] if row == 2 else cells)),
     raw(LABELS, "labels that differ in case", ONE, "'Rose' (line 3) and 'rose' (line 2) look like one label", labels(lambda row: "Rose" if row == 2 else "rose" if row % 2 else "lily")),
     raw(LABELS, "a space after a label", ONE, "'rose' (line 2) and 'rose ' (line 3) look like one label", labels(lambda row: "rose " if row == 2 else "rose" if row % 2 else "lily")),
@@ -94,6 +101,7 @@ FAULTS = [
     raw(LABELS, "the number inf", NUMBER, "'inf' is not a number", numbers("inf")),
     raw(LABELS, "the number 1e16, too large for the network", NUMBER, "'1e16' is not a number", numbers("1e16")),
     raw(LABELS, "the number 1_000", NUMBER, "'1_000' is not a number", numbers("1_000")),
+    raw(LABELS, "neither a column nor a label of the form", HOT, "target.column is missing, and data/raw/sample/train.csv has no column of the form", form_of_other_labels),
     raw(LABELS, "2 in a column of 0 and 1", HOT, "train.csv, line 4, column a: '2' is neither 0 nor 1", one_hot("2")),
     raw(LABELS, "text in a column of 0 and 1", HOT, "train.csv, line 4, column a: 'yes' is neither 0 nor 1", one_hot("yes")),
     raw(LABELS, "an empty cell in a column of 0 and 1", HOT, "train.csv, line 4, column a: '' is neither 0 nor 1", one_hot("")),

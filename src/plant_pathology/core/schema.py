@@ -454,7 +454,7 @@ class Answer:
     cpu_hours: float = key(9, "Kaggle's limit on a kernel's time on a CPU", low=0.001, high=100, unit="h")
     gpu_hours: float = key(9, "Kaggle's limit on a kernel's time on a GPU", low=0.001, high=100, unit="h")
     separator: str = key(" ", "text between two labels in a cell")
-    positive: YamlLabel | None = key(None, "the label whose probability is asked for; null: the last one, such as 1")
+    positive: YamlLabel | None = key(None, "the label whose probability is asked for; null: the last of two, such as 1")
     low: float | None = key(
         None, "number: no answer is below it; null: the smallest of the table", low=-1e12, high=1e12
     )
