@@ -73,6 +73,33 @@ def test_four_runs_in_sessions_of_which_one_is_killed_and_one_cancelled_give_the
     assert states == ["ERROR", "CANCEL_ACKNOWLEDGED", "COMPLETE", "COMPLETE"] and kaggle.most == 2, shown
 
 
+def winning(folder: Path) -> None:
+    """Change what a finished run measured: no run can be better."""
+    rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+    score = rows[0].index("val_score")
+    lines = [rows[0], *([*row[:score], "1.0", *row[score + 1 :]] for row in rows[1:])]
+    (folder / "metrics.csv").write_text("\n".join(map(",".join, lines)) + "\n")
+
+
+@pytest.mark.slow
+def test_a_full_disk_fails_its_run_and_the_next_session_is_pruned_by_a_run_collected_before(
+    kaggle, pushed, local, tmp_path
+):
+    root = Path(shutil.copytree(pushed, tmp_path / "p"))
+    one = ["train.folds=1", "model.lr=1e-4", "stop.keep=50", "stop.siblings=1", "stop.after=0"]
+    kaggle.disks = {0: 5_500_000}
+    shown = sweep(root, kaggle, *one, expect=1)
+    assert "No space left on device" in shown, shown
+    (failed,) = root.glob("runs/*/failure.txt")
+    assert "No space left on device" in failed.read_text() and not list(root.glob("runs/*/result.json"))
+    before = next(path.parent for path in local.glob("runs/*/result.json") if "fold1" not in str(path))
+    winning(Path(shutil.copytree(before, root / "runs" / before.name)))
+    shown = sweep(root, kaggle, *one)
+    stopped = json.loads((failed.parent / "result.json").read_text())["stopped"]
+    assert stopped == "pruned: not among the best 50 % of siblings after epoch 1", shown
+    assert not failed.exists() and len(kaggle.sessions) == 2
+
+
 # The worker's clock, which has run out as soon as a run has ended its first epoch.
 OUT_OF_TIME = """
 import sys, threading, time
