@@ -144,6 +144,7 @@ def test_what_other_programs_put_among_the_lists_is_no_sweep_and_no_run(tmp_path
     assert end_sweep(tmp_path, number) == ["resnet18-1"] and begin_sweep(tmp_path) == number + 1
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_judge_their_own_runs(pushed, tmp_path):
     folder = Path(shutil.copytree(pushed, tmp_path / "f"))
     sweeps = [
@@ -165,6 +166,7 @@ def cached(cache):
     return [path for path in files if hashlib.md5(path.read_bytes()).hexdigest() != names[path]]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_continues_after_dvc_checkout_leaves_dvc_s_cache_alone(trained, raw, tmp_path):
     """Files are then read-only hard links to the cache; the run that was damaged appends to its log, and locks."""
     folder = Path(shutil.copytree(trained, tmp_path / "f"))

@@ -250,6 +250,7 @@ def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw
 SELECTED = ["models/best/*", "reports/[!.]*.*"]
 
 
+@pytest.mark.slow
 def test_a_select_that_is_killed_leaves_one_whole_selection_and_ends_the_same_when_started_again(fault_folder, raw):
     """Killed at each step: while it reads, packs, verifies, and writes tables."""
     folder = fault_folder("packaged")
@@ -284,6 +285,7 @@ def test_of_two_selects_at_once_one_ends_and_the_other_says_so(fault_folder, raw
     assert (folder / "reports/selection.json").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_bundle(fault_folder, raw):
     folder = fault_folder("trained")
     folders = ("paths.models=small/models", "paths.reports=small/reports")

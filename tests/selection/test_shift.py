@@ -63,5 +63,5 @@ def test_test_images_like_the_training_images_are_no_warning(raw, halves, tmp_pa
 def test_too_few_or_no_test_images_are_no_error(raw, halves, tmp_path):
     shift, printed = selected(halves, raw)
     assert (shift["auc"], shift["images"]) == (None, [])
-    assert "there are 8 test images in" in printed and "30 are needed" in printed
-    assert "there are 0 test images in" in selected(halves, tmp_path / "absent")[1]
+    assert "there are 8 test images, and 30 are needed" in printed
+    assert "there are 0 test images, and 30 are needed" in selected(halves, tmp_path / "absent")[1]

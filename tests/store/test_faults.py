@@ -397,6 +397,7 @@ def list_versions(url, cwd):
     return done.stderr
 
 
+@pytest.mark.slow
 def test_tls_errors_name_the_remedy(secure, s3, tmp_path):
     assert "set AWS_CA_BUNDLE to the file" in list_versions(secure, tmp_path)
     assert "write http:// into store.endpoint_url" in list_versions(s3.url.replace("http:", "https:"), tmp_path)
@@ -408,6 +409,7 @@ def on_disk_without(call, error, cwd, *arguments):
     return subprocess.run(command, cwd=cwd, preexec_fn=setup, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @needs_refused_calls
 @pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
 def test_a_disk_without_hard_links_keeps_all_promises(error, tmp_path):

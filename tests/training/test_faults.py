@@ -177,6 +177,7 @@ def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw
     check(fault, fault_folder(fault.start), [*TINY, f"paths.raw={raw}"])
 
 
+@pytest.mark.slow
 def test_a_process_that_loads_images_and_is_killed_is_one_line(pushed, tmp_path):
     folder = Path(shutil.copytree(pushed, tmp_path / "f"))
     settings = [*TINY, "data.workers=1", "trainer.max_epochs=1000"]
@@ -202,6 +203,7 @@ def with_shared_memory(folder, size, *overrides):
     return done
 
 
+@pytest.mark.slow
 def test_too_little_shared_memory_is_one_line_before_training(pushed, tmp_path):
     folder = Path(shutil.copytree(pushed, tmp_path / "f"))
     done = with_shared_memory(folder, "64k", "data.workers=1")

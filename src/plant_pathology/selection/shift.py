@@ -59,7 +59,7 @@ def measure_shift(
     raw = Path(cfg.paths.raw)
     paths = [raw / name for name in test_images(competition, raw) if (raw / name).is_file()]
     names = choice.best.images[choice.best.fold == member.runs[0].fold]
-    for count, what in ((len(paths), f"test images in {raw}"), (len(names), "training images in the fold")):
+    for count, what in ((len(paths), "test images"), (len(names), "training images in the fold")):
         if count < FEWEST:
             return without(f"there are {count} {what}, and {FEWEST} are needed")
     rng = np.random.default_rng(cfg.seed)
