@@ -376,7 +376,7 @@ class Submit:
 class Store:
     """The datastore: versions of the prepared data, and runs. Set by store=file or store=s3."""
 
-    uri: str = key("file://${paths.root}/store", "file://<folder> or s3://<bucket>/<prefix>")
+    uri: str = key(..., "file://<folder> or s3://<bucket>/<prefix>")
     name: str = key("plant-pathology", "name of the versions that are pushed")
     note: str | None = key("", "one line that is stored with a version")
     endpoint_url: str | None = key(None, "an S3 server other than Amazon's")
