@@ -87,7 +87,7 @@ class DeviceProcesses:
             self.cfg.pop("hydra", None)
         self.count = int(cfg.trainer.devices)
         self.processes: list[BaseProcess] = []
-        self.answers: list[Connection] = []
+        self.answers: list[Any] = []  # connections, of which Windows has a class of its own
         self._received: signal.Signals | None = None
 
     def fit(self, threads: int, lock: HeldLock) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class DeviceProcesses:
                 deadline = time.monotonic() + GRACE
             if deadline is not None and time.monotonic() > deadline:
                 killed.update(running)
-                self._send(signal.SIGKILL)
+                self._kill()
             connection.wait([self.processes[number].sentinel for number in running], 1.0)
         return killed
 
@@ -153,6 +153,10 @@ class DeviceProcesses:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, number)
 
+    def _kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+
     @contextmanager
     def _signals_passed_on(self) -> Iterator[None]:
         """Pass SIGTERM and SIGINT on to the processes; leave none behind."""
@@ -160,13 +164,16 @@ class DeviceProcesses:
         def pass_on(number: int, frame: FrameType | None) -> None:
             again = number == signal.SIGINT == self._received
             self._received = signal.Signals(number)
-            self._send(signal.SIGKILL if again else self._received)
+            if again:
+                self._kill()
+            else:
+                self._send(self._received)
 
         before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
-            self._send(signal.SIGKILL)
+            self._kill()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -186,7 +193,7 @@ def fit_in_child(
 
     An answer is short: whoever watches reads it when this process has ended.
     """
-    when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    when_parent_ends(lambda: os._exit(1))
     if number:  # the first one speaks for all
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
             for stream in (sys.stdout, sys.stderr):
