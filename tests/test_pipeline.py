@@ -119,7 +119,7 @@ def test_another_vocabulary_is_an_experiment_that_reruns_all_and_an_old_commit_b
         output = run_in(second, "make", "-o", ".venv/ready", "-o", "data/raw/sample", "VENV_PYTHON=python", "repro")
         assert "made" not in output and "rehearsal  passed" in output
         alone = run_in(second, "python", "-m", "plant_pathology")
-        assert alone.count("the raw images are not here") == 2 and "next: python -m plant_pathology.submit" in alone
+        assert alone.count("the raw images are not here") == 3 and "next: python -m plant_pathology.submit" in alone
         assert git(second, "status", "--porcelain") == "" and results(second) == version
     assert not (second / "store").exists() and not list(second.glob(f"runs/*/{CHECKPOINTS}"))
     pointer = (second / "datastore.json").read_bytes()
