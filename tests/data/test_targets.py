@@ -53,6 +53,7 @@ def ordinal(raw):
     return grades
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, draw",
     [

@@ -766,6 +766,7 @@ def kaggle() -> Iterator[LocalKaggle]:
         yield local
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_each_fault_has_the_outcome_that_the_table_says(fault, request, tmp_path, monkeypatch):
     kaggle = request.getfixturevalue("sessions" if fault.kind == A_SWEEP else "kaggle")

@@ -238,6 +238,7 @@ unpack(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_complete_and_right(tmp_path):
     rng = random.Random(0)
     images = {f"{number}.jpg": rng.randbytes(rng.randrange(2000)) for number in range(40)}

@@ -220,6 +220,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw):
     check(fault, fault_folder(fault.start), [*TINY, f"paths.raw={raw}"])
@@ -267,6 +268,7 @@ def test_code_beside_a_bundle_that_the_bundle_does_not_name_is_not_run(packaged,
     assert Predictor(bundle).networks
 
 
+@pytest.mark.slow
 def test_a_package_that_is_killed_leaves_whole_folders_and_ends_the_same_when_started_again(fault_folder, raw):
     folder = fault_folder("packaged")
     command = ("package", *TINY, f"paths.raw={raw}", "package.owner=tester")
@@ -280,6 +282,7 @@ def test_a_package_that_is_killed_leaves_whole_folders_and_ends_the_same_when_st
     assert {path.name for path in (folder / "kernels").iterdir()} == {".lock", "dataset", "submission"}
 
 
+@pytest.mark.slow
 def test_a_rehearsal_that_is_killed_leaves_no_verdict_and_its_files_are_cleaned_up(fault_folder, raw):
     folder = fault_folder("packaged")
     command = ("rehearse", *TINY, f"paths.raw={raw}", "rehearse.images=100")
@@ -291,6 +294,7 @@ def test_a_rehearsal_that_is_killed_leaves_no_verdict_and_its_files_are_cleaned_
     assert list((folder / "reports").glob(".rehearsal*")) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_kernel(fault_folder, raw):
     folder = fault_folder("packaged")
     settings = {"kilobytes": 1000, "afterwards": "ls -A small/kernels"}  # one network has 1,500

@@ -180,6 +180,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw):
     settings = [] if fault.command.startswith("summary") else [*TINY, f"paths.raw={raw}"]

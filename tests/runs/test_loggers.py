@@ -89,6 +89,7 @@ def test_tensorboard_shows_a_running_run_and_no_step_twice_after_a_restart(root)
     assert f1 == pytest.approx([*pd.read_csv(folder / "metrics.csv")["val_score"], result["score"]])
 
 
+@pytest.mark.slow
 def test_tensorboard_lacks_no_epoch_of_a_run_that_is_terminated_after_each(root):
     folder = terminated(root, "tensorboard_ended", times=TERMINATED)
     continued(root, "tensorboard_ended", TERMINATED)
