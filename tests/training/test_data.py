@@ -153,7 +153,7 @@ def test_worker_processes_give_the_same_batches(stored):
     alone, helped = epoch(data_of(stored), 3), epoch(data_of(stored, workers=2), 3)
     assert len(alone) == len(helped) > 1
     for one, other in zip(alone, helped, strict=True):
-        assert one.keys() == other.keys() >= {"images", "targets"}
+        assert one.keys() == other.keys() == {"images", "targets", "rows"}
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
