@@ -5,14 +5,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from plant_pathology.competition.added_table import read_added_table
 from plant_pathology.competition.spec import Competition, Target
 from plant_pathology.competition.train_table import TrainTable, cell_problems
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import file_hash
-from plant_pathology.inference.tables import LayoutError, places, read_table, require, shown
+from plant_pathology.inference.tables import places, shown
 
 COLUMNS = ["image", "labels", "suggested", "probability", "accept"]  # probability is for the reader alone
 ACCEPTED, REJECTED = ("yes", "y", "x", "1", "true"), ("no", "n", "0", "false", "")
@@ -49,18 +50,12 @@ def relabeled(
     """
     if name is None:
         return train, None
-    path = folder / name
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise UserError(f"prepare.relabel={name}: name a file in {folder}, which DVC watches: copy it there")
-    try:
-        table = read_table(path)
-        require([each for each in COLUMNS if each != "probability"], table, str(path))
-    except LayoutError as error:
-        raise UserError(f"prepare.relabel={name}: {error}") from None
+    needed = [each for each in COLUMNS if each != "probability"]
+    path, table = read_added_table("prepare.relabel", name, folder, needed)
     row_of = dict(zip(train.rows["image"], range(len(train.rows)), strict=True))
     cells = train.rows["labels"].tolist()
     known, seen, accepted = set(train.labels), set(), 0
-    for place, row in enumerate(table[["image", "labels", "suggested", "accept"]].itertuples(index=False)):
+    for place, row in enumerate(table[needed].itertuples(index=False)):
         accept = row.accept.strip().lower()
         suggested = labels_of(row.suggested, competition.target)
         problem = None

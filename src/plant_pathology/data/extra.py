@@ -5,12 +5,13 @@ row that shows a picture of the table, or nearly, is left out: in training it wo
 """
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from plant_pathology.competition.added_table import leads_out, read_added_table
 from plant_pathology.competition.relabel import labels_of
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.train_table import cell_problems
@@ -19,7 +20,7 @@ from plant_pathology.core.hashes import file_hash
 from plant_pathology.data.decode_cache import DecodeCache
 from plant_pathology.data.duplicates import find_duplicates
 from plant_pathology.data.index import NO_FOLD
-from plant_pathology.inference.tables import LayoutError, places, read_table, require, shown
+from plant_pathology.inference.tables import places, shown
 
 PREFIX = "extra:"  # before the path in an image's name, which no other image has
 
@@ -73,14 +74,7 @@ def read_extra(competition: Competition, name: str | None, folder: Path, labels:
     """
     if name is None:
         return None
-    path = folder / name
-    if leads_out(name):
-        raise UserError(f"prepare.extra={name}: name a file in {folder}, which DVC watches: move it there")
-    try:
-        table = read_table(path)
-        require(["image", "labels"], table, str(path))
-    except LayoutError as error:
-        raise UserError(f"prepare.extra={name}: {error}") from None
+    path, table = read_added_table("prepare.extra", name, folder, ["image", "labels"])
     if table.empty:
         raise UserError(f"prepare.extra={name}: {path} has a header and no rows: fill it in, or set prepare.extra=null")
     cells = [labels_of(cell, competition.target) for cell in table["labels"]]
@@ -95,10 +89,6 @@ def read_extra(competition: Competition, name: str | None, folder: Path, labels:
         if repeated[place]:
             raise extra.problem(place, f"{shown(image)} is there before: remove one of the rows")
     return extra
-
-
-def leads_out(name: str) -> bool:
-    return PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
 
 
 def joined(

@@ -152,8 +152,8 @@ class Predictor:
         if self.half and not np.isfinite(predicted).all():
             predicted = self._forward(by_side, device, networks, half=False)
         finite = np.isfinite(predicted).all(axis=1)
-        read = [place for place, error in enumerate(errors) if error is None]
-        for place in (place for place, is_finite in zip(read, finite, strict=True) if not is_finite):
+        read = np.array([place for place, error in enumerate(errors) if error is None])
+        for place in read[~finite].tolist():
             errors[place] = ImageError(paths[place], "the networks give no finite numbers for it")
         return errors, predicted[finite]
 
