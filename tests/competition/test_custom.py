@@ -13,6 +13,8 @@ from plant_pathology.kernel.test_sets import made_test_set
 from plant_pathology.runs.predictions import read_predictions
 from support.commands import PROJECT, TINY, config, run_module
 
+pytestmark = pytest.mark.slow  # the runs that they look at are trained first, which takes long
+
 PAGE = (PROJECT / "competitions/README.md").read_text(encoding="utf-8")
 MODULE = "\n\n".join(re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
 ARRAYS = [
@@ -49,7 +51,6 @@ def arrays(tmp_path_factory):
     return root
 
 
-@pytest.mark.slow
 def test_prepare_reads_the_table_and_opens_the_images_by_the_competition_s_code(arrays):
     index = pd.read_csv(arrays / "data/prepared/index.csv").set_index("image")
     assert index["labels"].to_dict() == {f"{number}.npy": number / 2 for number in range(24)}
@@ -76,7 +77,6 @@ def test_the_rehearsal_uses_images_that_only_the_competition_s_code_opens(arrays
     assert len(shapes) == 4 and set(shapes.values()) == {(40, 40, 3)}
 
 
-@pytest.mark.slow
 def test_the_code_travels_in_the_bundle_and_opens_test_images(arrays, tmp_path):
     bundle, raw = arrays / "models/best", tmp_path / "arrays"
     assert (bundle / "competition.py").read_text() == MODULE

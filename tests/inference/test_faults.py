@@ -36,7 +36,7 @@ FAULTS = [
     raw(FILE, "a web page", "prepare", "sample_submission.csv is a web page, as for those who are not logged in: download it again", written(FORM, "<!DOCTYPE html>\n<html>Log in, please</html>")),
     raw(FILE, "a pointer of Git LFS", "prepare", "train.csv is a pointer of Git LFS, not the file: get it with `git lfs pull`", written(TABLE, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")),
     Fault(FILE, "a named pipe", "prepare", "train.csv is no file", named_pipe, start="raw"),
-    raw(FILE, "UTF-8 with a byte order mark and CRLF", "prepare", "64 images of 32 px", rewritten(TABLE, lambda text: "\ufeff" + text.replace("\n", "\r\n")), code=0, slow=True),
+    raw(FILE, "UTF-8 with a byte order mark and CRLF", "prepare", "64 images of 32 px", rewritten(TABLE, lambda text: "\ufeff" + text.replace("\n", "\r\n")), code=0),
     raw(FILE, "semicolons between the columns", "prepare", "train.csv has semicolons between its columns: save it with commas", rewritten(TABLE, lambda text: text.replace(",", ";"))),
     raw(FILE, "tabs between the columns of the form", "prepare", "sample_submission.csv has tabs between its columns", rewritten(FORM, lambda text: text.replace(",", "\t"))),
     raw(FILE, "a comma without quotes in a cell", "prepare", "train.csv, line 4, has 3 cells, and the header has 2", with_rows(TABLE, lambda row, cells: [*cells, "scab"] if row == 3 else cells)),
@@ -64,6 +64,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder):
     check(fault, fault_folder(fault.start), TINY)

@@ -14,6 +14,8 @@ from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin
 from support.commands import TINY, start_module
 from support.small_runs import runs, train
 
+pytestmark = pytest.mark.slow  # the runs that they look at are trained first, which takes long
+
 KILLED = 16  # epochs of a run that is killed at some moment
 TERMINATED = 2  # epochs of a run that is ended by SIGTERM after one, or after each
 
@@ -75,7 +77,6 @@ def seen_while_it_trains(folder):
     assert len(events(folder).Scalars("val_score")) >= epochs
 
 
-@pytest.mark.slow
 def test_tensorboard_shows_a_running_run_and_no_step_twice_after_a_restart(root):
     folder = killed(root, "tensorboard", seen_while_it_trains)
     max((folder / "checkpoints").glob("*.ckpt")).unlink()
@@ -89,7 +90,6 @@ def test_tensorboard_shows_a_running_run_and_no_step_twice_after_a_restart(root)
     assert f1 == pytest.approx([*pd.read_csv(folder / "metrics.csv")["val_score"], result["score"]])
 
 
-@pytest.mark.slow
 def test_tensorboard_lacks_no_epoch_of_a_run_that_is_terminated_after_each(root):
     folder = terminated(root, "tensorboard_ended", times=TERMINATED)
     continued(root, "tensorboard_ended", TERMINATED)
@@ -109,7 +109,6 @@ def curves(root, swept):
     return {logger: runs(root, f"{logger}_curves")[0] for logger in ("csv", "tensorboard")}
 
 
-@pytest.mark.slow
 def test_tensorboard_lists_hyperparameters_and_metric_of_a_run(curves):
     hparams = events(curves["tensorboard"]).PluginTagToContent("hparams")
     settings = parse_session_start_info_plugin_data(hparams["_hparams_/session_start_info"]).hparams
@@ -125,7 +124,6 @@ def test_logger_csv_writes_metrics_csv_alone_and_does_not_change_a_run_s_identit
     assert "finished before" in train(root, "name=csv_curves", "model.lr=5e-3", "logger=tensorboard").stdout
 
 
-@pytest.mark.slow
 def test_mlflow_has_one_run_after_a_restart(root, with_loggers):
     mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
     folder = terminated(root, "mlflow", times=1)
@@ -143,7 +141,6 @@ def test_mlflow_has_one_run_after_a_restart(root, with_loggers):
     assert len({each.step for each in client.get_metric_history(after.info.run_id, "train_loss")}) == TERMINATED
 
 
-@pytest.mark.slow
 def test_wandb_keeps_one_id_after_a_restart_and_sends_no_details_of_the_machine(root, with_loggers):
     wandb = pytest.importorskip("wandb", reason="needs the extra wandb")
     from wandb.proto.wandb_internal_pb2 import Record
@@ -182,7 +179,6 @@ def test_a_password_in_a_logger_s_address_is_refused_and_not_written(root):
     assert not list((root / "runs").glob("leak-*"))
 
 
-@pytest.mark.slow
 def test_preload_imports_no_logger_and_turns_garbage_collection_on_again(with_loggers):
     # Without W&B: timm imports it wherever it is installed.
     program = (

@@ -352,6 +352,7 @@ def server(s3):
     proxy.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw, s3, server, tmp_path):
     folder, overrides = fault_folder(fault.start), [*TINY, f"paths.raw={raw}"]

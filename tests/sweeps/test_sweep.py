@@ -17,6 +17,8 @@ from plant_pathology.sweeps.index import SweepIndex, sweep_folders, sweep_result
 from support.commands import config, run_module, start_module
 from support.small_runs import finish
 
+pytestmark = pytest.mark.slow  # the runs that they look at are trained first, which takes long
+
 SMALL = ["competition=sample", "machine=cpu", "prepare.image_size=32", "data.batch_size=8", "threads=1"]
 
 
@@ -137,7 +139,6 @@ def in_training(processes, runs):
     raise AssertionError("no process trains a run")
 
 
-@pytest.mark.slow
 def test_a_failed_or_killed_run_does_not_affect_the_others(survivor):
     assert survivor.failed_code == 1
     failures = survivor.failed.partition("error: 3 of 4 runs failed")[2]
@@ -166,7 +167,6 @@ def test_on_sigterm_every_run_saves_a_checkpoint_first(survivor):
     assert trained and all("SIGTERM: saved" in said for said in trained)
 
 
-@pytest.mark.slow
 def test_runs_can_be_watched_stopped_and_continued(root, tmp_path):
     running = started(root, tmp_path)
     wait_for_epochs(tmp_path, 4)
@@ -193,7 +193,6 @@ def test_runs_can_be_watched_stopped_and_continued(root, tmp_path):
     assert after[chosen] == 80 and {**after, chosen: before[chosen]} == before
 
 
-@pytest.mark.slow
 def test_a_run_whose_loss_passes_the_limit_stops_with_the_reason_and_the_others_continue(root, tmp_path):
     done = sweep(root, tmp_path, "name=l${stop.divergence}", "stop.divergence=null,0.01", lr="1e-3", epochs=4)
     assert done.returncode == 0, done.stderr
@@ -221,7 +220,6 @@ def seconds(metrics):
     return pd.read_csv(metrics)["seconds"].sum()
 
 
-@pytest.mark.slow
 def test_no_run_is_launched_that_could_exceed_the_budget(bought):
     assert bought.first.returncode == 1 and "2 of 3 runs failed" in bought.first.stderr
     assert bought.first.stderr.count("not launched: it could exceed cost.budget_usd=0.001") == 2
