@@ -99,6 +99,7 @@ def test_a_run_s_code_identity_covers_all_that_decides_its_digits():
         "inference/custom.py",
         "inference/test_set.py",
         "inference/tables.py",
+        "inference/file_kinds.py",
     }
     for module in reach("plant_pathology.training.fit"):
         path = FILES[module].relative_to(PACKAGE)
