@@ -9,7 +9,9 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -435,6 +437,7 @@ def test_a_number_taken_by_a_push_that_died_before_its_manifest_is_passed_over(t
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr("plant_pathology.store.folder.TAKER_S", 0.2)
     store = FolderPlace(tmp_path).store()
     (store.backend.root / "taken/versions/leaves").mkdir(parents=True)
     (store.backend.root / "taken/versions/leaves/1.json").touch()
@@ -443,6 +446,29 @@ def test_a_number_taken_by_a_push_that_died_before_its_manifest_is_passed_over(t
     assert not store.backend.create("versions/leaves/1.json", b"") and not store.backend.create(
         "versions/leaves/2.json", b""
     )
+
+
+def test_who_finds_a_key_taken_on_a_disk_without_hard_links_waits_until_it_is_there(tmp_path, monkeypatch):
+    """Else a push that is refused a number cannot see that its own content was just stored under it."""
+
+    def no_links(*paths):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    backend, renaming = FolderPlace(tmp_path).store().backend, threading.Event()
+
+    def slow_rename(source, target, rename=Path.rename):
+        renaming.set()
+        time.sleep(0.5)
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", slow_rename)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(backend.create, "versions/leaves/1.json", b"first")
+        renaming.wait()
+        assert backend.create("versions/leaves/1.json", b"second") is False
+        assert backend.local_path("versions/leaves/1.json").read_bytes() == b"first"
+        assert first.result() is True
 
 
 @needs_refused_calls

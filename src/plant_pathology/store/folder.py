@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ BLOCK = 1 << 20  # bytes copied at a time
 # How disks say that they have no hard links: exFAT, many FUSE and SMB mounts; EMLINK: no more of them.
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 TAKEN = "taken"  # folder for one empty file per key that was created without hard links
+TAKER_S = 5.0  # how long another process may need from taking a key to creating it
 
 
 @dataclass(frozen=True)
@@ -90,20 +92,24 @@ class FolderBackend:
         """Create `key` as `create` does, on a disk without hard links.
 
         The key is first taken, for good, by creating an empty file, which fails where another process has done so; only
-        who has taken it renames its content to it. Who dies in between leaves a key that exists for `create` alone, so
-        a push goes on with the next number.
+        who has taken it renames its content to it. Others wait for that, so that they see what was created. Who dies in
+        between leaves a key that exists for `create` alone, so a push goes on with the next number.
         """
+        path = self.local_path(key)
         taken = self.root / TAKEN / key
         taken.parent.mkdir(parents=True, exist_ok=True)
         try:
             taken.touch(exist_ok=False)
         except FileExistsError:
+            deadline = time.monotonic() + TAKER_S
+            while not path.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
             return False
         _sync_folder(taken.parent)
-        if self.local_path(key).exists():
+        if path.exists():
             return False
-        content.rename(self.local_path(key))
-        _sync_folder(self.local_path(key).parent)
+        content.rename(path)
+        _sync_folder(path.parent)
         return True
 
     def replace(self, key: str, content: bytes) -> None:
