@@ -36,8 +36,16 @@ def test_the_folder_is_linked_not_copied_and_the_config_names_it(checkout):
     chosen = choices(checkout)
     assert chosen["competition"] == NAME and chosen["machine"] in ("cpu", "cpu-bf16", "gpu")
     assert chosen["recipe"] == ("ours" if chosen["machine"] == "gpu" else "scratch")
+    # Comments stay in their column.
+    before = (checkout / "conf/choices.yaml").read_text()
+    column = [line.find("#") for line in (CONF / "choices.yaml").read_text().splitlines() if line.startswith("machine")]
+    assert [line.find("#") for line in before.splitlines() if line.startswith("competition")] == column
+    # Choosing again changes nothing.
+    assert run_module("choose", f"data/raw/{NAME}", cwd=checkout).returncode == 0
+    assert (checkout / "conf" / "choices.yaml").read_text() == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(detect_machine() == "gpu", reason="there is a GPU, whose recipe is ours anyway")
 def test_without_a_gpu_the_recipe_starts_from_pretrained_weights_where_they_can_be_had(checkout):
     done = run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
@@ -58,21 +66,6 @@ def test_a_downloaded_folder_stays_where_it_is(checkout):
     (checkout / "data/raw" / NAME).mkdir(parents=True)
     assert run_module("choose", f"data/raw/{NAME}", cwd=checkout).returncode == 0
     assert not (checkout / "data/raw" / NAME).is_symlink() and choices(checkout)["competition"] == NAME
-
-
-def test_choosing_again_changes_nothing(checkout):
-    run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
-    before = (checkout / "conf" / "choices.yaml").read_text()
-    assert run_module("choose", f"data/raw/{NAME}", cwd=checkout).returncode == 0
-    assert (checkout / "conf" / "choices.yaml").read_text() == before
-
-
-def test_comments_in_choices_yaml_stay_in_their_column(checkout):
-    lines = (checkout / "conf/choices.yaml").read_text().splitlines()
-    column = [line.find("#") for line in lines if line.startswith("machine")]
-    run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
-    lines = (checkout / "conf/choices.yaml").read_text().splitlines()
-    assert [line.find("#") for line in lines if line.startswith("competition")] == column
 
 
 @pytest.mark.parametrize(

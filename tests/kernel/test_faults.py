@@ -262,6 +262,7 @@ def test_a_cell_that_is_no_truth_is_named(cell, kind, problem):
     assert problem_of(cell, frozenset({"rust", "scab"}), kind) == problem
 
 
+@pytest.mark.slow
 def test_code_beside_a_bundle_that_the_bundle_does_not_name_is_not_run(packaged, tmp_path):
     bundle = Path(shutil.copytree(packaged / "models/best", tmp_path / "best"))
     (bundle / BUNDLED).write_text("raise SystemExit('ran')\n")

@@ -205,6 +205,7 @@ def test_an_import_missing_from_kaggle_stops_package_and_keeps_the_previous_fold
 # Kaggle's rules
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override, reason",
     [

@@ -55,6 +55,34 @@ REFUSED = [
         f"{SLURM} hydra.launcher.nodes=2",
         "nodes=2: choose a whole number from 1 to 1",
     ),
+    (LAUNCHER, "no jobs at once", f"{SKY} hydra.launcher.parallel=0", "hydra.launcher.parallel=0: choose a whole"),
+    (LAUNCHER, "endless pauses", f"{SKY} hydra.launcher.poll_s=inf", "hydra.launcher.poll_s=inf: choose a number"),
+    (SWEEPER, "batches of no runs", "hydra.sweeper.max_batch_size=0", "max_batch_size=0: choose a whole number"),
+    (SWEEPER, "a mistyped option", "+hydra.sweeper.max_bach_size=2", "did you mean hydra.sweeper.max_batch_size?"),
+    (SWEEPER, "a range for a grid", "'model.lr=interval(1e-4,1e-2)'", "does not support sweep type"),
+    (SWEEPER, "fewer than no runs at once", f"{OPTUNA} hydra.sweeper.n_jobs=-1", "n_jobs=-1: choose a whole number"),
+    (SWEEPER, "no trials", f"{OPTUNA} hydra.sweeper.n_trials=0", "n_trials=0: choose a whole number from 1"),
+    (SWEEPER, "half a trial", f"{OPTUNA} hydra.sweeper.n_trials=0.5", "n_trials=0.5: choose a whole number from 1"),
+    (SWEEPER, "a direction in other words", f"{OPTUNA} hydra.sweeper.direction=up", "choose one of maximize, minimize"),
+    (SWEEPER, "a seed in letters", f"{OPTUNA} hydra.sweeper.sampler.seed=x", "hydra.sweeper.sampler.seed=x: choose"),
+    (
+        SWEEPER,
+        "a mistyped option of a sampler",
+        f"{OPTUNA} +hydra.sweeper.sampler.sed=1",
+        "did you mean hydra.sweeper.sam",
+    ),
+    (SWEEPER, "no sampler of that name", f"{OPTUNA} hydra/sweeper/sampler=luck", "choose one of random, tpe"),
+    (SWEEPER, "no database", f"{OPTUNA} hydra.sweeper.storage=nowhere", "hydra.sweeper.storage: Could not parse"),
+    (SWEEPER, "a search by runs on all images", f"{OPTUNA} data.fold=0,all", "data.fold=all has no score to search by"),
+    (LISTS, "a range without a number", "'model.lr=range(0,0)'", "model.lr=range(0,0): this has no value"),
+    (LISTS, "an empty list", "sweep.lr=[]", "sweep.lr=[]: choose text with commas, or a list"),
+    (LISTS, "an empty text", "sweep.lr=", "sweep.lr='': choose text with commas, or a list"),
+    (LISTS, "two commas", "'sweep.lr=\"1e-3,,1e-2\"'", "sweep.lr=1e-3,,1e-2: choose text with commas"),
+    (LISTS, "true for a rate", "sweep.lr=true", "sweep.lr=True: choose text with commas, or a list"),
+    (LISTS, "a rate that is no number", "sweep.lr=[1e-3,nan]", "sweep.lr=[0.001, nan]: choose text with commas"),
+]
+# By a launcher, which first looks at its machines, at the networks and at their weights.
+REFUSED_BY_A_LAUNCHER = [
     (
         LAUNCHER,
         "two GPUs for a run on one",
@@ -86,35 +114,14 @@ REFUSED = [
         "trainer.devices=4: a session has hydra.launcher.cards=2",
     ),
     (LAUNCHER, "no Slurm here", SLURM, "hydra.launcher: Could not detect"),
-    (LAUNCHER, "no jobs at once", f"{SKY} hydra.launcher.parallel=0", "hydra.launcher.parallel=0: choose a whole"),
-    (LAUNCHER, "endless pauses", f"{SKY} hydra.launcher.poll_s=inf", "hydra.launcher.poll_s=inf: choose a number"),
-    (SWEEPER, "batches of no runs", "hydra.sweeper.max_batch_size=0", "max_batch_size=0: choose a whole number"),
-    (SWEEPER, "a mistyped option", "+hydra.sweeper.max_bach_size=2", "did you mean hydra.sweeper.max_batch_size?"),
-    (SWEEPER, "a range for a grid", "'model.lr=interval(1e-4,1e-2)'", "does not support sweep type"),
-    (SWEEPER, "fewer than no runs at once", f"{OPTUNA} hydra.sweeper.n_jobs=-1", "n_jobs=-1: choose a whole number"),
-    (SWEEPER, "no trials", f"{OPTUNA} hydra.sweeper.n_trials=0", "n_trials=0: choose a whole number from 1"),
-    (SWEEPER, "half a trial", f"{OPTUNA} hydra.sweeper.n_trials=0.5", "n_trials=0.5: choose a whole number from 1"),
-    (SWEEPER, "a direction in other words", f"{OPTUNA} hydra.sweeper.direction=up", "choose one of maximize, minimize"),
-    (SWEEPER, "a seed in letters", f"{OPTUNA} hydra.sweeper.sampler.seed=x", "hydra.sweeper.sampler.seed=x: choose"),
-    (
-        SWEEPER,
-        "a mistyped option of a sampler",
-        f"{OPTUNA} +hydra.sweeper.sampler.sed=1",
-        "did you mean hydra.sweeper.sam",
-    ),
-    (SWEEPER, "no sampler of that name", f"{OPTUNA} hydra/sweeper/sampler=luck", "choose one of random, tpe"),
-    (SWEEPER, "no database", f"{OPTUNA} hydra.sweeper.storage=nowhere", "hydra.sweeper.storage: Could not parse"),
-    (SWEEPER, "a search by runs on all images", f"{OPTUNA} data.fold=0,all", "data.fold=all has no score to search by"),
-    (LISTS, "a range without a number", "'model.lr=range(0,0)'", "model.lr=range(0,0): this has no value"),
-    (LISTS, "an empty list", "sweep.lr=[]", "sweep.lr=[]: choose text with commas, or a list"),
-    (LISTS, "an empty text", "sweep.lr=", "sweep.lr='': choose text with commas, or a list"),
-    (LISTS, "two commas", "'sweep.lr=\"1e-3,,1e-2\"'", "sweep.lr=1e-3,,1e-2: choose text with commas"),
-    (LISTS, "true for a rate", "sweep.lr=true", "sweep.lr=True: choose text with commas, or a list"),
-    (LISTS, "a rate that is no number", "sweep.lr=[1e-3,nan]", "sweep.lr=[0.001, nan]: choose text with commas"),
 ]
 TRAINED = "recipe=ours trainer.max_epochs=1"
 FAULTS = [
     *(Fault(kind, done, f"train -m {given}", line, also=no_run) for kind, done, given, line in REFUSED),
+    *(
+        Fault(kind, done, f"train -m {given}", line, also=no_run, slow=True)
+        for kind, done, given, line in REFUSED_BY_A_LAUNCHER
+    ),
     Fault(
         LISTS,
         "a YAML list in params.yaml, and a single number",
@@ -126,6 +133,7 @@ FAULTS = [
         ),
         code=0,
         also=runs(2),
+        slow=True,
     ),
 ]
 
