@@ -20,9 +20,11 @@ help:  ## this list
 # On a second machine the raw images may be missing, which DVC keeps nowhere; what was made of them is pulled.
 WITHOUT_RAW = $(shell competition=$$(sed -n 's/^competition: *\([^ ]*\).*/\1/p' conf/choices.yaml); \
 	test -e "data/raw/$$competition" || test ! -e data/prepared -o ! -e models/best || echo --allow-missing)
+# A folder that was downloaded without git becomes a repository, which DVC needs. No --quiet: it would hide DVC's errors.
 repro: .venv/ready $(if $(RAW),,data/raw/sample)  ## the whole pipeline; RAW=<folder>: on a competition as Kaggle ships it
 	@$(if $(RAW),$(VENV_PYTHON) -m plant_pathology.choose "$(RAW)" $(COMPETITION))
-	@$(VENV_PYTHON) -m dvc repro --quiet --keep-going $(if $(RAW),,$(WITHOUT_RAW))
+	@git rev-parse --git-dir > /dev/null 2>&1 || { echo "git init: this folder is no git repository yet"; git init --quiet; }
+	@$(VENV_PYTHON) -m dvc repro --keep-going $(if $(RAW),,$(WITHOUT_RAW))
 	@$(VENV_PYTHON) -m plant_pathology.summary
 
 competition: .venv/ready  ## a first conf/competition/<name>.yaml for RAW=<folder>, from what is in it

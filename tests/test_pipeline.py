@@ -86,6 +86,18 @@ def test_another_learning_rate_reruns_the_sweep_and_after(checkout):
     assert ran(run_in(checkout, "dvc", "repro", "--dry", "--force-downstream")) == STAGES[2:]
 
 
+@pytest.mark.parametrize(
+    "name, content, told", [("dvc.lock", "{", "dvc.lock' is invalid"), ("dvc.yaml", "stages: [", "dvc.yaml' is invalid")]
+)
+def test_make_repro_says_what_dvc_refuses_also_in_a_folder_that_came_without_git(checkout, name, content, told):
+    shutil.rmtree(checkout / ".git")
+    (checkout / name).write_text(content)
+    command = ("make", "-o", ".venv/ready", "-o", "data/raw/sample", "VENV_PYTHON=python", "repro")
+    output = run_in(checkout, *command, expect=2)
+    assert told in output and "git init: this folder is no git repository yet" in output
+    assert "git init" not in run_in(checkout, *command, expect=2)
+
+
 @pytest.mark.slow
 def test_another_vocabulary_is_an_experiment_that_reruns_all_and_an_old_commit_brings_its_bundle_back(checkout):
     """Here, and on a second machine that has a clone and what was pushed, but not the raw images."""
