@@ -87,7 +87,8 @@ def test_another_learning_rate_reruns_the_sweep_and_after(checkout):
 
 
 @pytest.mark.parametrize(
-    "name, content, told", [("dvc.lock", "{", "dvc.lock' is invalid"), ("dvc.yaml", "stages: [", "dvc.yaml' is invalid")]
+    "name, content, told",
+    [("dvc.lock", "{", "dvc.lock' is invalid"), ("dvc.yaml", "stages: [", "dvc.yaml' is invalid")],
 )
 def test_make_repro_says_what_dvc_refuses_also_in_a_folder_that_came_without_git(checkout, name, content, told):
     shutil.rmtree(checkout / ".git")

@@ -342,10 +342,12 @@ LINKED = """
 import os
 from pathlib import Path
 data = Path(os.environ["KAGGLE_INPUT"]) / "data"
-[form] = data.rglob("sample_submission.csv")
+[form] = [each for each in data.rglob("sample_submission.csv") if "again" not in each.parts]
+image = data / "train_images/large/b.jpg"
 print("found", form.read_text(), *sorted(path.name for path in (form.parent / "test_images").iterdir()))
-print("entries", *sorted(path.name for path in data.iterdir() if path.exists()))
+print("entries", *sorted(path.name for path in data.iterdir() if path.exists()), image.read_text())
 for change in (
+    lambda: image.open("w"),
     lambda: (data / "test_images/new").touch(),
     lambda: (data / "test_images/a.jpg").unlink(),
     lambda: form.open("a"),
@@ -358,7 +360,7 @@ for change in (
 
 
 @pytest.mark.parametrize("isolation", ["namespace", "audit-hook"])
-def test_a_competition_folder_of_symbolic_links_is_complete_and_read_only(tmp_path, isolation):
+def test_a_competition_folder_of_symbolic_links_is_complete_and_read_only(tmp_path, isolation, monkeypatch):
     if isolation == "namespace" and (reason := why_no_namespaces()):
         pytest.skip(reason)
     elsewhere, raw = tmp_path / "elsewhere", tmp_path / "raw"
@@ -370,16 +372,25 @@ def test_a_competition_folder_of_symbolic_links_is_complete_and_read_only(tmp_pa
     (raw / "test_images").symlink_to("../elsewhere/test_images")
     (raw / "sample_submission.csv").symlink_to(elsewhere / "form.csv")
     (raw / "nothing").symlink_to(elsewhere / "deleted")
+    (raw / "again").symlink_to(raw)
+    (raw / "train_images/large").mkdir(parents=True)
+    (elsewhere / "8c9ce4").write_text("pixels")
+    (raw / "train_images/large/b.jpg").symlink_to(elsewhere / "8c9ce4")
     (tmp_path / "competition").symlink_to(raw)
     (tmp_path / "working").mkdir()
-    (tmp_path / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
-    (tmp_path / "kernel.py").write_text(LINKED)
+    # The kernel, too, may be links, into DVC's cache.
+    (kernel := tmp_path / "kernel").mkdir()
+    (kernel / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
+    (elsewhere / "79fd3b").write_text(LINKED)
+    (kernel / "kernel.py").symlink_to(elsewhere / "79fd3b")
     inputs = {"data": tmp_path / "competition"}
-    outcome = run_kernel(tmp_path, inputs, tmp_path / "working", timeout_s=60, isolation=isolation)
+    monkeypatch.chdir(tmp_path)
+    outcome = run_kernel(kernel, inputs, Path("working"), timeout_s=60, isolation=isolation)
     assert outcome.error is None, outcome.log
-    assert "found form a.jpg" in outcome.log and "entries sample_submission.csv test_images train.csv" in outcome.log
-    assert outcome.log.count("read-only") == 3
+    assert "found form a.jpg" in outcome.log and "sample_submission.csv test_images train.csv" in outcome.log
+    assert "pixels" in outcome.log and outcome.log.count("read-only") == 4
     assert [path.name for path in (elsewhere / "test_images").iterdir()] == ["a.jpg"]
+    assert (elsewhere / "8c9ce4").read_text() == "pixels" and not list(tmp_path.glob("tmp*"))
 
 
 @pytest.mark.slow

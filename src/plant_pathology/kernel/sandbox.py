@@ -30,6 +30,7 @@ from plant_pathology.core.files import read_json
 from plant_pathology.kernel import runner as kernel_runner
 from plant_pathology.kernel.kaggle_image import HERE, Environment, link_image
 from plant_pathology.kernel.limits import Machine
+from plant_pathology.kernel.links import links_below, mounts_of
 
 KAGGLE = Machine()
 # Top-level folders of the system that a kernel sees.
@@ -76,6 +77,27 @@ class Outcome:
         return self.isolation + (f": {self.isolation_reason}" if self.isolation_reason else "")
 
 
+@dataclass(frozen=True)
+class Box:
+    """What one run of a kernel is made of, for the isolation that runs it.
+
+    Args:
+        folder: for the run's own files.
+        copies: for copies of inputs, on their disk where possible.
+        code: the notebook or script.
+        inputs, working, environment: as for `run_kernel`.
+        settings: for the runner.
+    """
+
+    folder: Path
+    copies: Path
+    code: Path
+    inputs: dict[str, Path]
+    working: Path
+    settings: dict[str, Any]
+    environment: Environment
+
+
 def run_kernel(
     kernel: Path,
     inputs: dict[str, Path],
@@ -105,17 +127,21 @@ def run_kernel(
         )
     reason = f"isolation={isolation} was asked for" if isolation else why_no_namespaces()
     isolation = isolation or ("audit-hook" if reason else "namespace")
-    with tempfile.TemporaryDirectory() as scratch, socket.create_server(("127.0.0.1", 0)) as server:
-        box = Path(scratch)
-        link_image(box / "image", environment)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        tempfile.TemporaryDirectory(dir=working.parent) as copies,
+        socket.create_server(("127.0.0.1", 0)) as server,
+    ):
+        folder = Path(scratch)
+        link_image(folder / "image", environment)
         settings = {"port": server.getsockname()[1], "cores": machine.cores}
         settings |= {"memory": machine.memory, "disk": machine.disk}
         isolate = in_namespace if isolation == "namespace" else with_audit_hook
-        command, variables = isolate(box, code, inputs, working, settings, environment)
+        command, variables = isolate(Box(folder, Path(copies), code, inputs, working, settings, environment))
         started = time.monotonic()
         log, timed_out = run_with_timeout(command, variables, working, timeout_s)
         seconds = time.monotonic() - started
-        report = box / "report" / "report.json"
+        report = folder / "report" / "report.json"
         found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     error = "timeout" if timed_out else found.get("error", f"killed\n{log[-2000:]}")
     return Outcome(
@@ -168,47 +194,37 @@ def kernel_environment(image: Path, inputs: str, working: str) -> dict[str, str]
     }
 
 
-def with_audit_hook(
-    box: Path,
-    code: Path,
-    inputs: dict[str, Path],
-    working: Path,
-    settings: dict[str, Any],
-    environment: Environment = HERE,
-) -> tuple[list[str], dict[str, str]]:
+def with_audit_hook(box: Box) -> tuple[list[str], dict[str, str]]:
     """Return command and environment that run the kernel in this file system, restricted by the runner's audit hook."""
-    for name, folder in inputs.items():
-        (box / "input" / name).mkdir(parents=True)
-        for entry in folder.iterdir():
-            (box / "input" / name / entry.name).symlink_to(entry.resolve())
-    (box / "report").mkdir()
-    linked = [entry for folder in inputs.values() for entry in links_in(folder)]
-    settings = settings | {"read_only": [str(box / "input"), *map(str, [*inputs.values(), *linked])]}
-    report = str(box / "report/report.json")
-    runner = python_command(environment, kernel_runner.__file__, str(code.resolve()), report, json.dumps(settings))
-    return runner, kernel_environment(box / "image", str(box / "input"), str(working.resolve()))
+    folder = box.folder
+    for name, given in box.inputs.items():
+        (folder / "input" / name).mkdir(parents=True)
+        for entry in given.iterdir():
+            (folder / "input" / name / entry.name).symlink_to(entry.resolve())
+    (folder / "report").mkdir()
+    links = [link for given in box.inputs.values() for link in links_below(given)]
+    linked = {link.resolve().parent if link.is_file() else link for link in links}
+    settings = box.settings | {"read_only": [str(folder / "input"), *map(str, [*box.inputs.values(), *linked])]}
+    report = str(folder / "report/report.json")
+    runner = python_command(
+        box.environment, kernel_runner.__file__, str(box.code.absolute()), report, json.dumps(settings)
+    )
+    return runner, kernel_environment(folder / "image", str(folder / "input"), str(box.working.resolve()))
 
 
-def in_namespace(
-    box: Path,
-    code: Path,
-    inputs: dict[str, Path],
-    working: Path,
-    settings: dict[str, Any],
-    environment: Environment = HERE,
-) -> tuple[list[str], dict[str, str]]:
+def in_namespace(box: Box) -> tuple[list[str], dict[str, str]]:
     """Return command and environment that run the kernel in namespaces, with a root file system of its own."""
-    root, report = box / "root", box / "report"
+    root, report = box.folder / "root", box.folder / "report"
     root.mkdir()
     report.mkdir()
-    packages = {str(link.resolve().parent) for link in (box / "image").iterdir()}
-    interpreter = {environment.prefix, str(Path(environment.python).resolve().parent.parent)}
+    packages = {str(link.resolve().parent) for link in (box.folder / "image").iterdir()}
+    interpreter = {box.environment.prefix, str(Path(box.environment.python).resolve().parent.parent)}
     read_only = [
-        *((path, path) for path in packages | interpreter if not path.startswith("/usr/")),
-        (str(box / "image"), "/image"),
-        (str(code.resolve().parent), "/kaggle/src"),
+        *((path, path) for path in sorted(packages | interpreter) if not path.startswith("/usr/")),
+        (str(box.folder / "image"), "/image"),
+        *mounts_of(box.code.parent, "/kaggle/src", box.copies),
         (str(Path(kernel_runner.__file__).resolve()), "/kernel_runner.py"),
-        *(mount for name, folder in inputs.items() for mount in input_mounts(folder, f"/kaggle/input/{name}")),
+        *(each for name, at in box.inputs.items() for each in mounts_of(at, f"/kaggle/input/{name}", box.copies)),
     ]
     script = [
         "set -e",
@@ -225,36 +241,22 @@ def in_namespace(
         "mkdir -p $root/proc $root/tmp $root/dev/shm && mount -t proc none $root/proc",
         # Before the read-only mounts: a checkout may itself be below /tmp.
         "mount -t tmpfs none $root/tmp && mount -t tmpfs none $root/dev/shm",
-        *(f"show {shlex.quote(source)} {shlex.quote(target)}" for source, target in sorted(read_only)),
+        *(f"show {shlex.quote(source)} {shlex.quote(target)}" for source, target in read_only),
         "mkdir -p $root/kaggle/working",
-        f"mount -t tmpfs -o size={settings['disk'] // 1024}k none $root/kaggle/working",
+        f"mount -t tmpfs -o size={box.settings['disk'] // 1024}k none $root/kaggle/working",
         f"own {shlex.quote(str(report))} /report",
         "mount -o remount,ro $root",
         'chroot "$root" /bin/sh -c \'cd /kaggle/working && exec "$@"\' sh "$@" || code=$?',
-        f"cp -R $root/kaggle/working/. {shlex.quote(str(working.resolve()))}",
+        f"cp -R $root/kaggle/working/. {shlex.quote(str(box.working.resolve()))}",
         "exit ${code:-0}",
     ]
-    settings = settings | {"read_only": None}
+    settings = box.settings | {"read_only": None}
     report_inside = "/report/report.json"
     runner = python_command(
-        environment, "/kernel_runner.py", f"/kaggle/src/{code.name}", report_inside, json.dumps(settings)
+        box.environment, "/kernel_runner.py", f"/kaggle/src/{box.code.name}", report_inside, json.dumps(settings)
     )
     command = [*UNSHARE, "sh", "-c", "\n".join(script), "sandbox", *runner]
     return command, kernel_environment(Path("/image"), "/kaggle/input", "/kaggle/working")
-
-
-def input_mounts(folder: Path, target: str) -> list[tuple[str, str]]:
-    """Return the (source, target) pairs that mount an input folder at `target`.
-
-    A folder with symbolic links in it is mounted entry by entry, since their targets are not part of its own mount.
-    """
-    if not links_in(folder):
-        return [(str(folder.resolve()), target)]
-    return [(str(entry.resolve()), f"{target}/{entry.name}") for entry in folder.iterdir() if entry.exists()]
-
-
-def links_in(folder: Path) -> list[Path]:
-    return [entry for entry in folder.iterdir() if entry.is_symlink() and entry.exists()]
 
 
 def run_with_timeout(

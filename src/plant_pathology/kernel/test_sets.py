@@ -5,9 +5,7 @@ is as in the public competition: its folders, its table of test images, the form
 """
 
 import json
-import os
 import random
-import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +19,7 @@ from plant_pathology.competition.train_table import IMAGES, read_train
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import bytes_hash
 from plant_pathology.inference.tables import FIELD, fill, read_table
+from plant_pathology.kernel.links import place
 
 SIZES = ((4000, 2672), (2672, 4000), (640, 480), (97, 61))  # width and height in pixels
 OTHER_SIZES = 25  # one image in so many is resized to one of SIZES
@@ -145,11 +144,3 @@ def place_resized(source: Path, size: tuple[int, int], target: Path) -> None:
     except (OSError, ValueError):  # a damaged image, or an ending that Pillow cannot write: keep it as it is
         target.unlink(missing_ok=True)
         place(source, target)
-
-
-def place(source: Path, target: Path) -> None:
-    """Hard-link a file, or copy it where the file system does not allow that."""
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
