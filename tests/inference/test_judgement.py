@@ -128,3 +128,18 @@ def test_the_rarest_of_many_answers_are_counted_together():
     assert len(many.shares) == 51 and many.shares["all others"] == pytest.approx(sum(range(31)) / 3240)
     one = Tally({"79": 1.0}, 1)
     assert many.distance(one) == one.distance(many) == pytest.approx(1 - 80 / 3240)
+
+
+@pytest.mark.parametrize("rows", [20, 200, 2000])
+def test_of_a_thousand_answers_no_tally_is_taken_for_another_by_chance(tmp_path, rows):
+    rng = np.random.default_rng(0)
+    names = np.array([f"species {n}" for n in range(1000)])
+    drawn = {"labels": rng.choice(names, rows).tolist()}
+    spec = spec_of({"labels": rng.choice(names, 1000).tolist()})
+    assert not judged(tmp_path, drawn, spec)[-1].startswith("warning")
+
+
+def test_of_a_thousand_answers_other_frequent_ones_are_a_warning(tmp_path):
+    names = [f"species {n}" for n in range(1000)]
+    spec = spec_of({"labels": names + names[:5] * 200})
+    assert judged(tmp_path, {"labels": names + names[:1] * 1000}, spec)[-1].startswith("warning: 40%")
