@@ -1,14 +1,26 @@
-"""A fork takes later versions of the template by the commands of docs/your-competition.md, as they stand there."""
+"""A fork works by the steps of docs/your-competition.md: another competition, and later versions of the template."""
 
+import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from plant_pathology.choose import with_choice
-from support.commands import PROJECT, git, replace
+from support.commands import PROJECT, git, replace, run_in
 
+DRAWN = PROJECT.parent / "shared" / "competitions"
+RECIPE = """# @package _global_
+recipe: mine
+prepare: {image_size: 32, encoding: raw}
+model: {pretrained: false}
+trainer: {max_epochs: 1}
+train: {folds: 1}
+sweep: {model: test_resnet, lr: 1e-2}
+"""
 PAGE = PROJECT / "docs" / "your-competition.md"
 SECTION = "### Your settings, and later versions of this template"
 
@@ -62,3 +74,28 @@ def test_a_later_version_of_the_template_merges_without_a_conflict_in_conf(histo
     assert "flowers" in choices.read_text() and "mine" in choices.read_text()
     assert "batch_size: 64" in (fork / "conf/params.yaml").read_text()
     assert (fork / "conf/competition/later.yaml").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DRAWN.is_dir(), reason=f"needs draw.py in {DRAWN}")
+def test_another_competition_comes_to_a_rehearsed_kernel_without_a_line_of_python(tmp_path):
+    name, fork = "cassava-leaf-disease-classification", tmp_path / "my fork"
+    git(PROJECT, "clone", "-q", ".", str(fork))
+    (fork / f"conf/competition/{name}.yaml").unlink()
+    subprocess.run([sys.executable, DRAWN / "draw.py", name, fork / "data/raw"], check=True)
+    make = ("make", "-o", ".venv/ready", "VENV_PYTHON=python", f"RAW=data/raw/{name}")
+    run_in(fork, *make, "competition")
+    with (fork / f"conf/competition/{name}.yaml").open("a") as file:
+        file.write("package: {owner: tester}\nrehearse: {hidden_images: 500, images: 100}\n")
+    (fork / "conf/recipe/mine.yaml").write_text(RECIPE)
+    choices = fork / "conf/choices.yaml"
+    for group, choice in (("competition", name), ("machine", "cpu"), ("recipe", "mine")):
+        choices.write_text(with_choice(choices.read_text(), group, choice))
+    output = run_in(fork, *make, "repro")
+    assert "rehearsal  passed" in output and output.rstrip().endswith("python -m plant_pathology.submit")
+    metadata = json.loads((fork / "kernels/submission/kernel-metadata.json").read_text())
+    assert metadata["id"].startswith("tester/") and metadata["competition_sources"] == [name]
+    assert {line.split()[1].split("/")[0] for line in git(fork, "status", "--porcelain").splitlines()} == {
+        "conf",
+        "dvc.lock",
+    }
