@@ -1,0 +1,65 @@
+"""README.md as somebody types it: its commands run, and what it shows is what they print."""
+
+import re
+import shlex
+
+import pytest
+
+from support.commands import PROJECT, git, run_in
+
+BLOCKS = re.findall(r"```console\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+WITHOUT_AN_END = "make tensorboard"  # serves until it is stopped
+
+
+def typed(block):
+    """The commands of a block, without prompts and comments."""
+    return re.findall(r"^\$ (.*?)(?: +#.*)?$", block, re.MULTILINE)
+
+
+def shape(line):
+    """A line without what differs from run to run: numbers, and the room that they take."""
+    return re.sub(r" +", " ", re.sub(r"\d[\d.]*", "#", line)).strip()
+
+
+def test_make_repro_prints_what_is_shown(project):
+    assert typed(BLOCKS[0])[0] == "make repro"
+    shown, printed = BLOCKS[0].splitlines(), run_in(project, "python", "-m", "plant_pathology.summary").splitlines()
+    # This project has an owner.
+    shown = [line for line in shown if "set package.owner" not in line and not line.startswith("$")]
+    for part in (header, labels, rehearsal, ending):
+        assert part(printed) == part(shown)
+
+
+def header(lines):
+    return next(line.replace("┃", " ").split() for line in lines if line.startswith("┃"))
+
+
+def labels(lines):
+    return [line.split()[0] for line in lines if re.match(r"[a-z]", line)]
+
+
+def rehearsal(lines):
+    first = next(number for number, line in enumerate(lines) if line.startswith("rehearsal"))
+    return [shape(line) for line in lines[first : first + 4]]
+
+
+def ending(lines):
+    first = next(number for number, line in enumerate(lines) if line.startswith("report "))
+    return [line.rstrip() for line in lines[first:]]
+
+
+@pytest.mark.slow
+def test_every_command_of_the_last_block_runs_as_it_stands_there(project, tmp_path):
+    run_in(tmp_path, "cp", "-a", str(project), "checkout")
+    checkout = tmp_path / "checkout"
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "results")
+    commands = typed(BLOCKS[-1])
+    assert commands.pop() == WITHOUT_AN_END and len(commands) == 5
+    outputs = [run_in(checkout, *shlex.split(command)) for command in commands]
+    one, sweep, again, experiment, watch = outputs
+    assert re.search(r"convnext_tiny-lr0.0003-\w+: sample_f1", one)
+    assert len(set(re.findall(r"(resnet\d+-lr\S+): finished", sweep))) == 4
+    assert "Running stage 'train'" in experiment and "Running stage 'prepare'" not in experiment
+    assert "finished" in watch
+    assert again
