@@ -4,8 +4,9 @@
     pip install pyte
     python docs/pictures/recording.py run.out run.time docs/pictures/repro.svg "make repro"
 
-Every frame is a screen as it was. A pause of the run counts as PAUSE seconds at most; then all is sped up to LENGTH
-seconds, and a frame lasts at least STEP of them. Whoever prefers reduced motion sees the last screen.
+Install first (`make repro` does), so that the recording begins with the pipeline. Every frame is a screen as it was. A
+pause of the run counts as PAUSE seconds at most; then all is sped up to LENGTH seconds, and a frame lasts at least STEP
+of them. Whoever prefers reduced motion sees the last screen.
 """
 
 import html
