@@ -153,19 +153,19 @@ class OptunaSearch(Sweeper):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         runs = Path(self.config.paths.runs)
         runs.mkdir(parents=True, exist_ok=True)
-        if self.storage and self.storage.startswith(SQLITE):
-            # Once per search that starts: two that copied it at once would each have its own.
-            with FileLock(runs / ".search.lock"):
-                make_own(Path(self.storage.removeprefix(SQLITE)))
         decisive = [run_of(self.config).identity, {key: repr(space[key]) for key in space}, *filter(None, folds)]
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
-        study = optuna.create_study(
-            storage=self.storage,
-            study_name=self.study_name or f"search-{digest}",
-            sampler=self.sampler,
-            direction=self.direction,
-            load_if_exists=True,
-        )
+        # One search that starts at a time: two would each have a copy of their own, or create the same tables.
+        with FileLock(runs / ".search.lock"):
+            if self.storage and self.storage.startswith(SQLITE):
+                make_own(Path(self.storage.removeprefix(SQLITE)))
+            study = optuna.create_study(
+                storage=self.storage,
+                study_name=self.study_name or f"search-{digest}",
+                sampler=self.sampler,
+                direction=self.direction,
+                load_if_exists=True,
+            )
         if study.trials:
             # With its first seed the sampler would repeat the trials of the previous start.
             self.sampler.reseed_rng()

@@ -303,6 +303,7 @@ def test_the_model_card_names_data_score_networks_use_and_license(project):
     assert described["description"] == card and described["licenses"] == [{"name": "other"}]
 
 
+@pytest.mark.slow
 def test_the_model_card_of_real_images_names_rules_and_pretrained_weights(root):
     spec = json.loads((root / "models/best/bundle.json").read_text())
     runs, score = spec["runs"], spec["score"] | {"metric": "accuracy"}

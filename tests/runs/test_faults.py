@@ -106,10 +106,9 @@ FAULTS = [
     Fault(WHOLE, "best.ckpt overwritten", "train model.lr=1e-3", "starts again; kept as best.ckpt.damaged",
           overwrite("best.ckpt"), 0, start="trained", also=is_whole_and_kept("best.ckpt.damaged")),
     Fault(WHOLE, "validation.npz removed", SWEEP, "validation.npz does not exist: starts again",
-          remove("validation.npz"), 0, start="trained", also=others_are_whole, slow=True),
+          remove("validation.npz"), 0, start="trained", also=others_are_whole),
     Fault(WHOLE, "run.json empty", SWEEP, "run.json is empty: starts again; kept as run.json.damaged",
-          empty("run.json"), 0, start="trained", also=is_whole_and_kept("run.json.damaged", "result.json.damaged"),
-          slow=True),
+          empty("run.json"), 0, start="trained", also=is_whole_and_kept("run.json.damaged", "result.json.damaged")),
     Fault(WHOLE, "best.ckpt cannot be read", "train model.lr=1e-3", "Is a directory", replace_by_folder("best.ckpt"),
           start="trained", kept=FILES),
     Fault(SWEEPS, "a later sweep has begun", "select", "holds no finished run of a sweep", later_sweep,
@@ -121,9 +120,9 @@ FAULTS = [
           start="trained", kept=FILES),
     Fault(SWEEPS, "one of two runs diverges",
           "train -m model.lr=1e-3,100 model.weight_decay=100 trainer.gradient_clip_val=null",
-          "left out, 1 of 2 runs that diverged", code=0, slow=True),
+          "left out, 1 of 2 runs that diverged", code=0),
     Fault(SWEEPS, "all runs diverge", "train -m model.lr=99,100 model.weight_decay=100 trainer.gradient_clip_val=null",
-          "error: all 2 runs diverged", slow=True),
+          "error: all 2 runs diverged"),
     Fault(SHOWN, "metrics.csv overwritten", "monitor status", "damaged", overwrite("metrics.csv"), 0, start="trained",
           kept=FILES),
     Fault(SHOWN, "run.json is no JSON", "monitor status", "damaged", cut("run.json"), 0, start="trained", kept=FILES),
@@ -132,6 +131,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow  # most of them need a training
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw):
     check(fault, fault_folder(fault.start), [*TINY, f"paths.raw={raw}"])

@@ -174,20 +174,15 @@ FAULTS = [
              said(slice(2, 3), code="0" * 64)),
             ("all runs are of other code than today's", "", "was trained by other code than today's",
              said(slice(None), code="0" * 64)),
+            ("other data was pushed since", "", "datastore.json names plant-pathology:2 (", push_again),
+            ("data.ref names another version", "data.ref=plant-pathology:2", "but data.ref names plant-pathology:2",
+             push_again),
             ("the store with the images is gone", "", "plant-pathology:1",
              lambda folder: shutil.rmtree(folder / "store")),
         )
     ),
-    *(
-        Fault(PURPOSE, done, f"select {override}".strip(), line, push_again, start="trained", kept=KEPT, also=no_bundle,
-              slow=True)
-        for done, override, line in (
-            ("other data was pushed since", "", "datastore.json names plant-pathology:2 ("),
-            ("data.ref names another version", "data.ref=plant-pathology:2", "but data.ref names plant-pathology:2"),
-        )
-    ),
     Fault(PURPOSE, "other data was pushed since, and data.ref names the runs'", "select data.ref=plant-pathology:1",
-          "is the best of 2 candidates", push_again, code=0, start="trained", kept=KEPT, slow=True),
+          "is the best of 2 candidates", push_again, code=0, start="trained", kept=KEPT),
     *(
         Fault(DAMAGED, done, "select", line, make, start="trained", kept=KEPT, also=no_bundle)
         for done, line, make in (
@@ -245,6 +240,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow  # most of them need a training
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw):
     RAW[:] = [raw]

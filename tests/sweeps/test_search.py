@@ -97,3 +97,14 @@ def test_a_trial_trains_all_folds_and_its_score_is_their_mean(root):
     [trial] = study(root, "folds").trials
     assert set(trial.params) >= {"model.lr"} and "data.fold" not in trial.params
     assert trial.value == pytest.approx((f1(first) + f1(second)) / 2)
+
+
+@pytest.mark.slow
+def test_searches_that_start_at_once_make_one_database_for_all(root):
+    names, rest = ("one", "two", "three"), (INTERVAL, "trainer.max_epochs=1", "hydra.sweeper.n_trials=1")
+    searches = [
+        start_module("train", *SEARCH, *TINY, *rest, f"name={name}", f"hydra.sweeper.study_name={name}", cwd=root)
+        for name in names
+    ]
+    assert [search.wait() for search in searches] == [0, 0, 0]
+    assert [len(study(root, name).trials) for name in names] == [1, 1, 1]

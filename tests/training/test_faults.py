@@ -124,11 +124,11 @@ def failed_for_good(folder):
 
 FAULTS = [
     Fault(RESUME, "the last checkpoint is cut in half", TRAIN, "is damaged", lambda f: cut(last(f)), 0,
-          start="interrupted", also=is_finished_and_kept("checkpoints/*.damaged"), slow=True),
+          start="interrupted", also=is_finished_and_kept("checkpoints/*.damaged")),
     Fault(RESUME, "one bit of the last checkpoint flipped", TRAIN, "does not match its checksum",
           lambda f: flip_a_bit(last(f)), 0, start="interrupted", also=is_finished_and_kept("checkpoints/*.damaged")),
     Fault(RESUME, "the last checkpoint is empty", TRAIN, "is damaged", lambda f: last(f).write_bytes(b""), 0,
-          start="interrupted", also=is_finished_and_kept("checkpoints/*.damaged"), slow=True),
+          start="interrupted", also=is_finished_and_kept("checkpoints/*.damaged")),
     Fault(RESUME, "the last checkpoint holds code", TRAIN, "is whole, but torch", lambda f: plant_code(last(f)),
           start="interrupted", kept=KEPT, also=nothing_ran),
     Fault(RESUME, "the last checkpoint cannot be read", TRAIN, "Is a directory", lambda f: replace_by_folder(last(f)),
@@ -137,7 +137,7 @@ FAULTS = [
           lambda f: shutil.copyfile(max(other_run(f).glob("checkpoints/*")), last(f)), start="interrupted", kept=KEPT),
     Fault(RESUME, "best.ckpt is removed", TRAIN, "best.ckpt does not exist: begins again",
           lambda f: (run_of(f) / "best.ckpt").unlink(), 0, start="interrupted",
-          also=is_finished_and_kept("checkpoints/*.damaged"), slow=True),
+          also=is_finished_and_kept("checkpoints/*.damaged")),
     Fault(RESUME, "one bit of best.ckpt flipped", TRAIN, "begins again", lambda f: flip_a_bit(run_of(f) / "best.ckpt"),
           0, start="interrupted", also=is_finished_and_kept("best.ckpt.damaged", "checkpoints/*.damaged")),
     Fault(RESUME, "best.ckpt is another run's", TRAIN, "is of another run",
@@ -162,8 +162,7 @@ FAULTS = [
     Fault(FIT, "a batch of more images than there are", "train data.batch_size=1000",
           "data.batch_size=1000 is more than the"),
     Fault(FIT, "two batches, of two devices, of more images than there are",
-          "train data.batch_size=32 trainer.devices=2", "data.batch_size=32 x trainer.devices=2 is more than the",
-          slow=True),
+          "train data.batch_size=32 trainer.devices=2", "data.batch_size=32 x trainer.devices=2 is more than the"),
     Fault(FIT, "weights of a run that does not exist", "train model.init_from=resnet18-lr1-0a0a0a0a",
           "model.init_from=resnet18-lr1-0a0a0a0a is no file, and runs/resnet18-lr1-0a0a0a0a no finished run"),
     Fault(FIT, "weights of a run that the store does not have either",
@@ -173,6 +172,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow  # most of them need a training
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_each_fault_has_the_outcome_that_the_table_says(fault, fault_folder, raw):
     check(fault, fault_folder(fault.start), [*TINY, f"paths.raw={raw}"])
