@@ -1,5 +1,6 @@
 """Monitor: show, stop, continue and price the runs of the sweep, here or on other machines."""
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,8 @@ def status(cfg: DictConfig) -> None:
 
 def watch(cfg: DictConfig) -> None:
     """Show the status of all runs, and update it until none is running or waiting."""
+    if not sys.stdout.isatty():  # below it, a line for whatever is new
+        status(cfg)
     with Watch(sweep_folders(cfg)) as display:
         while any(run.state in (RUNNING, WAITING) for run in display.show()):
             time.sleep(cfg.watch.seconds)

@@ -1,5 +1,6 @@
 """Interrupt, kill, watch, stop and continue sweeps on this machine through the real command line."""
 
+import itertools
 import json
 import subprocess
 import time
@@ -173,11 +174,13 @@ def test_runs_can_be_watched_stopped_and_continued(root, tmp_path):
     assert monitor("status", tmp_path, root=root).stdout.count("running") == 2
     watching = ["watch", *SMALL, f"paths.runs={tmp_path}", "watch.seconds=0.5"]
     watcher = start_module("monitor", *watching, cwd=root, stdout=subprocess.PIPE)
+    table = list(itertools.takewhile(lambda line: not line.startswith("└"), watcher.stdout))
     first = watcher.stdout.readline()
     assert monitor("stop", tmp_path, "run=test_resnet", root=root).stdout.count("stops after the epoch") == 2
     output, _ = running.communicate()
     assert running.returncode == 0 and output.count("stopped, sample_f1") == 2 and "(user request)" in output
     watched, _ = watcher.communicate(timeout=30)
+    assert sum("running" in line for line in table) == 2
     assert " epoch " in first and watched.count("stopped") == 2
     before = {name: len(epochs) for name, epochs in trained(tmp_path).items()}
     assert all(json.loads(path.read_text())["stopped"] == "user request" for path in tmp_path.glob("*/result.json"))
