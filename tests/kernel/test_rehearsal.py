@@ -345,7 +345,9 @@ data = Path(os.environ["KAGGLE_INPUT"]) / "data"
 [form] = [each for each in data.rglob("sample_submission.csv") if "again" not in each.parts]
 image = data / "train_images/large/b.jpg"
 print("found", form.read_text(), *sorted(path.name for path in (form.parent / "test_images").iterdir()))
-print("entries", *sorted(path.name for path in data.iterdir() if path.exists()), image.read_text())
+entries = sorted(path.name for path in data.iterdir() if path.exists() and path.name != "again")
+print("entries", *entries, image.read_text())
+(Path(os.environ["KAGGLE_WORKING"]) / "submission.csv").write_text("written")
 for change in (
     lambda: image.open("w"),
     lambda: (data / "test_images/new").touch(),
@@ -376,6 +378,8 @@ def test_a_competition_folder_of_symbolic_links_is_complete_and_read_only(tmp_pa
     (raw / "train_images/large").mkdir(parents=True)
     (elsewhere / "8c9ce4").write_text("pixels")
     (raw / "train_images/large/b.jpg").symlink_to(elsewhere / "8c9ce4")
+    (tmp_path / "beside working").touch()
+    (raw / "train_images/notes.txt").symlink_to(tmp_path / "beside working")
     (tmp_path / "competition").symlink_to(raw)
     (tmp_path / "working").mkdir()
     # The kernel, too, may be links, into DVC's cache.
@@ -387,8 +391,10 @@ def test_a_competition_folder_of_symbolic_links_is_complete_and_read_only(tmp_pa
     monkeypatch.chdir(tmp_path)
     outcome = run_kernel(kernel, inputs, Path("working"), timeout_s=60, isolation=isolation)
     assert outcome.error is None, outcome.log
-    assert "found form a.jpg" in outcome.log and "sample_submission.csv test_images train.csv" in outcome.log
-    assert "pixels" in outcome.log and outcome.log.count("read-only") == 4
+    assert "found form a.jpg" in outcome.log
+    assert "entries sample_submission.csv test_images train.csv train_images pixels" in outcome.log
+    assert outcome.log.count("read-only") == 4
+    assert (tmp_path / "working/submission.csv").read_text() == "written"
     assert [path.name for path in (elsewhere / "test_images").iterdir()] == ["a.jpg"]
     assert (elsewhere / "8c9ce4").read_text() == "pixels" and not list(tmp_path.glob("tmp*"))
 

@@ -203,7 +203,9 @@ def with_audit_hook(box: Box) -> tuple[list[str], dict[str, str]]:
             (folder / "input" / name / entry.name).symlink_to(entry.resolve())
     (folder / "report").mkdir()
     links = [link for given in box.inputs.values() for link in links_below(given)]
-    linked = {link.resolve().parent if link.is_file() else link for link in links}
+    # A folder of many linked files is protected as one, unless it holds what the kernel writes.
+    writable = {*folder.resolve().parents, *box.working.resolve().parents}
+    linked = {link if link.is_dir() or (parent := link.resolve().parent) in writable else parent for link in links}
     settings = box.settings | {"read_only": [str(folder / "input"), *map(str, [*box.inputs.values(), *linked])]}
     report = str(folder / "report/report.json")
     runner = python_command(
