@@ -76,11 +76,10 @@ class Tally:
 
         Where a tally has too many answers to name them all, those that only one of both names are counted together.
         """
-        both = (self.shares.keys(), other.shares.keys())
-        names = {name for name in both[0] | both[1] if all(name in each or OTHERS not in each for each in both)} - {
-            OTHERS
-        }
-        shares = [(self.shares.get(name, 0.0), other.shares.get(name, 0.0)) for name in names]
+        tallies = (self.shares, other.shares)
+        named = (self.shares.keys() | other.shares.keys()) - {OTHERS}
+        known = {name for name in named if all(name in each or OTHERS not in each for each in tallies)}
+        shares = [(self.shares.get(name, 0.0), other.shares.get(name, 0.0)) for name in known]
         rests = (1 - sum(ours for ours, _ in shares)) - (1 - sum(theirs for _, theirs in shares))
         return (sum(abs(ours - theirs) for ours, theirs in shares) + abs(rests)) / 2
 
