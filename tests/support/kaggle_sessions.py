@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,8 @@ from typing import Any
 
 import psutil
 
-from plant_pathology.kernel.kaggle_image import link_image
-from plant_pathology.kernel.sandbox import in_namespace
+from plant_pathology.kernel.kaggle_image import HERE, link_image
+from plant_pathology.kernel.sandbox import Box, in_namespace
 from support.local_kaggle import LocalKaggle, Refused, Run, ref_of
 
 BUSY = "Maximum batch GPU session count of {} reached."
@@ -47,6 +48,14 @@ class Session:
         self.thread.start()
 
     def work(self) -> None:
+        """Run the kernel; an error of this server ends the session, too: what waits for it would wait forever."""
+        try:
+            self.state = self.run_kernel()
+        except Exception:
+            self.log, self.state = traceback.format_exc(), "ERROR"
+
+    def run_kernel(self) -> str:
+        """Run the kernel in a sandbox until it ends or is ended, and return the session's last state."""
         with tempfile.TemporaryDirectory() as scratch:
             box = Path(scratch)
             code, working, log = box / "kernel" / "session.py", box / "working", box / "log"
@@ -61,7 +70,7 @@ class Session:
                 for name, content in files.items():
                     (folder / name).write_bytes(content)
             settings = {"port": 9, "cores": 4, "memory": 29 * 10**9, "disk": self.disk}
-            command, environment = in_namespace(box, code, inputs, working, settings)
+            command, environment = in_namespace(Box(box, box, code, inputs, working, settings, HERE))
             with log.open("w") as out:
                 process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
             while process.poll() is None:
@@ -74,8 +83,9 @@ class Session:
             self.log = log.read_text()
             files = (path for path in working.rglob("*") if path.is_file())
             self.output = {path.relative_to(working).as_posix(): path.read_bytes() for path in files}
-        failed = "ERROR" if process.returncode else "COMPLETE"
-        self.state = "CANCEL_ACKNOWLEDGED" if self.cancelled else failed
+        if self.cancelled:
+            return "CANCEL_ACKNOWLEDGED"
+        return "ERROR" if process.returncode else "COMPLETE"
 
 
 def kill_programs(pid: int) -> None:
