@@ -37,15 +37,16 @@ test-slow: .venv/ready-test  ## the tests that take long: whole sweeps, kills at
 	@$(VENV_PYTHON) -m pytest -m slow
 
 test-sky:  ## a sweep through the real SkyPilot on this machine, interrupted; needs root and ../shared/sky-loopback
-	@$(PYTHON) tests/support/sky_engine.py
+	@PYTHONPATH=tests $(PYTHON) -m support.sky_engine
 
-bench: .venv/ready-test  ## the benchmarks: ratios, into reports/bench.json
+bench: .venv/ready-bench  ## the benchmarks: ratios, into reports/bench.json
 	@$(VENV_PYTHON) benchmarks/bench.py $(BENCH)
 
 lint: .venv/ready-lint  ## style, types on every platform, and which way imports point
 	@$(VENV_PYTHON) -m ruff check
 	@$(VENV_PYTHON) -m ruff format --check
 	@for platform in linux darwin win32; do $(VENV_PYTHON) -m mypy --platform $$platform || exit; done
+	@for folder in tests benchmarks; do MYPYPATH=src:tests:$$folder $(VENV_PYTHON) -m mypy --config-file tests/mypy.ini $$folder || exit; done
 	@$(VENV_PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 audit: | $(VENV_PYTHON)  ## known holes in the versions of requirements.lock, by pip-audit; asks a database on the internet
@@ -97,7 +98,7 @@ $(VENV_PYTHON):
 	@$(VENV_PYTHON) .ci/torchvision_beside_cpu_torch.py
 	@touch $@
 
-.venv/ready-test .venv/ready-lint: .venv/ready-%: .venv/ready
+.venv/ready-test .venv/ready-lint .venv/ready-bench: .venv/ready-%: .venv/ready
 	@echo "installing what $* needs into .venv, once"
 	@$(INSTALL) --editable ".[$*]"
 	@touch $@

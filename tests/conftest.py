@@ -3,7 +3,6 @@
 import gc
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,11 +12,16 @@ from filelock import FileLock
 from plant_pathology.choose import with_choice
 from plant_pathology.competition.sample import draw
 from plant_pathology.core.processes import cpu_count
+from support.checkout import copy_checkout
 from support.commands import ABSENT, PROJECT, TINY, git, replace, run_in, run_module
 from support.stores import BucketPlace, FolderPlace, S3Server, credentials
 
 # There are more test processes than cores; several threads in each would only wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A `make` that a test runs is no part of the `make test` that may have started the tests.
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(name, None)
 
 REAL = PROJECT.parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
 
@@ -155,11 +159,8 @@ SMALL = {
 def project(raw, tmp_path_factory) -> Path:
     """Return a copy of this checkout, committed, after `dvc repro` with a small sweep on a small network."""
     folder = tmp_path_factory.mktemp("project") / "checkout"
-    listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, text=True)
-    for name in listed.splitlines():
-        if (PROJECT / name).is_file() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(PROJECT / name, folder / name)
+    copy_checkout(folder)
+    (folder / "dvc.lock").unlink(missing_ok=True)
     choices = folder / "conf" / "choices.yaml"
     text = choices.read_text()
     for group, choice in (("competition", "sample"), ("machine", "cpu"), ("recipe", "ours")):

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from plant_pathology.choose import with_choice
+from support.checkout import copy_checkout
 from support.commands import PROJECT, git, replace, run_in
 
 DRAWN = PROJECT.parent / "shared" / "competitions"
@@ -80,7 +81,9 @@ def test_a_later_version_of_the_template_merges_without_a_conflict_in_conf(histo
 @pytest.mark.skipif(not DRAWN.is_dir(), reason=f"needs draw.py in {DRAWN}")
 def test_another_competition_comes_to_a_rehearsed_kernel_without_a_line_of_python(tmp_path):
     name, fork = "cassava-leaf-disease-classification", tmp_path / "my fork"
-    git(PROJECT, "clone", "-q", ".", str(fork))
+    copy_checkout(fork)
+    git(fork, "init", "-q")
+    commit(fork)
     (fork / f"conf/competition/{name}.yaml").unlink()
     subprocess.run([sys.executable, DRAWN / "draw.py", name, fork / "data/raw"], check=True)
     make = ("make", "-o", ".venv/ready", "VENV_PYTHON=python", f"RAW=data/raw/{name}")

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from support import preloaded
+from support.checkout import PROJECT
 
-PROJECT = Path(__file__).parents[2]
 ABSENT = Path(__file__).with_name("absent")
 
 

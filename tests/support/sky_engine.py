@@ -8,7 +8,6 @@ import csv
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
+from support.checkout import PROJECT, copy_checkout
+
 LOOPBACK = PROJECT.parent / "shared" / "sky-loopback"
 HOME = Path(os.environ.get("SKY_LOOPBACK", "/tmp/sky-loopback"))
 SAMPLE = ["competition=sample", "machine=cpu"]
@@ -72,10 +72,7 @@ def install() -> str:
 
 def checkout(folder: Path) -> Path:
     """Copy this working tree to `folder`, and commit it there."""
-    listed = output("git", "ls-files", "-co", "--exclude-standard", cwd=PROJECT).splitlines()
-    for name in filter(lambda name: (PROJECT / name).is_file(), listed):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(PROJECT / name, folder / name)
+    copy_checkout(folder)
     identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.com", "-c", "commit.gpgsign=false")
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "as it is"]):
         output("git", *identity, *arguments, cwd=folder)
