@@ -93,7 +93,7 @@ def draw(folder: Path, classes: int, images: int) -> None:
 def read_labels(folder: Path) -> tuple[pd.DataFrame, list[str], np.ndarray]:
     described, table = competition(), read_table(folder / "train.csv")
     cells, names = label_cells(described, table, folder, folder / "train.csv")
-    labels = all_labels(described, cells, names, folder)
+    labels = all_labels(described, cells, names, folder, folder / "train.csv")
     return table, labels, targets_of(pd.Series(cells), labels, "one")
 
 

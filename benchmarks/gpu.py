@@ -124,8 +124,12 @@ def predicting(bundle: Predictor, side: int, half: bool) -> float:
     bundle.half = half
     batch = {side: np.zeros((BATCH_SIZE, side, side, 3), np.uint8)}
     places = [(bundle.device, bundle.networks), *bundle.more_devices]
+
+    def predict(place: tuple[torch.device, list[torch.nn.Module]]) -> np.ndarray:
+        return bundle._forward(batch, *place, half)
+
     with ThreadPoolExecutor(len(places)) as pool:
-        seconds = timed(lambda: list(pool.map(lambda place: bundle._forward(batch, *place, half), places)), "cpu")
+        seconds = timed(lambda: list(pool.map(predict, places)), "cpu")
     return len(places) * BATCH_SIZE / seconds
 
 

@@ -19,6 +19,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 # There are as many events at a time as cores; several threads in each would only wait for one another.
@@ -99,7 +100,7 @@ def kills(pipeline: Pipeline) -> Iterator[Event]:
 
     for name, count in KILLS.items():
         for _ in range(count):
-            yield "SIGKILL", name, lambda folder, chance, stage=BY_NAME[name]: kill(stage, folder, chance)
+            yield "SIGKILL", name, partial(kill, BY_NAME[name])
 
 
 def damages(pipeline: Pipeline) -> Iterator[Event]:
@@ -135,11 +136,9 @@ def damages(pipeline: Pipeline) -> Iterator[Event]:
     for stage in STAGES:
         for kind, pattern in stage.reads.items():
             for injury in INJURIES:
-                trial = lambda folder, chance, args=(stage, pattern, injury): damage(*args, folder, chance)  # noqa: E731
-                yield f"{kind} damaged", stage.name, trial
+                yield f"{kind} damaged", stage.name, partial(damage, stage, pattern, injury)
     for injury in INJURIES:
-        trial = lambda folder, chance, injury=injury: damage_checkpoint(injury, folder, chance)  # noqa: E731
-        yield "checkpoint damaged", "train", trial
+        yield "checkpoint damaged", "train", partial(damage_checkpoint, injury)
 
 
 def injure(path: Path, injury: str, chance: random.Random) -> None:
@@ -165,7 +164,7 @@ def result_of_or_nothing(stage: Stage, folder: Path) -> dict[str, str]:
 def small_disks(pipeline: Pipeline) -> Iterator[Event]:
     """Give a stage a disk that is too small for what it writes."""
 
-    def fill(stage: Stage, share: float, folder: Path) -> str:
+    def fill(stage: Stage, share: float, folder: Path, _: random.Random) -> str:
         pipeline.copy(stage, folder, "before")
         written = sum((pipeline.kept(stage, "after") / path).stat().st_size for path in pipeline.results[stage.name])
         before = contents(folder)
@@ -185,7 +184,7 @@ def small_disks(pipeline: Pipeline) -> Iterator[Event]:
 
     for stage in STAGES:
         for share in (0.2, 0.5, 0.8) if stage.small else ():
-            yield "full disk", stage.name, lambda folder, chance, args=(stage, share): fill(*args, folder)
+            yield "full disk", stage.name, partial(fill, stage, share)
 
 
 def at_once(pipeline: Pipeline) -> Iterator[Event]:
@@ -220,7 +219,7 @@ def at_once(pipeline: Pipeline) -> Iterator[Event]:
     for first, second in pairs:
         stages = BY_NAME[first], BY_NAME[second]
         title = first if first == second else f"{first}, {second}"
-        yield "two at once", title, lambda folder, chance, stages=stages: both(*stages, folder, chance)
+        yield "two at once", title, partial(both, *stages)
 
 
 def run_events(events: list[Event], root: Path, seed: int) -> list[str]:

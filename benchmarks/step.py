@@ -31,6 +31,7 @@ from plant_pathology.runs.run import run_of
 from plant_pathology.training.augmentation import Augment
 from plant_pathology.training.checkpoints import ResumeCheckpoints
 from plant_pathology.training.data import StoredData
+from plant_pathology.training.device import ONLY
 from plant_pathology.training.fit import create_classifier, create_trainer
 
 ROUNDS = 7
@@ -62,16 +63,17 @@ def ours(cfg: DictConfig, data: StoredData, folder: Path) -> float:
     """Return the seconds of an epoch as a run trains it."""
     waiting, clock = DataWait(), Clock()
     run = run_of(cfg)
-    history = History(folder / "metrics.csv", len(data.training), "run", waiting)
+    task = task_for(data)
+    history = History(folder / "metrics.csv", task.metric.name, len(data.training), "run", waiting)
     points = ResumeCheckpoints(folder, cfg.seed, saved=lambda: None)
-    trainer = create_trainer(run, DummyLogger(), waiting, [history, *stop_rules(run, None), points, clock])
-    trainer.fit(create_classifier(cfg, task_for(data), None, data)[1], data)
+    trainer = create_trainer(run, DummyLogger(), waiting, [history, *stop_rules(run, None), points, clock], ONLY)
+    trainer.fit(create_classifier(cfg, task, None, data, ONLY)[1], data)
     return clock.seconds
 
 
 def plain(cfg: DictConfig, data: StoredData) -> float:
     """Return the seconds of an epoch in a plain hand-written loop."""
-    classifier = create_classifier(cfg, task_for(data), None, data)[1]
+    classifier = create_classifier(cfg, task_for(data), None, data, ONLY)[1]
     loader = data.train_dataloader()
     classifier.trainer = SimpleNamespace(estimated_stepping_batches=len(loader), precision=cfg.trainer.precision)
     configured = classifier.configure_optimizers()

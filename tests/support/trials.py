@@ -139,7 +139,8 @@ def kill_pulls(place, root: Path, count: int, seed: int, images: int = 2000) -> 
     cut = midway = 0
     for number in range(count):
         copy = root / f"copy-{number}"
-        cut += killed(*pull(copy.name), chance.uniform(0, duration))
+        running, begun = pull(copy.name)
+        cut += killed(running, begun, chance.uniform(0, duration))
         midway += any(root.glob(f".{copy.name}-*/*"))
         if not copy.exists():
             version.pull(copy)
