@@ -46,7 +46,8 @@ lint: .venv/ready-lint  ## style, types on every platform, and which way imports
 	@$(VENV_PYTHON) -m ruff check
 	@$(VENV_PYTHON) -m ruff format --check
 	@for platform in linux darwin win32; do $(VENV_PYTHON) -m mypy --platform $$platform || exit; done
-	@for folder in tests benchmarks; do MYPYPATH=src:tests:$$folder $(VENV_PYTHON) -m mypy --config-file tests/mypy.ini $$folder || exit; done
+	@MYPYPATH=src:tests $(VENV_PYTHON) -m mypy --config-file tests/mypy.ini tests
+	@MYPYPATH=src:tests:benchmarks $(VENV_PYTHON) -m mypy --config-file tests/mypy.ini --enable-error-code misc benchmarks
 	@$(VENV_PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 audit: | $(VENV_PYTHON)  ## known holes in the versions of requirements.lock, by pip-audit; asks a database on the internet

@@ -26,6 +26,7 @@ GOALS = {  # what the project promises, per ratio
     "loader": {
         "cpu_augment_vs_originals": (">=", 80),
         "cpu_augment_vs_imagefolder": (">=", 2),
+        "cpu_augment_jpeg_vs_litdata": (">=", 2),
         "device_augment_vs_imagefolder": (">=", 20),
         "memory_growth_over_10_epochs": ("<=", 1.02),
         "memory_growth_over_10_epochs_2_workers": ("<=", 1.02),

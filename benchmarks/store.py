@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
@@ -46,8 +47,8 @@ def measure(dvc: str = sys.executable, repeats: int = 3) -> dict[str, float]:
         for s3 in servers:
             store = BucketPlace(root, s3).store()
             store.refs()  # create the client before timing, as for the other side
-            pushes.append(seconds(lambda at=store: at.push("leaves", prepared)))
-            singly.append(seconds(lambda at=s3: upload_singly(at, images)))
+            pushes.append(seconds(partial(store.push, "leaves", prepared)))
+            singly.append(seconds(partial(upload_singly, s3, images)))
         found |= {"push_s": min(pushes), "boto3_s": min(singly)}
         found["push_again_s"] = seconds(lambda: store.push("leaves", prepared))
         found["pull_s"] = seconds(lambda: store.resolve("leaves").pull(root / "copy"))

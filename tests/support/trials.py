@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -105,16 +106,19 @@ def wait(running: subprocess.Popen | Command, started: Callable[[], bool]) -> No
 def kill_pushes(place, root: Path, count: int, seed: int, images: int = 400) -> str:
     """Kill a push at a random moment after its first write, then push again; repeat `count` times."""
     chance, ledger = random.Random(seed), Ledger(place)
-    count_claims = lambda: len(place.store().backend.keys("claims"))  # noqa: E731
+
+    def claimed(more_than: int = 0) -> bool:
+        return len(place.store().backend.keys("claims")) > more_than
+
     prepare(root / "data", leaves(0, images), **MANY)
-    duration = completed(command_line(place, root, "push"), count_claims)
+    duration = completed(command_line(place, root, "push"), claimed)
     cut = midway = 0
     for number in range(1, count + 1):
         (root / "data").rename(root / f"data-{number}")
         prepare(root / "data", leaves(1000 * number, 1000 * number + images), **MANY)
-        before, dead = len(place.raw("objects")), count_claims()
+        before, dead = len(place.raw("objects")), len(place.store().backend.keys("claims"))
         running = command_line(place, root, "push")
-        cut += killed(running, lambda dead=dead: count_claims() > dead, chance.uniform(0, duration))
+        cut += killed(running, partial(claimed, dead), chance.uniform(0, duration))
         ledger.check()
         midway += f"plant-pathology:{number + 1}" not in ledger.versions and len(place.raw("objects")) > before
         version, _ = place.store().push("plant-pathology", root / "data")

@@ -271,7 +271,7 @@ class StoredData(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Turn (n, side, side, 3) uint8 into (n, 3, side, side) in [0, 1]; augment here what the CPU did not."""
-        images = batch["images"].permute(0, 3, 1, 2).float() / 255
+        images = batch["images"].permute(0, 3, 1, 2).float().div_(255)  # in place: half the time
         if "maps" in batch:
             images = augment_batch(images, batch["maps"], batch["light"], batch["side"])
         return batch | {"images": images}
