@@ -177,7 +177,7 @@ def check_keys(
     for name in sections_of(schema):
         if name in values and (value := values.pop(name)) != {}:
             shown = "null" if value is None else value
-            example = next(each for each in known if each.startswith(f"{name}."))
+            example = min(each for each in known if each.startswith(f"{name}."))
             raise UserError(f"{name}={shown}: {name} has keys of its own: set these, as {example}=<value>")
     for name in sorted(values.keys() - known):
         if name in refused:
