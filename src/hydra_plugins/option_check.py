@@ -64,7 +64,7 @@ class OptionCheck(Callback):
         join_lists(config)
         for group in ("hydra/launcher", "hydra/sweeper"):
             if OmegaConf.select(config, name := group.replace("/", ".")) is None:
-                raise UserError(f"{name}=null: a sweep needs one: leave this out, or choose another with {group}=<name>")
+                raise UserError(f"{name}=null: a sweep needs one: leave this out, or choose with {group}=<name>")
             if schema := OPTIONS.get(f"{group}={config.hydra.runtime.choices[group]}"):
                 check_options(config, schema, f"{name}.")
         if (launcher := CHECKED.get(config.hydra.launcher._target_)) is not None:

@@ -100,6 +100,18 @@ def test_a_full_disk_fails_its_run_and_the_next_session_is_pruned_by_a_run_colle
     assert not failed.exists() and len(kaggle.sessions) == 2
 
 
+@pytest.mark.slow
+def test_a_run_is_pruned_by_another_one_of_its_session(kaggle, pushed, tmp_path):
+    root = Path(shutil.copytree(pushed, tmp_path / "p"))
+    rates = ["train.folds=1", "model.lr=1e-2,1e-9", "stop.keep=50", "stop.siblings=1", "stop.after=0"]
+    shown = sweep(root, kaggle, *rates, "hydra.launcher.cards=1")
+    stopped = {path.parent.name: json.loads(path.read_text())["stopped"] for path in root.glob("runs/*/result.json")}
+    (trained,) = (name for name, why in stopped.items() if why is None)
+    (pruned,) = (name for name in stopped if name != trained)
+    assert "lr0.01" in trained and len(kaggle.sessions) == 1, shown
+    assert stopped[pruned] == "pruned: not among the best 50 % of siblings after epoch 1", shown
+
+
 # The worker's clock, which has run out as soon as a run has ended its first epoch.
 OUT_OF_TIME = """
 import sys, threading, time

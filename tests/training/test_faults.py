@@ -26,6 +26,7 @@ FIT = "A batch or network that cannot be trained"
 LOGGER = "Loggers"
 TRAIN = "train trainer.max_epochs=3"
 KEPT = ("runs/*/*.ckpt", "runs/*/checkpoints/*")
+NOWHERE = "model.name=hf-hub:nobody/nothing"
 WILD = "model.lr=100 model.weight_decay=100 trainer.gradient_clip_val=null"
 
 
@@ -49,6 +50,20 @@ def interrupted(raw, pushed, tmp_path_factory):
 
 def run_of(folder):
     return next(folder.glob("runs/test_resnet-lr0.001-*"))
+
+
+def no_run(folder):
+    assert not list((folder / "runs").glob("[!.]*")), "a run was started"
+
+
+def failure_says(cause):
+    """Return a function that checks the cause that `monitor status` gives for the only run."""
+
+    def check_failure(folder):
+        (failure,) = folder.glob("runs/*/failure.txt")
+        assert cause in failure.read_text()
+
+    return check_failure
 
 
 def other_run(folder):
@@ -163,6 +178,14 @@ FAULTS = [
           "data.batch_size=1000 is more than the"),
     Fault(FIT, "two batches, of two devices, of more images than there are",
           "train data.batch_size=32 trainer.devices=2", "data.batch_size=32 x trainer.devices=2 is more than the"),
+    Fault(FIT, "a repository that cannot be had, with weights", f"train {NOWHERE} model.pretrained=true",
+          "config.json of nobody/nothing is not in", also=no_run, slow=True),
+    Fault(FIT, "a repository that cannot be had, from scratch", f"train {NOWHERE}",
+          "config.json of nobody/nothing is not in", also=no_run, slow=True),
+    Fault(FIT, "a repository that cannot be had, in a sweep", f"train -m {NOWHERE} sweep.model=test_resnet",
+          "config.json of nobody/nothing is not in", also=no_run, slow=True),
+    Fault(FIT, "a network that timm does not have", "train model.name=resnet19", "timm has no such model; did you mean",
+          also=failure_says("timm has no such model")),
     Fault(FIT, "weights of a run that does not exist", "train model.init_from=resnet18-lr1-0a0a0a0a",
           "model.init_from=resnet18-lr1-0a0a0a0a is no file, and runs/resnet18-lr1-0a0a0a0a no finished run"),
     Fault(FIT, "weights of a run that the store does not have either",

@@ -12,20 +12,24 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.runs.run import RESULT, Run
 from plant_pathology.runs.sync import RunSync
 
-LOCAL = "local-dir:"  # begins the name of a network in a folder
+LOCAL, HUB = "local-dir:", "hf-hub:"  # begin the names of networks in a folder, and of Hugging Face's repositories
 
 
 def fetch_all_weights(runs: Iterable[Run]) -> None:
-    """Download the pretrained weights that runs need and this machine lacks, once, before any of them is launched.
+    """Download what runs need to know of their networks and this machine lacks, once, before any of them is launched.
 
     Raises:
-        UserError: a network has none, or they cannot be downloaded.
+        UserError: a network has no pretrained weights, or these or its config.json cannot be downloaded.
     """
-    if names := _pretrained(runs):
+    runs = list(runs)
+    described = {run.cfg.model.name for run in runs if run.cfg.model.name.startswith((LOCAL, HUB))}
+    if (pretrained := _pretrained(runs)) or described:
         # Imported here, because timm takes seconds, which a sweep from scratch need not wait for.
-        from plant_pathology.training.weights import fetch_weights
+        from plant_pathology.training.weights import fetch_config, fetch_weights
 
-        for name in names:
+        for name in sorted(described):
+            fetch_config(name)
+        for name in pretrained:
             fetch_weights(name)
 
 

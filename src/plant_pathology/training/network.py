@@ -18,7 +18,7 @@ from timm.models._hub import load_model_config_from_path
 from torch import nn
 
 from plant_pathology.core.errors import UserError
-from plant_pathology.training.weights import cached_alone, fetch_weights, own_weights
+from plant_pathology.training.weights import cached_alone, fetch_config, fetch_weights, own_weights
 
 SIDE = "img_size"
 # What networks of timm raise that do not take an argument or a size.
@@ -112,7 +112,7 @@ def source_of(name: str) -> Source:
             )
         known = timm.get_pretrained_cfg(place) or timm.get_pretrained_cfg(architecture)
         return Source(place, {}, known.to_dict() if known else {})
-    fetch_weights(name)
+    fetch_config(name)
     try:
         with cached_alone():
             load = load_model_config_from_hf if kind == "hf-hub" else load_model_config_from_path

@@ -33,6 +33,7 @@ from plant_pathology.runs.run import DIVERGED, FAILURE, RESULT, RUN, Run, record
 from plant_pathology.runs.sweep_lists import enter_sweep
 from plant_pathology.runs.sync import RunSync, any_file, sync_of
 from plant_pathology.training.device_processes import fit_on_devices
+from plant_pathology.training.needed_weights import fetch_all_weights
 
 
 def train_sweep_member(cfg: DictConfig) -> float | None:
@@ -94,6 +95,7 @@ def train(run: Run) -> dict[str, Any]:
     sync = sync_of(run.cfg)
     if result := existing_result(run, sync):
         return result
+    fetch_all_weights([run])
     with training_lock(run.folder) as lock:
         # Another process may have finished it while this one waited for the lock.
         if result := existing_result(run):
@@ -108,8 +110,9 @@ def train(run: Run) -> dict[str, Any]:
                 from plant_pathology.training.preload import fit
 
                 measured = fit(run, threads, sync)
-        except DivergedError as error:
-            write_divergence(run.folder, str(error))
+        except UserError as error:
+            if isinstance(error, DivergedError):
+                write_divergence(run.folder, str(error))
             record_failure(run, str(error))
             raise
         result = {"run": run.name, **run.identity, "data_ref": run.version.ref, **measured}

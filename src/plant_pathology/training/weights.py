@@ -8,6 +8,7 @@ import logging
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -45,19 +46,29 @@ def fetch_weights(name: str) -> None:
     Raises:
         UserError: there are none, or they cannot be downloaded.
     """
-    # Its warnings of each attempt would stand before the one line that says what is wrong.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    fetch_config(name)
     kind, place = parse_model_name(name)
-    if kind == "local-dir":
-        if not (Path(place) / CONFIG).is_file():
-            raise UserError(f"model={name}: {Path(place) / CONFIG} does not exist")
-        return
     if kind == "hf-hub":
-        _fetch(name, place, [(CONFIG,), WEIGHTS])
-        return
-    known = require_weights(name)
-    if known and known.hf_hub_id:
-        _fetch(name, known.hf_hub_id, [(known.hf_hub_filename,) if known.hf_hub_filename else WEIGHTS])
+        _fetch(name, place, WEIGHTS, f"{_CONNECT}, or set model.pretrained=false")
+    elif (known := require_weights(name)) and known.hf_hub_id:
+        files = (known.hf_hub_filename,) if known.hf_hub_filename else WEIGHTS
+        _fetch(name, known.hf_hub_id, files, f"{_CONNECT}, or set model.pretrained=false")
+
+
+def fetch_config(name: str) -> None:
+    """Download the config.json that describes a network of a repository, unless it is on this machine.
+
+    Args:
+        name: as for `fetch_weights`; what timm names itself needs none.
+
+    Raises:
+        UserError: there is none, or it cannot be downloaded.
+    """
+    kind, place = parse_model_name(name)
+    if kind == "local-dir" and not (Path(place) / CONFIG).is_file():
+        raise UserError(f"model={name}: {Path(place) / CONFIG} does not exist")
+    if kind == "hf-hub":
+        _fetch(name, place, (CONFIG,), _CONNECT)
 
 
 def require_weights(name: str) -> PretrainedCfg | None:
@@ -77,36 +88,44 @@ def require_weights(name: str) -> PretrainedCfg | None:
     return known
 
 
-def _fetch(name: str, place: str, wanted: Sequence[Sequence[str]]) -> None:
-    """Download files of a repository that are not in the cache: of each group, the first that it has.
+def _fetch(name: str, place: str, files: Sequence[str], remedy: str) -> None:
+    """Download the first file that a repository has, unless one is in the cache.
 
     Args:
         place: repository, with @<revision> if not the newest is meant.
     """
     repository, _, revision = place.partition("@")
-    for group in wanted:
-        if any(isinstance(try_to_load_from_cache(repository, file, revision=revision or None), str) for file in group):
-            continue
-        missing = f"model={name}: {' or '.join(group)} of {repository} is not in {constants.HF_HUB_CACHE}"
-        if constants.HF_HUB_OFFLINE:
-            raise UserError(f"{missing}, and HF_HUB_OFFLINE=1: {_REMEDY}")
-        for file in group:
+    if any(isinstance(try_to_load_from_cache(repository, file, revision=revision or None), str) for file in files):
+        return
+    missing = f"model={name}: {' or '.join(files)} of {repository} is not in {constants.HF_HUB_CACHE}"
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(f"{missing}, and HF_HUB_OFFLINE=1: {remedy}")
+    for file in files:
+        with _attempts() as attempts:
             try:
                 hf_hub_download(repository, file, revision=revision or None)
-                break
+                return
             except EntryNotFoundError:
                 continue
             except Exception as error:  # of HTTP, of the disk, or about a repository that does not exist
-                first: BaseException = error  # of several attempts the first one says most
-                while deeper := first.__cause__ or first.__context__:
-                    first = deeper
-                reason = next(iter(str(first).splitlines()), type(first).__name__)
-                raise UserError(f"{missing}, and cannot be downloaded ({reason}): {_REMEDY}") from None
-        else:
-            raise UserError(f"model={name}: {repository} has no {' or '.join(group)}")
+                said = "\n".join([*(attempt.getMessage() for attempt in attempts), str(error), type(error).__name__])
+                reason = said.strip().splitlines()[0]
+                raise UserError(f"{missing}, and cannot be downloaded ({reason}): {remedy}") from None
+    raise UserError(f"model={name}: {repository} has no {' or '.join(files)}")
 
 
-_REMEDY = "connect to the internet once, set HF_HOME to a cache that has them, or set model.pretrained=false"
+_CONNECT = "connect to the internet once, or set HF_HOME to a cache that has it"
+
+
+@contextmanager
+def _attempts() -> Iterator[list[logging.LogRecord]]:
+    """Give what Hugging Face's library logs in the place of the terminal: one warning for each attempt.
+
+    The error after the last one may not say any more what was wrong with the first.
+    """
+    logger, heard = logging.getLogger("huggingface_hub"), BufferingHandler(1000)
+    with patch.object(logger, "handlers", [heard]), patch.object(logger, "propagate", False):
+        yield heard.buffer
 
 
 def own_weights(model: DictConfig, outputs: int, labels: Sequence[str]) -> dict[str, Any]:
@@ -119,7 +138,7 @@ def own_weights(model: DictConfig, outputs: int, labels: Sequence[str]) -> dict[
     """
     path = Path(model.init_from)
     state = read_weights(path)
-    with torch.device("meta"):
+    with torch.device("meta"), cached_alone():
         network = timm.create_model(model.name, num_classes=outputs)
     heads: Any = network.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]  # timm sets it
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
