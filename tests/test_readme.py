@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from support.commands import PROJECT, git, replace, run_in
+from support.stores import BUCKET
 
 BLOCKS = re.findall(r"```console\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 WITHOUT_AN_END = "make tensorboard"  # serves until it is stopped
@@ -46,6 +47,23 @@ def rehearsal(lines):
 def ending(lines):
     first = next(number for number, line in enumerate(lines) if line.startswith("report "))
     return [line.rstrip() for line in lines[first:]]
+
+
+@pytest.mark.slow
+def test_the_sweeps_elsewhere_are_planned_as_they_are_typed(project, tmp_path, s3, monkeypatch):
+    run_in(tmp_path, "cp", "-a", str(project), "checkout")
+    checkout = tmp_path / "checkout"
+    monkeypatch.setenv("HOME", str(tmp_path))  # without the credentials of whoever runs the tests
+    place = [f"store.uri=s3://{BUCKET}/readme", f"store.endpoint_url={s3.url}"]
+    run_in(checkout, "python", "-m", "plant_pathology.datastore", "push", "store=s3", *place)
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "as it is")
+    commands = [command for block in BLOCKS for command in typed(block) if "hydra/launcher=" in command]
+    sky, kaggle = (shlex.split(command.replace("<bucket>/<prefix>", f"{BUCKET}/readme")) for command in commands)
+    dry = ["hydra.launcher.dry_run=true", "model=resnet18,resnet34"]
+    tasks = run_in(checkout, *sky, *dry, place[1])
+    assert len(set(re.findall(r"^name: (resnet\d+-lr\S+)", tasks, re.MULTILINE))) == 8
+    assert "8 runs in 1 session of 2 at once" in run_in(checkout, *kaggle, *dry)
 
 
 @pytest.mark.slow

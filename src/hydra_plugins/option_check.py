@@ -18,6 +18,8 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import check_values, key, keys_of, section
 from plant_pathology.core.schema import check_config
 from plant_pathology.kaggle.sweep.options import KaggleOptions
+from plant_pathology.runs.prepared import tell_other_size
+from plant_pathology.runs.run import IDENTITY
 from plant_pathology.sweeps.sky.options import SkyOptions
 
 
@@ -45,6 +47,9 @@ class SubmititOptions:
     array_parallelism: int = key(256, "jobs that run at once", low=1, high=100_000)
 
 
+# What may differ from run to run of a sweep: what decides a run, and what sets keys of that.
+DECIDES = {*IDENTITY, "machine", "recipe", "stop", "threads"}
+
 OPTIONS: dict[str, type] = {
     "hydra/launcher=kaggle": KaggleOptions,
     "hydra/launcher=local": LocalLauncherConf,
@@ -69,7 +74,8 @@ class OptionCheck(Callback):
                 check_options(config, schema, f"{name}.")
         if (launcher := CHECKED.get(config.hydra.launcher._target_)) is not None:
             config.hydra.launcher._target_ = launcher
-        refuse_empty_sweeps(config)
+        check_sweeps(config)
+        tell_other_size(config)
 
 
 def join_lists(config: DictConfig) -> None:
@@ -90,14 +96,21 @@ def check_options(config: DictConfig, schema: type, prefix: str) -> None:
     check_values(values | lists, schema, prefix)
 
 
-def refuse_empty_sweeps(config: DictConfig) -> None:
-    """Check that each key that is swept has a value.
+def check_sweeps(config: DictConfig) -> None:
+    """Check that each key that is swept has a value, and that runs depend on it.
 
     Raises:
-        UserError: there is none, so that no run would train.
+        UserError: it has none, so that no run would train, or all runs would be the same.
     """
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     given: Sequence[str] = [f"{name}={value}" for name, value in params.items()] + list(config.hydra.overrides.task)
     for override in OverridesParser.create().parse_overrides(list(given)):
         if override.is_discrete_sweep() and not any(True for _ in override.sweep_string_iterator()):
             raise UserError(f"{override.input_line}: this has no value, so there is nothing to run")
+        part, _, rest = override.key_or_group.partition(".")
+        if override.is_sweep_override() and not (part in DECIDES or (part == "competition" and rest)):
+            remedy = "run the command once for each value"
+            if part == "sweep":
+                name, _, values = str(override.input_line).partition("=")
+                remedy = f"put the values into quotes, {name}='{values}'"
+            raise UserError(f"{override.input_line}: a run does not depend on {part}, so all would be equal: {remedy}")

@@ -73,11 +73,15 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
     return run
 
 
-def options() -> list[str]:
-    """Return the names of the options of launchers and sweepers."""
+def options() -> dict[str, list[str]]:
+    """Return the options of launchers and sweepers, each with those that have it, such as hydra/launcher=local."""
     from plant_pathology.core.reference import plugin_options
 
-    return [each.name for _, prefix, owner in plugin_options() for each in keys_of(owner, prefix)]
+    found: dict[str, list[str]] = {}
+    for title, prefix, owner in plugin_options():
+        for each in keys_of(owner, prefix):
+            found.setdefault(each.name, []).append(title)
+    return found
 
 
 def print_help(main: Callable[[DictConfig], Any]) -> None:

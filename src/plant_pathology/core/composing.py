@@ -5,7 +5,7 @@ name it.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -21,11 +21,11 @@ from plant_pathology.core.text import one_line
 LIBRARIES = ("hydra", "omegaconf", "yaml", "antlr4")
 
 
-def why_not_composed(error: BaseException, options: Iterable[str] = ()) -> str | None:
+def why_not_composed(error: BaseException, options: Mapping[str, Sequence[str]]) -> str | None:
     """Return the reason as one line; None where neither an override nor a file of conf/ is to blame.
 
     Args:
-        options: names of keys that exist besides those of the schema, such as `hydra.launcher.workers`.
+        options: of launchers and sweepers, each with those that have it, such as hydra/launcher=local.
     """
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
@@ -63,8 +63,10 @@ def why_not_composed(error: BaseException, options: Iterable[str] = ()) -> str |
     return one_line(re.sub(r"\n\s*(reference_type|object_type)=.*|See https?://\S+.*", "", text))
 
 
-def why_unknown(name: str, options: Iterable[str]) -> str:
+def why_unknown(name: str, options: Mapping[str, Sequence[str]]) -> str:
     """Say why a key that is not in conf/ cannot be set."""
+    if name in options:
+        return f"{name}: this is an option of {' and '.join(options[name])}: choose that, or leave the option out"
     if name in REFUSED:
         return may_not_be_set(name, REFUSED[name])
     further = [each.name for section, owner in MORE.items() for each in keys_of(owner, f"{section}.")]

@@ -52,16 +52,16 @@ def train_on_kaggle(configs: list[DictConfig], options: KaggleOptions) -> list[f
     hide_secrets_in_output()
     cfg = configs[0]
     runs = [run_of(config) for config in configs]
-    for run in runs if not options.dry else ():
+    for run in runs if not options.dry_run else ():
         enter_sweep(run.folder)
-    valid = {run.name: run for run in runs if is_valid(run, options.dry)}
+    valid = {run.name: run for run in runs if is_valid(run, options.dry_run)}
     missing = {name: run for name, run in valid.items() if is_to_train(run)}
     require_weights_elsewhere(missing.values(), "kaggle", None)
     options = with_cards_for_runs(options, missing.values())
     if options.accelerator != CPU and cfg.trainer.accelerator == "cpu":
         show("warning", f"trainer.accelerator=cpu leaves {options.accelerator} idle; machine=gpu trains on it")
     show("plan", str(plan_of(loads_of(list(missing.values()), options), options)))
-    if options.dry:
+    if options.dry_run:
         with timeouts_and_retries(cfg.submit):
             show_quota(cfg)
         # Exit, so that Hydra does not call the end of a sweep.

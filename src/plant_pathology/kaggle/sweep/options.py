@@ -37,4 +37,4 @@ class KaggleOptions:
         unit="minutes",
     )
     over_quota: bool = key(False, "begin though the week's quota does not suffice for the whole sweep")
-    dry: bool = key(False, "print the plan and launch nothing")
+    dry_run: bool = key(False, "print the plan and launch nothing")
