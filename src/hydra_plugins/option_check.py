@@ -47,8 +47,8 @@ class SubmititOptions:
     array_parallelism: int = key(256, "jobs that run at once", low=1, high=100_000)
 
 
-# What may differ from run to run of a sweep: what decides a run, and what sets keys of that.
-DECIDES = {*IDENTITY, "machine", "recipe", "stop", "threads"}
+# What may differ from run to run of a sweep: what decides a run, what sets keys of that, and a run's name and logger.
+DECIDES = {*IDENTITY, "machine", "recipe", "stop", "threads", "name", "logger"}
 
 OPTIONS: dict[str, type] = {
     "hydra/launcher=kaggle": KaggleOptions,
