@@ -14,7 +14,7 @@ from plant_pathology.inference.outputs import outputs
 from plant_pathology.inference.tta import views
 from plant_pathology.runs.finished import DivergedError
 from plant_pathology.training.classifier import NOTHING_MIXED, Classifier
-from plant_pathology.training.loss import FITTING, training_loss
+from plant_pathology.training.loss import FITTING, LOSSES, training_loss
 from plant_pathology.training.mixing import Mixing
 from plant_pathology.training.network import create_network
 from support.commands import config
@@ -113,6 +113,17 @@ def test_the_network_returns_logits_and_the_sigmoid_is_applied_once():
     torch.testing.assert_close(outputs(logits, "one", None).sum(), torch.tensor(1.0))
     assert outputs(torch.tensor([[2.0]]), "number", {"mean": 10.0, "std": 3.0}).item() == 16.0
     assert model(torch.rand(2, 3, 32, 32)).min() < 0, "forward gives logits, not probabilities"
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_as_exact_for_logits_of_16_bits_as_for_the_same_logits_of_32(name):
+    logits = (6 * torch.randn(64, 6, generator=torch.Generator().manual_seed(0))).bfloat16()
+    targets = torch.rand(64, 6, generator=torch.Generator().manual_seed(1)).round()
+    if name in ("cross_entropy", "focal_exclusive"):
+        targets = targets.argmax(dim=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        short, long = training_loss(logits, targets, name), training_loss(logits.float(), targets, name)
+    assert short.dtype == torch.float32 and torch.equal(short, long)
 
 
 def test_with_a_double_sigmoid_the_loss_of_right_predictions_stays_high():

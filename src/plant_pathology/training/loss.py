@@ -79,7 +79,7 @@ def loss_name(task: Task, chosen: str | None, smoothing: float = 0) -> str:
 
 
 def training_loss(logits: Tensor, targets: Tensor, name: str, double_sigmoid: bool = False) -> Tensor:
-    """Return the mean loss of a batch.
+    """Return the mean loss of a batch, computed in 32 bits: in 16, probabilities near 0 and 1 cannot be told apart.
 
     PyTorch's loss functions apply the sigmoid or softmax themselves, which is accurate for large logits too. They take
     logits, not probabilities.
@@ -96,6 +96,7 @@ def training_loss(logits: Tensor, targets: Tensor, name: str, double_sigmoid: bo
         name: a key of LOSSES.
         double_sigmoid: apply the sigmoid before the loss as well.
     """
+    logits = logits.float()
     return LOSSES[name](logits.sigmoid() if double_sigmoid else logits, targets)
 
 
