@@ -141,6 +141,11 @@ def mistakes_page(text: str) -> str:
     return text[:start] + "\n\n" + "\n\n".join(parts) + "\n\n" + text[text.index(END) :]
 
 
+def no_run(folder: Path) -> None:
+    """Check that no run has a folder: for `Fault.also`."""
+    assert not list((folder / "runs").glob("[!.]*")), "something was started"
+
+
 def hashes(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
     """Return the SHA-256 of each file that matches one of the patterns, by path."""
     return {

@@ -7,14 +7,10 @@ from pathlib import Path
 import pytest
 
 from support.commands import PROJECT, TINY, replace
-from support.fault_table import Fault, check
+from support.fault_table import Fault, check, no_run
 
 LAUNCHER, SWEEPER, LISTS = "An option of a launcher", "An option of a sweeper", "What a sweep tries"
 OPTUNA, SLURM, SKY = "hydra/sweeper=optuna", "hydra/launcher=submitit_slurm", "hydra/launcher=sky"
-
-
-def no_run(folder: Path) -> None:
-    assert not list((folder / "runs").glob("[!.]*")), "something was started"
 
 
 def runs(count: int) -> Callable[[Path], None]:

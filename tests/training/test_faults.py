@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from support.commands import TINY, run_module, start_module
-from support.fault_table import Fault, check
+from support.fault_table import Fault, check, no_run
 from support.refused_calls import needs_refused_calls, refuse
 
 RESUME = "Continuing an interrupted run"
@@ -50,10 +50,6 @@ def interrupted(raw, pushed, tmp_path_factory):
 
 def run_of(folder):
     return next(folder.glob("runs/test_resnet-lr0.001-*"))
-
-
-def no_run(folder):
-    assert not list((folder / "runs").glob("[!.]*")), "a run was started"
 
 
 def failure_says(cause):

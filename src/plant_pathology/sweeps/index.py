@@ -57,8 +57,8 @@ def add_folds(config: DictConfig) -> None:
         sys.exit(f"error: train.folds={folds}: choose a whole number from 1 to prepare.folds={prepared}")
     trained = [*map(str, range(folds)), *([ALL] if config.train.last else [])]
     if len(trained) > 1:
-        if config.hydra.sweeper.params is None:  # which Hydra allows, and a null node takes no key
-            OmegaConf.update(config, "hydra.sweeper.params", {}, merge=False)
+        if OmegaConf.select(config, "hydra.sweeper.params") is None:  # which Hydra allows, and null takes no key
+            OmegaConf.update(config, "hydra.sweeper.params", {}, merge=False, force_add=True)
         OmegaConf.update(config, "hydra.sweeper.params", {"data.fold": ",".join(trained)}, force_add=True)
 
 
