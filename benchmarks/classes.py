@@ -26,10 +26,10 @@ from plant_pathology.competition.train_table import all_labels, label_cells, tar
 from plant_pathology.data.duplicates import find_duplicates
 from plant_pathology.data.folds import assign_folds
 from plant_pathology.data.index import ARRAY, TABLE, open_array, write_index
+from plant_pathology.data.predictions import Predictions, likeliest_alone, read_predictions, write_predictions
 from plant_pathology.inference.answers import Answers
 from plant_pathology.inference.decision import LIKELIEST, Decision
 from plant_pathology.inference.tables import read_table
-from plant_pathology.runs.predictions import Predictions, likeliest_alone, read_predictions, write_predictions
 from plant_pathology.selection.bootstrap import confidence_interval
 from plant_pathology.selection.crossfit import crossfit
 from plant_pathology.selection.decisions import offers

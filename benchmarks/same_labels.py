@@ -13,8 +13,9 @@ import numpy as np
 
 from plant_pathology.competition.metrics import metric_of
 from plant_pathology.competition.task import Task
+from plant_pathology.data.predictions import read_predictions
 from plant_pathology.runs.finished import verified_result
-from plant_pathology.runs.predictions import PREDICTIONS, read_predictions
+from plant_pathology.runs.run import PREDICTIONS
 
 
 def main() -> None:

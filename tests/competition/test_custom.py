@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from plant_pathology.competition.spec import Competition
+from plant_pathology.data.predictions import read_predictions
 from plant_pathology.inference.predictor import predict_submission
 from plant_pathology.kernel.test_sets import made_test_set
-from plant_pathology.runs.predictions import read_predictions
 from support.commands import PROJECT, TINY, config, run_module
 
 pytestmark = pytest.mark.slow  # the runs that they look at are trained first, which takes long

@@ -24,6 +24,7 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.time_limit import TimeLimit
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import bytes_hash, file_hash, folder_hash
+from plant_pathology.data.predictions import read_predictions
 from plant_pathology.inference.decode import ImageError, decode
 from plant_pathology.inference.predictor import Predictor, predict_submission
 from plant_pathology.inference.test_set import Form
@@ -33,7 +34,6 @@ from plant_pathology.kernel.sandbox import run_kernel, why_no_namespaces
 from plant_pathology.kernel.source import NOTEBOOK
 from plant_pathology.kernel.submission_check import check_submission
 from plant_pathology.kernel.test_sets import SIZES, made_test_set
-from plant_pathology.runs.predictions import read_predictions
 from support.bundles import change_bundle
 from support.commands import PROJECT, config, git, run_module
 

@@ -17,11 +17,11 @@ from plant_pathology.competition.metrics import label_counts
 from plant_pathology.core.hashes import file_hash
 from plant_pathology.core.plotting import COLORS, MUTED, SOFT
 from plant_pathology.core.sealed import write_sealed
+from plant_pathology.data.predictions import Predictions, write_predictions
 from plant_pathology.kernel.package import folder_hashes
 from plant_pathology.reporting.error_analysis import class_errors, label_errors, losses, set_matrix, set_names
 from plant_pathology.reporting.figures import draw_sets
 from plant_pathology.reporting.page import extreme_labels
-from plant_pathology.runs.predictions import Predictions, write_predictions
 from plant_pathology.selection.axes import flatten_configs, map_axes
 from plant_pathology.selection.record import write_record
 from plant_pathology.selection.tables import label_texts

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from plant_pathology.core.sealed import read_sealed, write_sealed
+from plant_pathology.data.predictions import read_predictions, write_predictions
 from plant_pathology.runs.finished import write_result
-from plant_pathology.runs.predictions import read_predictions, write_predictions
 from plant_pathology.runs.run import BEST, PREDICTIONS, RESULT, RUN
 from support.commands import TINY, on_a_small_disk, run_module, start_module
 from support.damage import cut, emptied, flipped, missing, overwritten

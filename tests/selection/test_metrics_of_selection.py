@@ -7,8 +7,8 @@ from scipy.sparse import csr_array
 from plant_pathology.competition.metrics import metric_of
 from plant_pathology.competition.task import KEPT, Task
 from plant_pathology.core.errors import UserError
+from plant_pathology.data.predictions import Predictions, read_predictions, write_predictions
 from plant_pathology.inference.decision import CUTS, LIKELIEST, NUMBER, RANKING, SIGMOID, SOFTMAX, Decision
-from plant_pathology.runs.predictions import Predictions, read_predictions, write_predictions
 from plant_pathology.selection.bootstrap import confidence_interval, paired_gain, score_of
 from plant_pathology.selection.bundle import fallback_of
 from plant_pathology.selection.crossfit import best_rules, crossfit

@@ -14,8 +14,8 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.task import Task, identity_calibration
 from plant_pathology.competition.time_limit import TimeLimit
 from plant_pathology.core.errors import UserError
+from plant_pathology.data.predictions import Predictions, read_predictions
 from plant_pathology.inference.decision import EXPECTED_F1, LIKELIEST, THRESHOLDS, Decision, above_thresholds, log_odds
-from plant_pathology.runs.predictions import Predictions, read_predictions
 from plant_pathology.runs.sweep_lists import chosen_sweep, enter_sweep
 from plant_pathology.selection.bootstrap import Score, confidence_interval, paired_gain
 from plant_pathology.selection.calibration import fit_sigmoid

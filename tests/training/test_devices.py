@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from plant_pathology.data.index import ARRAY, open_array
-from plant_pathology.runs.predictions import read_predictions
+from plant_pathology.data.predictions import read_predictions
 from plant_pathology.runs.run import is_locked
 from plant_pathology.training.data import OrderedBatches, ShuffledBatches
 from plant_pathology.training.device import Device

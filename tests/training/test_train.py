@@ -9,7 +9,7 @@ import yaml
 
 from plant_pathology.competition.metrics import metric_of
 from plant_pathology.competition.task import Task
-from plant_pathology.runs.predictions import read_predictions
+from plant_pathology.data.predictions import read_predictions
 from support.commands import TINY, on_a_small_disk
 from support.small_runs import runs, train
 

@@ -13,8 +13,8 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.core.hashes import file_hash
+from plant_pathology.data.predictions import read_predictions
 from plant_pathology.inference.bundle import SPEC
-from plant_pathology.runs.predictions import read_predictions
 from plant_pathology.selection.record import METRICS, RECORD, SHIFT, read_record
 
 TEXT_COLUMNS = ("run", "left_out", "configuration", "label", "image", "model", "true", "predicted")

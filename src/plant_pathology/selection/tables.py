@@ -8,8 +8,8 @@ import pandas as pd
 from plant_pathology.competition.metrics import label_counts
 from plant_pathology.competition.task import Task
 from plant_pathology.core.files import atomic_file
+from plant_pathology.data.predictions import Predictions, write_predictions
 from plant_pathology.inference.decision import RANKING, THRESHOLDS
-from plant_pathology.runs.predictions import Predictions, write_predictions
 from plant_pathology.selection.candidates import Candidate
 from plant_pathology.selection.choice import Choice
 

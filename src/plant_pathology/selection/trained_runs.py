@@ -13,8 +13,8 @@ from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import bytes_hash
 from plant_pathology.core.schema import ALL
+from plant_pathology.data.predictions import Predictions, read_predictions
 from plant_pathology.runs.finished import DamagedRunError
-from plant_pathology.runs.predictions import Predictions, read_predictions
 from plant_pathology.runs.run import PREDICTIONS, code_hash
 from plant_pathology.store.connect import open_version
 from plant_pathology.store.version import Version

@@ -16,11 +16,11 @@ from torchmetrics import MeanMetric
 
 from plant_pathology.competition.task import KEPT, Task
 from plant_pathology.core.errors import UserError
+from plant_pathology.data.predictions import likeliest_alone
 from plant_pathology.inference import tta
 from plant_pathology.inference.decision import THRESHOLDS
 from plant_pathology.inference.outputs import outputs
 from plant_pathology.runs.finished import DivergedError
-from plant_pathology.runs.predictions import likeliest_alone
 from plant_pathology.training.device import ONLY, Device
 from plant_pathology.training.loss import loss_name, smoothed, training_loss
 from plant_pathology.training.mixing import Mixing

@@ -1,4 +1,4 @@
-"""Store what a run predicts for the images that it was not trained on: validation.npz in its folder."""
+"""Store what networks predict for images that they were not trained on, with what is true of these."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,6 @@ from scipy.sparse import csr_array
 
 from plant_pathology.core.files import atomic_file
 from plant_pathology.data.index import pack_targets, unpack_targets
-from plant_pathology.runs.run import PREDICTIONS as PREDICTIONS
 
 
 @dataclass(frozen=True)
