@@ -4,15 +4,19 @@ import json
 import os
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.sparse import csr_array
 
+from plant_pathology.data.predictions import Predictions, write_predictions
 from support import images
 from support.commands import TINY, run_module
+from support.damage import cut
 from support.fault_table import Fault, check
 from support.raw_faults import image_written, own_code, raw_of, train_images
 
@@ -227,6 +231,30 @@ def extra(text: str, image: bytes | None = None):
     return make
 
 
+def teacher(change=lambda stored: stored):
+    """Write data/extra/teacher.npz: predictions for all images of the table, or a changed copy of them."""
+
+    def make(folder: Path) -> None:
+        (folder / "data/extra").mkdir(parents=True)
+        names = np.array(sorted(path.name for path in train_images(folder)))
+        stored = Predictions(names, LABELS, np.zeros((len(names), 6), bool), np.full((len(names), 6), 0.25, np.float32))
+        write_predictions(folder / "data/extra/teacher.npz", change(stored))
+
+    return make
+
+
+def leaves(folder: Path) -> None:
+    """Write data/extra/leaves: two pictures without labels."""
+    (folder / "data/extra/leaves").mkdir(parents=True)
+    for number in range(2):
+        images.color().save(folder / f"data/extra/leaves/{number}.png")
+
+
+def both(first, second):
+    """Return what makes two faults, one after the other."""
+    return lambda folder: [make(folder) for make in (first, second)]
+
+
 def raw(*arguments, **more) -> Fault:
     return Fault(*arguments, start="raw", **more)
 
@@ -239,6 +267,9 @@ FOLDS = "Folds and labels"
 CORRECTED = "Corrected labels"
 RELABEL = "prepare prepare.relabel=reviewed.csv"
 EXTRA, MORE = "Extra images", "prepare prepare.extra=more.csv"
+TEACHER, SOFT = "Soft labels of a teacher", "prepare prepare.teacher=teacher.npz"
+PSEUDO, LABEL = "Pseudo-labels", "pseudo_label pseudo_label.images=leaves"
+LABELS = ["complex", "frog_eye_leaf_spot", "healthy", "powdery_mildew", "rust", "scab"]
 FAULTS = [
     raw(RUIN, "12 bits in PNGs of 16", "prepare", "64 images have 16 bits per channel, and most use 14", all_images(as_12_bits)),
     raw(RUIN, "14 bits in TIFFs of 16", "prepare", "64 images have 16 bits per channel, and most use 14", all_images(as_14_bits)),
@@ -292,6 +323,24 @@ FAULTS = [
     raw(EXTRA, "an image twice", MORE, "more.csv, line 3: 'leaf.jpg' is there before", extra("image,labels\nleaf.jpg,scab\nleaf.jpg,scab\n")),
     raw(EXTRA, "a file that is no image", MORE, "more.csv, line 2: 'leaf.jpg': not an image that Pillow can read", extra("image,labels\nleaf.jpg,scab\n", b"text")),
     raw(EXTRA, "a picture of the table alone", MORE, "0 extra images of more.csv train and never validate; 1 left out", extra("image,labels\nleaf.jpg,scab\n"), code=0),
+    raw(TEACHER, "most images are predicted", SOFT, "56 images have soft labels of teacher.npz, for model.distill", teacher(), code=0),
+    raw(TEACHER, "the file is missing", SOFT, "data/extra/teacher.npz does not exist: copy reports/predictions.npz there"),
+    raw(TEACHER, "a file elsewhere", "prepare prepare.teacher=../../reports/predictions.npz", "name a file in data/extra, which DVC watches"),
+    raw(TEACHER, "the file is cut", SOFT, "teacher.npz is not what `select` writes to reports/predictions.npz", both(teacher(), cut("data/extra/teacher.npz"))),
+    raw(TEACHER, "another archive of NumPy's", SOFT, "teacher.npz is not what `select` writes", both(teacher(), lambda folder: np.savez(folder / "data/extra/teacher.npz", x=1))),
+    raw(TEACHER, "labels in another order", SOFT, "prepare.teacher=teacher.npz: it predicts 6 labels ('scab', 'rust'", teacher(lambda stored: replace(stored, labels=LABELS[::-1]))),
+    raw(TEACHER, "predictions of numbers", SOFT, "prepare.teacher=teacher.npz: it predicts numbers, and this competition has 6 labels", teacher(lambda stored: replace(stored, labels=[], true=stored.outputs[:, 0], outputs=stored.outputs[:, :1]))),
+    raw(TEACHER, "the likeliest labels alone", SOFT, "of 6 labels it has the likeliest alone", teacher(lambda stored: replace(stored, outputs=csr_array(stored.outputs)))),
+    raw(TEACHER, "a prediction that is not a number", SOFT, "prepare.teacher=teacher.npz: a prediction is not finite", teacher(lambda stored: replace(stored, outputs=stored.outputs * np.nan))),
+    raw(TEACHER, "other images", SOFT, "predicts none of the 64 images, such as", teacher(lambda stored: replace(stored, images=np.char.add("x", stored.images)))),
+    Fault(PSEUDO, "no folder is named", "pseudo_label", "pseudo_label.images=null: name a folder in data/extra", start="packaged"),
+    Fault(PSEUDO, "a folder elsewhere", "pseudo_label pseudo_label.images=../raw", "pseudo_label.images=../raw: name a folder in data/extra, which DVC watches", start="packaged"),
+    Fault(PSEUDO, "an empty folder", LABEL, "pseudo_label.images=leaves: there is no file in data/extra/leaves", lambda folder: (folder / "data/extra/leaves").mkdir(parents=True), start="packaged"),
+    Fault(PSEUDO, "no answer is certain enough", f"{LABEL} pseudo_label.sure=1", "pseudo_label.sure=1: no answer for 2 images is as certain; the surest has 0.", leaves, start="packaged"),
+    Fault(PSEUDO, "files that are no images", LABEL, "unreadable, gets no labels: data/extra/leaves/0.png: not an image", both(leaves, lambda folder: [path.write_text("text") for path in (folder / "data/extra/leaves").iterdir()]), start="packaged"),
+    Fault(PSEUDO, "numbers are predicted", f"{LABEL} competition.target.kind=number competition.metric=rmse competition.submit.as=number competition.target.labels=null", "predicts numbers, which have no probability", leaves, start="packaged"),
+    Fault(PSEUDO, "there is no bundle", LABEL, "models/best/bundle.json does not exist: run `python -m plant_pathology.select`", leaves),
+    Fault(PSEUDO, "the bundle is for other labels", f"{LABEL} competition.target.labels=[scab,rust,powdery_mildew,healthy,frog_eye_leaf_spot,complex]", "models/best was made for competition.target.labels[0]=complex, which is scab today", leaves, start="packaged"),
     raw("What it was made for", "the competition has its own code", "prepare", "64 images of 32 px", own_code("METRIC_SIGN = 1\n"), code=0, also=made_for_travels),
 ]  # fmt: skip
 

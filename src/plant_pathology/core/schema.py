@@ -68,7 +68,18 @@ class Prepare:
     extra: str | None = key(
         None, "csv in paths.extra with more images (columns image and labels), which train and never validate"
     )
+    teacher: str | None = key(
+        None, "copy of reports/predictions.npz in paths.extra: soft labels, which model.distill trains on"
+    )
     workers: int | None = key(None, "processes that decode; null: one per core", low=1, high=1024)
+
+
+@section()
+class PseudoLabel:
+    """Labels that the bundle gives to images which have none."""
+
+    images: str | None = key(None, "folder of the images, in paths.extra")
+    sure: float = key(0.95, "smallest probability of each answer; other images get no labels", low=0.5, high=1)
 
 
 @section()
@@ -154,6 +165,12 @@ class Model:
         ),
     )
     smoothing: float = key(0, "label smoothing: how far targets move towards unknown", low=0, high=1)
+    distill: float = key(
+        0,
+        "share of the teacher's predictions (prepare.teacher) in what is learned; the labels have the rest",
+        low=0,
+        high=1,
+    )
     lr: float = key(1e-3, "peak learning rate: after warm-up to it, a cosine to zero", low=0, high=100)
     layer_decay: float = key(
         1.0, "learning rate of a layer as a share of that of the next layer towards the head", low=0.01, high=1
@@ -495,6 +512,7 @@ class Config:
     run: str | None = key(None, "the run, or the beginning of its name, for `monitor stop` and `monitor continue`")
     recipe: str = key("ours", "the file of conf/recipe/ in use, for the record")
     prepare: Prepare
+    pseudo_label: PseudoLabel
     data: Data
     model: Model
     trainer: Trainer

@@ -97,6 +97,8 @@ def messages(counts: dict[str, Any], competition: Competition, train: TrainTable
             f"{extra['used']} extra images of {extra['file']} train and never validate"
             + (f"; {left} left out, because they show a picture of the table" if left else "")
         )
+    if teacher := counts["teacher"]:
+        lines.append(f"{teacher['images']} images have soft labels of {teacher['file']}, for model.distill")
     if counts["quarantined"]:
         lines.append(f"{counts['quarantined']} bad rows of {train.source.name} skipped; {quarantine} lists the reasons")
     if unlisted := counts["unlisted"]:

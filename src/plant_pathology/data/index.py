@@ -12,6 +12,7 @@ import pandas as pd
 from plant_pathology.core.files import atomic_file
 
 TABLE, ARRAY = "index.csv", "index.npy"
+TEACHER = "teacher.npy"  # soft labels, if there are any: (n, outputs) float32, rows as in the index
 NO_FOLD = -1  # as an image's fold: all folds train on it, and none validates on it
 PLACES = ["image", "labels", "fold", "group", "pixels", "shard", "row"]
 

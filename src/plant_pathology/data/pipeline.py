@@ -25,6 +25,7 @@ from plant_pathology.data.extra import joined, read_extra
 from plant_pathology.data.folds import assign_folds
 from plant_pathology.data.index import write_index
 from plant_pathology.data.shards import write_shards
+from plant_pathology.data.teacher import read_teacher, write_teacher
 from plant_pathology.inference.decode import RULES
 from plant_pathology.inference.tables import places
 
@@ -48,6 +49,7 @@ def prepare(cfg: DictConfig) -> None:
     train, corrected = relabeled(listed_train, settings.relabel, Path(cfg.paths.code), competition)
     check_form(competition, raw, train.labels)
     extra = read_extra(competition, settings.extra, Path(cfg.paths.extra), train.labels)
+    teacher = read_teacher(settings.teacher, Path(cfg.paths.extra), train.labels)
     listed = sorted(train.rows.loc[train.rows["present"], "image"].unique().tolist())
     files = {name: train.folder / name for name in listed} | (extra.files if extra else {})
     with open_decode_cache(
@@ -81,6 +83,7 @@ def prepare(cfg: DictConfig) -> None:
             "duplicates": repeated,
             "relabeled": corrected,
             "extra": None,
+            "teacher": None,
             "quarantined": len(train.rows) - len(good),
             "unlisted": train.unlisted,
         }
@@ -89,6 +92,9 @@ def prepare(cfg: DictConfig) -> None:
             targets = targets_of(kept["labels"], train.labels, competition.target.kind)
         with atomic_folder(prepared) as folder:
             write_images(folder, kept, targets, decoded, competition, settings)
+            if teacher:
+                path = Path(cfg.paths.extra) / settings.teacher
+                manifest["teacher"] = write_teacher(folder, teacher, path, kept["image"].tolist())
             if len(bad):
                 bad.to_csv(folder / QUARANTINE, index=False)
             write_json(folder / "manifest.json", manifest)

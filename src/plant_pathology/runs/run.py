@@ -35,7 +35,8 @@ NEEDED = {"epoch", "train_loss", "seconds"}  # columns of metrics.csv that are t
 IDENTITY = ("seed", "data", "model", "trainer")  # of the competition, its name, metric and kind of target alone
 # The code that decides a run's numbers: the folder `training`, and the files of other folders that it uses.
 CODE = (
-    *("training", "competition/metrics.py", "competition/task.py", "data/index.py", "data/shards.py"),
+    *("training", "competition/metrics.py", "competition/task.py"),
+    *("data/index.py", "data/predictions.py", "data/shards.py"),
     *("inference/decision.py", "inference/expected_f1.py", "inference/outputs.py", "inference/tta.py"),
 )
 RUN, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.csv", "checkpoints", "result.json"

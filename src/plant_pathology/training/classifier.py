@@ -22,6 +22,7 @@ from plant_pathology.inference.decision import THRESHOLDS
 from plant_pathology.inference.outputs import outputs
 from plant_pathology.runs.finished import DivergedError
 from plant_pathology.training.device import ONLY, Device
+from plant_pathology.training.distillation import distilled
 from plant_pathology.training.loss import loss_name, smoothed, training_loss
 from plant_pathology.training.mixing import Mixing
 
@@ -86,7 +87,10 @@ class Classifier(pl.LightningModule):
         self.train_loss.reset()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        images, targets = self.mixing(batch["images"], batch["targets"], self.task.outputs)
+        targets = batch["targets"]
+        if share := self.settings["distill"]:
+            targets = distilled(targets, batch["teacher"], share, self.task.kind)
+        images, targets = self.mixing(batch["images"], targets, self.task.outputs)
         targets = smoothed(targets, self.settings["smoothing"], self.task.kind, self.task.outputs)
         loss = self._loss(self(images), targets)
         self.train_loss.update(self.on.mean(loss.detach()))

@@ -18,7 +18,7 @@ from plant_pathology.core.disk import require_shared_memory
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.core.schema import ALL
-from plant_pathology.data.index import ARRAY, NO_FOLD, open_array, unpack_targets
+from plant_pathology.data.index import ARRAY, NO_FOLD, TEACHER, open_array, unpack_targets
 from plant_pathology.data.shards import Shards, shard_name
 from plant_pathology.store.version import Version
 from plant_pathology.training.augmentation import Augment, augment_batch, augment_images
@@ -121,8 +121,8 @@ class LabeledImages(Dataset):
 
     Items: `images`, (n, side, side, 3) uint8; `rows`, (n,) int64 positions in the data set, -1 for repeated samples;
     `targets`, (n,) int64 class numbers, (n,) float32 numbers, or (n, labels)
-    float32 of 0 and 1. Where `on_cpu` is false, training images
-    are not augmented yet, and `maps`, `light` and `side` hold the arguments of `augment_batch`.
+    float32 of 0 and 1; `teacher`, (n, outputs) float32, if there is one and images are augmented. Where `on_cpu` is
+    false, training images are not augmented yet, and `maps`, `light` and `side` hold the arguments of `augment_batch`.
 
     Args:
         index: table of all images, memory-mapped.
@@ -135,6 +135,7 @@ class LabeledImages(Dataset):
         seed: the run's seed, for augmentation.
         labels: number of labels; 0 for numbers.
         transforms: of training images, before augmentation.
+        teacher: (images of the index, outputs) predictions of an ensemble, memory-mapped; None for none.
     """
 
     def __init__(
@@ -149,8 +150,9 @@ class LabeledImages(Dataset):
         seed: int,
         labels: int,
         transforms: Transforms,
+        teacher: np.ndarray | None = None,
     ):
-        self.labels, self.transforms = labels, transforms
+        self.labels, self.transforms, self.teacher = labels, transforms, teacher
         self.index, self.places, self.shards, self.encoding = index, places, shards, encoding
         self.image_size, self.augment, self.resizing, self.seed = image_size, augment, resizing, seed
         self.on_cpu = True  # StoredData.setup sets it to False where a GPU augments
@@ -174,6 +176,8 @@ class LabeledImages(Dataset):
         if batch.epoch is not None:
             maps, light = (drawn[batch.samples] for drawn in self._draw(batch.epoch))
             side = self.resizing.side(batch.epoch, self.image_size)
+            if self.teacher is not None:
+                item["teacher"] = torch.from_numpy(self.teacher[self.places[batch.samples]])
             if self.transforms.steps:
                 images = self.transforms(images, batch.epoch, batch.samples.tolist())
             if self.on_cpu:
@@ -202,9 +206,11 @@ class StoredData(pl.LightningDataModule):
         resizing: sides of training images by epoch.
         transforms: `data.transforms` of the config.
         device: that the images are for.
+        distill: training images have the predictions of `prepare.teacher`, too.
 
     Raises:
-        UserError: the version has no such fold or is of earlier code, or a batch is larger than the training folds.
+        UserError: the version has no such fold or teacher or is of earlier code, or a batch is larger than the training
+            folds.
     """
 
     def __init__(
@@ -219,6 +225,7 @@ class StoredData(pl.LightningDataModule):
         resizing: ProgressiveResizing = FULL_SIZE,
         transforms: Sequence[str | Mapping[str, Any]] = (),
         device: Device = ONLY,
+        distill: bool = False,
     ):
         super().__init__()
         self.device = device
@@ -235,8 +242,11 @@ class StoredData(pl.LightningDataModule):
             trained, validated = (np.flatnonzero(rows) for rows in (index["fold"] != fold, index["fold"] == fold))
         stored, labels = (self.manifest["encoding"], self.manifest["image_size"]), len(self.manifest["labels"])
         before = Transforms(transforms, seed)
+        teacher = self._teacher(trained) if distill else None
         self.training, self.validation = (
-            LabeledImages(index, places, Shards(version.open), *stored, augment, resizing, seed, labels, before)
+            LabeledImages(
+                index, places, Shards(version.open), *stored, augment, resizing, seed, labels, before, teacher
+            )
             for places in (trained, validated)
         )
         self._step = batch_size * device.count  # images of all devices
@@ -246,6 +256,21 @@ class StoredData(pl.LightningDataModule):
                 f"data.batch_size={batch_size}{times} is more than the {len(self.training)} training images"
             )
         self._shuffled = ShuffledBatches(self.training.column("shard"), self._step, window, seed, device)
+
+    def _teacher(self, trained: np.ndarray) -> np.ndarray:
+        """Return the predictions of the teacher for all images, some of which must be for images that train."""
+        if TEACHER not in self.version.files:
+            raise UserError(
+                f"model.distill: {self.version.ref} has no teacher to learn from: set prepare.teacher, prepare and push"
+                " it again, or set model.distill=0"
+            )
+        teacher = np.load(self.version.open(TEACHER), mmap_mode="r", allow_pickle=False)
+        if np.isnan(teacher[trained, 0]).all():
+            raise UserError(
+                f"model.distill: the teacher of {self.version.ref} predicted none of the images that train: train more"
+                " folds of it (train.folds), or set model.distill=0"
+            )
+        return teacher
 
     def start_at(self, epoch: int, batches_done: int) -> None:
         """Start training at this epoch, and prefetch shards in the order in which it needs them.

@@ -104,6 +104,7 @@ def fit(run: Run, threads: int, sync: RunSync | None, device: Device = ONLY) -> 
         ProgressiveResizing(**cfg.data.grow, epochs=cfg.trainer.max_epochs),
         OmegaConf.to_container(cfg.data.transforms),  # type: ignore[arg-type]  # a list, as the schema says
         device,
+        distill=cfg.model.distill > 0,
     )
     competition, scale = Competition.from_config(cfg), data.manifest["scale"]
     if data.manifest["kind"] != competition.target.kind:

@@ -1,0 +1,87 @@
+"""Keep soft labels beside the index: what an ensemble predicts for the images of the training table.
+
+`prepare.teacher` names a copy of reports/predictions.npz in data/extra, which `select` wrote: predictions of networks
+that were not trained on the image. `model.distill` trains a single network on them and on the labels (Hinton et al.
+2015, "Distilling the Knowledge in a Neural Network").
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plant_pathology.competition.added_table import leads_out
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_file
+from plant_pathology.core.hashes import file_hash
+from plant_pathology.data.index import TEACHER
+from plant_pathology.data.predictions import Predictions, read_predictions
+from plant_pathology.inference.tables import shown
+
+
+def read_teacher(name: str | None, folder: Path, labels: list[str]) -> Predictions | None:
+    """Read the file that `prepare.teacher` names; None where it names none.
+
+    Args:
+        folder: `paths.extra`.
+        labels: all labels, in the order of the outputs; none for a number.
+
+    Raises:
+        UserError: the file is elsewhere, is missing or damaged, or was predicted for other labels.
+    """
+    if name is None:
+        return None
+    path = folder / name
+    if leads_out(name):
+        raise UserError(f"prepare.teacher={name}: name a file in {folder}, which DVC watches: copy it there")
+    try:
+        teacher = read_predictions(path)
+    except FileNotFoundError:
+        raise UserError(f"prepare.teacher={name}: {path} does not exist: copy reports/predictions.npz there") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"prepare.teacher={name}: {path} is not what `select` writes to reports/predictions.npz"
+            f" ({' '.join(str(error).split())[:100]}): copy it again"
+        ) from None
+    if teacher.labels != labels:
+        raise UserError(
+            f"prepare.teacher={name}: it predicts {described(teacher.labels)}, and this competition has"
+            f" {described(labels)}: copy the predictions of a bundle of this competition"
+        )
+    if not isinstance(teacher.outputs, np.ndarray):
+        raise UserError(
+            f"prepare.teacher={name}: of {len(labels)} labels it has the likeliest alone, which no network can be"
+            " trained on: set prepare.teacher=null"
+        )
+    if not np.isfinite(teacher.outputs).all():
+        raise UserError(f"prepare.teacher={name}: a prediction is not finite: copy reports/predictions.npz again")
+    return teacher
+
+
+def described(labels: list[str]) -> str:
+    """Return labels for an error, the first ones of many."""
+    if not labels:
+        return "numbers"
+    return f"{len(labels)} labels ({', '.join(map(shown, labels[:6]))}{', …' if len(labels) > 6 else ''})"
+
+
+def write_teacher(folder: Path, teacher: Predictions, path: Path, images: list[str]) -> dict[str, Any]:
+    """Write the predictions in the order of the index, and return what manifest.json says of them.
+
+    Args:
+        folder: of the prepared data.
+        path: that the predictions were read from.
+        images: names of all rows of the index; one that the teacher did not predict gets NaN.
+
+    Raises:
+        UserError: it predicted none of them.
+    """
+    row_of = {image: row for row, image in enumerate(teacher.images.tolist())}
+    rows = np.array([row_of.get(image, -1) for image in images])
+    if (rows < 0).all():
+        raise UserError(f"{path} predicts none of the {len(images)} images, such as {shown(images[0])}: copy another")
+    soft = np.where(rows[:, None] < 0, np.nan, teacher.outputs[rows]).astype(np.float32)
+    with atomic_file(folder / TEACHER) as work, work.open("wb") as file:
+        np.save(file, soft, allow_pickle=False)
+    return {"file": path.name, "sha256": file_hash(path), "images": int((rows >= 0).sum())}
