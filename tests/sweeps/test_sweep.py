@@ -15,7 +15,7 @@ import pytest
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.sweep_lists import begin_sweep, end_sweep, enter_sweep
 from plant_pathology.sweeps.index import SweepIndex, sweep_folders, sweep_results
-from support.commands import config, run_module, start_module
+from support.commands import TINY, config, run_module, start_module
 from support.small_runs import finish
 
 pytestmark = pytest.mark.slow  # the runs that they look at are trained first, which takes long
@@ -89,6 +89,14 @@ def test_runs_of_an_earlier_version_are_shown_and_not_selected(tmp_path):
     assert shown.returncode == 0 and "old" in shown.stdout and "finished" in shown.stdout, shown.stderr
     with pytest.raises(UserError, match="old: result.json has no checksum: an earlier version"):
         sweep_results(tmp_path)
+
+
+def test_a_finished_run_is_shown_with_the_score_of_its_result(trained):
+    """The scores of its epochs are those of one view of an image, its result's of all views."""
+    shown = run_module("monitor", "status", *TINY, cwd=trained, COLUMNS="200").stdout
+    for path in trained.glob("runs/*/result.json"):
+        (line,) = (line for line in shown.splitlines() if path.parent.name in line)
+        assert f" {json.loads(path.read_text())['score']:.4f} " in line, shown
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ class Status:
         machine: the machine that trains it; None where no launcher started it.
         note: why it failed or stopped.
         metric: name of the competition's metric; "" where run.json does not exist yet.
+        score: of a run that has a result, with test-time augmentation; rows have scores without it.
     """
 
     run: str
@@ -48,6 +49,7 @@ class Status:
     machine: Machine | None
     note: str
     metric: str
+    score: float | None = None
 
     @property
     def hours(self) -> float:
@@ -65,7 +67,9 @@ class Status:
 
     @property
     def best_score(self) -> str:
-        """Return the metric at the best epoch, as text; "" before the first epoch."""
+        """Return the run's score as text; before it has a result, the metric at the best epoch; "" before the first."""
+        if self.score is not None:
+            return f"{self.score:.4f}"
         return f"{self.best[f'val_{self.metric}']:.4f}" if self.best and self.metric else ""
 
 
@@ -80,14 +84,16 @@ def status_of(folder: Path) -> Status:
 def _status_of(folder: Path) -> Status:
     rows = read_epochs(folder)
     planned, left, metric = None, None, ""
-    state, note = _state(folder, rows)
+    result = record_of(folder / RESULT) if (folder / RESULT).exists() else None
+    state, note = _ended(result) if result is not None else _state(folder, rows)
     if (folder / RUN).exists():
         config = record_of(folder / RUN).get("config", {})
         planned = config.get("trainer", {}).get("max_epochs")
         metric = config.get("competition", {}).get("metric", "")
         if state == RUNNING and rows and planned:
             left = max(0.0, (planned - len(rows)) * rows[-1]["seconds"] - seconds_since_epoch(folder))
-    return Status(folder.name, state, rows, planned, left, machine_of(folder), note, metric)
+    score = result.get("score") if result else None
+    return Status(folder.name, state, rows, planned, left, machine_of(folder), note, metric, score)
 
 
 def record_of(path: Path) -> dict[str, Any]:
@@ -107,10 +113,11 @@ def seconds_since_epoch(folder: Path) -> float:
     return max(0.0, time.time() - (folder / METRICS).stat().st_mtime)
 
 
+def _ended(result: dict[str, Any]) -> tuple[str, str]:
+    return (STOPPED, result["stopped"]) if result.get("stopped") else (FINISHED, "")
+
+
 def _state(folder: Path, rows: list[dict[str, float]]) -> tuple[str, str]:
-    if (folder / RESULT).exists():
-        stopped = record_of(folder / RESULT).get("stopped")
-        return (STOPPED, stopped) if stopped else (FINISHED, "")
     if folder.exists() and is_locked(folder):
         return RUNNING, "stops after this epoch" if (folder / STOP).exists() else ""
     if (folder / FAILURE).exists():
