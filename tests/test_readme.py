@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from support.commands import PROJECT, git, replace, run_in
+from support.local_kaggle import environment, local_kaggle, zipped
 from support.stores import BUCKET
 
 BLOCKS = re.findall(r"```console\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -47,6 +48,50 @@ def rehearsal(lines):
 def ending(lines):
     first = next(number for number, line in enumerate(lines) if line.startswith("report "))
     return [line.rstrip() for line in lines[first:]]
+
+
+MAKE = ("make", "-o", ".venv/ready", "VENV_PYTHON=python")  # with the environment of the tests
+
+
+def steps(start):
+    """The commands of the line that begins so."""
+    (line,) = (line for block in BLOCKS for line in typed(block) if line.startswith(start))
+    return [shlex.split(step) for step in line.split(" && ")]
+
+
+def test_the_competition_is_downloaded_and_chosen(project, raw, tmp_path, monkeypatch):
+    run_in(tmp_path, "cp", "-a", str(project), "checkout")
+    download, repro = steps("make download")
+    assert repro == ["make", "repro"]
+    content = {path.relative_to(raw).as_posix(): path.read_bytes() for path in raw.rglob("*") if path.is_file()}
+    name = "plant-pathology-2021-fgvc8"
+    with local_kaggle(competition=name, archive=zipped(content)) as kaggle:
+        for key, value in environment(tmp_path, kaggle).items():
+            monkeypatch.setenv(key, value)
+        run_in(tmp_path / "checkout", *MAKE, *download[1:])
+    assert f"competition: {name} " in (tmp_path / "checkout/conf/choices.yaml").read_text()
+    plan = run_in(tmp_path / "checkout", "dvc", "repro", "--dry")
+    assert "Running stage 'prepare'" in plan and (tmp_path / "checkout/data/raw" / name / "train.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_second_machine_has_the_results_and_repeats_nothing(project, tmp_path, monkeypatch):
+    """With a folder in the place of a bucket, for which DVC needs another package."""
+    run_in(tmp_path, "cp", "-a", str(project), "checkout")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    git(tmp_path, "config", "--global", "user.email", "tester@example.org")
+    git(tmp_path, "config", "--global", "user.name", "tester")
+    checkout, there = tmp_path / "checkout", tmp_path / "there"
+    remote, *others = steps("make remote")
+    run_in(checkout, *MAKE, "remote", f"URL={tmp_path / 'shared'}")
+    assert remote[:2] == ["make", "remote"]
+    for command in others:
+        run_in(checkout, *command)
+    run_in(tmp_path, "git", "clone", "-q", str(checkout), str(there))
+    run_in(there, *MAKE, "pull")
+    output = run_in(there, *MAKE, "-o", "data/raw/sample", "repro")
+    assert "Running stage" not in output
+    assert (there / "reports/index.html").read_bytes() == (checkout / "reports/index.html").read_bytes()
 
 
 @pytest.mark.slow

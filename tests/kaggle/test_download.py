@@ -1,6 +1,5 @@
 """`make download`: the real kaggle client against a fake Kaggle on this machine."""
 
-import io
 import os
 import random
 import signal
@@ -14,17 +13,9 @@ import pytest
 from filelock import FileLock
 
 from support.commands import on_a_small_disk, run_module
-from support.local_kaggle import SECRET, LocalKaggle, environment, local_kaggle
+from support.local_kaggle import SECRET, LocalKaggle, environment, local_kaggle, zipped
 
 NAME = "plant-pathology-2021-fgvc8"
-
-
-def zipped(content: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", compression) as file:
-        for name, text in content.items():
-            file.writestr(name, text)
-    return whole.getvalue()
 
 
 def archive(**changed: bytes) -> bytes:

@@ -9,10 +9,11 @@ from plant_pathology.core.hashes import file_hash
 from plant_pathology.core.sealed import read_sealed, write_sealed
 from plant_pathology.kernel.package import folder_hashes
 from support.bundles import change_bundle
-from support.commands import TINY
+from support.commands import TINY, run_module
 from support.damage import cut, emptied, flipped, missing, overwritten
 from support.fault_table import Fault, check
 from support.locks import locked, release
+from support.prepared import leaves, prepare
 
 DAMAGED = "A file that the report or the summary trusts is damaged"
 PURPOSE = "The selection is for something else"
@@ -49,6 +50,14 @@ def then(damage):
         damage(folder)
 
     return make
+
+
+def another_store(folder):
+    """Push other images to another store, where they are version 1, too."""
+    prepare(folder / "other", leaves(0, 10))
+    settings = ("paths.prepared=other", "paths.pointer=other.json", "store.uri=file://other-store")
+    done = run_module("datastore", "push", *TINY, *settings, cwd=folder)
+    assert done.returncode == 0, done.stderr
 
 
 def selected_again(folder):
@@ -142,6 +151,9 @@ FAULTS = [
              "was made for competition.name=sample, which is another today"),
         )
     ),
+    Fault(PURPOSE, "the store has other images under the same version", "report store.uri=file://other-store",
+          "file://other-store holds another plant-pathology:1 than the one the runs were trained on: set store.uri",
+          another_store, start="packaged", kept=KEPT),
     Fault(CHAIN, "models/best is of another selection", "report", "bundle.json is of another selection than",
           selected_again, start="packaged", kept=KEPT),
     Fault(CHAIN, "metrics.json is of another selection", "report", "metrics.json has other bytes than were written",

@@ -4,6 +4,7 @@ It is also the client's HTTP proxy, so that no request leaves the machine.
 """
 
 import base64
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import socket
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +36,15 @@ def environment(root, kaggle: "LocalKaggle | None" = None, **changed: str) -> di
         **{name: "" for name in ("no_proxy", "NO_PROXY", "KAGGLE_CONFIG_DIR", "KAGGLE_API_TOKEN")},
         **{"KAGGLE_USERNAME": "tester", "KAGGLE_KEY": SECRET, **changed},
     }
+
+
+def zipped(content: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Return a zip archive of files by name, as Kaggle ships a competition."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", compression) as file:
+        for name, text in content.items():
+            file.writestr(name, text)
+    return whole.getvalue()
 
 
 class Refused(Exception):
