@@ -28,7 +28,7 @@ INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13  # as shells count the ends by SIGI
 
 # What to do, by the number of an operating system's error.
 REMEDIES = {
-    errno.ENOSPC: "make room there and start again",
+    errno.ENOSPC: "make room there (df shows the space, df -i how many files fit) and start again",
     errno.EDQUOT: "make room within your quota there and start again",
     errno.EACCES: "change its owner or mode, or set paths.root to a folder of yours",
     errno.EPERM: "change its owner or mode, or set paths.root to a folder of yours",
