@@ -14,8 +14,9 @@ import torch
 
 from plant_pathology.core.sealed import read_sealed, write_sealed
 from plant_pathology.data.predictions import read_predictions, write_predictions
-from plant_pathology.runs.finished import write_result
+from plant_pathology.runs.finished import DamagedRunError, verified_result, write_result
 from plant_pathology.runs.run import BEST, PREDICTIONS, RESULT, RUN
+from plant_pathology.selection.trained_runs import read_run
 from support.commands import TINY, on_a_small_disk, run_module, start_module
 from support.damage import cut, emptied, flipped, missing, overwritten
 from support.fault_table import Fault, check, hashes
@@ -224,6 +225,8 @@ FAULTS = [
           weights(lambda state: fill(state, float("nan"))), start="trained", kept=KEPT, also=no_bundle),
     Fault(LEFT_OUT, "train.folds=2, one fold of the best configuration is missing", "select",
           "is left out: predicted fold", the_best_lacks_a_fold, code=0, start="trained", also=board_says_why),
+    Fault(LEFT_OUT, "no candidate fits the kernel's time", "select rehearse.hidden_images=10000000 rehearse.margin=100",
+          "no candidate fits the kernel: 10000000 images at", start="trained", kept=KEPT),
     Fault(LEFT_OUT, "no candidate fits the kernel", "select select.megabytes=0.001",
           "no candidate fits the kernel: raise select.megabytes; the best one needs networks=2", start="trained",
           also=no_bundle),
@@ -295,3 +298,11 @@ def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_bundle(fault_folder, ra
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "No space left on device" in done.stderr and "make room" in done.stderr
     assert done.stdout.split()[-1] == ".lock"
+
+
+def test_a_file_that_a_sweep_replaced_after_the_run_was_verified_is_not_read(trained, tmp_path):
+    run = shutil.copytree(runs_of(trained)[0], tmp_path / runs_of(trained)[0].name)
+    result = verified_result(run)
+    shutil.copyfile(runs_of(trained)[1] / PREDICTIONS, run / PREDICTIONS)
+    with pytest.raises(DamagedRunError, match="validation.npz was replaced while it was read"):
+        read_run(run, result)
