@@ -29,7 +29,8 @@ from plant_pathology.store.keys import manifest_key, object_key
 from plant_pathology.store.store import Store
 from plant_pathology.store.version import Version
 from plant_pathology.training.augmentation import Augment
-from plant_pathology.training.data import ShuffledBatches, StoredData
+from plant_pathology.training.batches import ShuffledBatches
+from plant_pathology.training.data import StoredData
 
 if sys.platform != "win32":
     import resource

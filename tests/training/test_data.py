@@ -15,7 +15,8 @@ from plant_pathology.store.folder import FolderBackend
 from plant_pathology.store.keys import object_key
 from plant_pathology.store.store import Store
 from plant_pathology.training.augmentation import Augment, augment_batch, augment_images
-from plant_pathology.training.data import Batch, OrderedBatches, ShuffledBatches, StoredData
+from plant_pathology.training.batches import Batch, OrderedBatches, ShuffledBatches
+from plant_pathology.training.data import StoredData
 from plant_pathology.training.progressive_resizing import FULL_SIZE, ProgressiveResizing
 from support.commands import config, run_module
 from support.prepared import leaves as leaves_of_a_store

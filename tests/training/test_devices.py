@@ -15,7 +15,7 @@ import pytest
 from plant_pathology.data.index import ARRAY, open_array
 from plant_pathology.data.predictions import read_predictions
 from plant_pathology.runs.run import is_locked
-from plant_pathology.training.data import OrderedBatches, ShuffledBatches
+from plant_pathology.training.batches import OrderedBatches, ShuffledBatches
 from plant_pathology.training.device import Device
 from support.commands import TINY, run_module, start_module
 from support.interruptions import assert_same_numbers
