@@ -33,9 +33,9 @@ class LabeledImages(Dataset):
     """Read images and their targets from shards; `dataset[batch]` is a whole `Batch`.
 
     Items: `images`, (n, side, side, 3) uint8; `rows`, (n,) int64 positions in the data set, -1 for repeated samples;
-    `targets`, (n,) int64 class numbers, (n,) float32 numbers, or (n, labels) float32 of 0 and 1; of training images also
-    `teacher`, (n, outputs) float32, if there is one. Where `on_cpu` is false, training images are not augmented yet, and
-    `maps`, `light` and `side` hold the arguments of `augment_batch`.
+    `targets`, (n,) int64 class numbers, (n,) float32 numbers, or (n, labels) float32 of 0 and 1; of training images
+    also `teacher`, (n, outputs) float32, if there is one. Where `on_cpu` is false, training images are not augmented
+    yet, and `maps`, `light` and `side` hold the arguments of `augment_batch`.
 
     Args:
         index: table of all images, memory-mapped.
