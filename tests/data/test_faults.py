@@ -339,6 +339,7 @@ FAULTS = [
     Fault(PSEUDO, "no answer is certain enough", f"{LABEL} pseudo_label.sure=1", "pseudo_label.sure=1: no answer for 2 images is as certain; the surest has 0.", leaves, start="packaged"),
     Fault(PSEUDO, "files that are no images", LABEL, "unreadable, gets no labels: data/extra/leaves/0.png: not an image", both(leaves, lambda folder: [path.write_text("text") for path in (folder / "data/extra/leaves").iterdir()]), start="packaged"),
     Fault(PSEUDO, "numbers are predicted", f"{LABEL} competition.target.kind=number competition.metric=rmse competition.submit.as=number competition.target.labels=null", "predicts numbers, which have no probability", leaves, start="packaged"),
+    Fault(PSEUDO, "a table that was reviewed", LABEL, "data/extra/leaves-pseudo.csv exists, and somebody may have reviewed it", both(leaves, lambda folder: (folder / "data/extra/leaves-pseudo.csv").touch()), start="packaged", kept=["data/extra/*.csv"]),
     Fault(PSEUDO, "there is no bundle", LABEL, "models/best/bundle.json does not exist: run `python -m plant_pathology.select`", leaves),
     Fault(PSEUDO, "the bundle is for other labels", f"{LABEL} competition.target.labels=[scab,rust,powdery_mildew,healthy,frog_eye_leaf_spot,complex]", "models/best was made for competition.target.labels[0]=complex, which is scab today", leaves, start="packaged"),
     raw("What it was made for", "the competition has its own code", "prepare", "64 images of 32 px", own_code("METRIC_SIGN = 1\n"), code=0, also=made_for_travels),

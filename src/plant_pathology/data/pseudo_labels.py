@@ -26,14 +26,17 @@ def write_pseudo_labels(cfg: DictConfig) -> None:
     """Write data/extra/<folder>-pseudo.csv (columns image, labels and probability), and print a summary.
 
     Raises:
-        UserError: there is no such folder or image, the competition predicts numbers, no answer is certain enough, or
-            the bundle is damaged or for something else than the config describes today.
+        UserError: there is no such folder or image, the table exists, the competition predicts numbers, no answer is
+            certain enough, or the bundle is damaged or for something else than the config describes today.
         BusyError: another command writes the bundle.
     """
     competition, extra, name = Competition.from_config(cfg), Path(cfg.paths.extra), cfg.pseudo_label.images
     if competition.target.kind == NUMBER:
         raise UserError(f"{competition.name} predicts numbers, which have no probability: no answer is sure")
     images = images_of(extra, name)
+    path = extra / f"{name.strip('/').replace('/', '-')}-pseudo.csv"
+    if path.exists():
+        raise UserError(f"{path} exists, and somebody may have reviewed it: rename it, or delete it, and start again")
     best = Path(cfg.paths.models) / "best"
     with one_command(writes=[], reads=[best.parent]):
         spec = checked_bundle(best, competition)
@@ -49,7 +52,6 @@ def write_pseudo_labels(cfg: DictConfig) -> None:
             f"pseudo_label.sure={cfg.pseudo_label.sure:g}: no answer for {len(images)} images is as certain; the surest"
             f" has {answered['probability'].max():.4f}: lower it, or add other images"
         )
-    path = extra / f"{name.strip('/').replace('/', '-')}-pseudo.csv"
     with atomic_file(path) as work:
         sure.to_csv(work, index=False, float_format="%.4f")
     counts = ", ".join(f"{count} {labels or 'none'}" for labels, count in sure["labels"].value_counts().items())

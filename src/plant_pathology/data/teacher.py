@@ -39,7 +39,7 @@ def read_teacher(name: str | None, folder: Path, labels: list[str]) -> Predictio
         teacher = read_predictions(path)
     except FileNotFoundError:
         raise UserError(f"prepare.teacher={name}: {path} does not exist: copy reports/predictions.npz there") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"prepare.teacher={name}: {path} is not what `select` writes to reports/predictions.npz"
             f" ({' '.join(str(error).split())[:100]}): copy it again"
