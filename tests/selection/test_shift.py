@@ -60,6 +60,17 @@ def test_test_images_like_the_training_images_are_no_warning(raw, halves, tmp_pa
     assert shift["auc"] < 0.7 and "warning: a classifier" not in printed and "tells 48 test images" in printed
 
 
+def test_a_last_training_is_judged_by_the_network_that_left_out_a_fold(raw, halves, tmp_path):
+    more = with_more_test_images(raw, tmp_path / "raw", lambda image: image.rotate(90))
+    folder = shutil.copytree(halves, tmp_path / "f")
+    before, _ = selected(folder, more)
+    settings = (*TINY, "prepare.folds=2", "trainer.max_epochs=1", "model.lr=1e-3", "train.last=true")
+    done = run_module("train", "-m", *settings, f"paths.raw={raw}", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shift, printed = selected(folder, more)
+    assert "predicts in its place" in printed and shift == before
+
+
 def test_too_few_or_no_test_images_are_no_error(raw, halves, tmp_path):
     shift, printed = selected(halves, raw)
     assert (shift["auc"], shift["images"]) == (None, [])

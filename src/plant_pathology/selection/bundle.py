@@ -109,7 +109,14 @@ def weights_name(run: TrainedRun) -> str:
 
 
 def save_weights(run: TrainedRun, path: Path) -> None:
-    """Save a run's network as safetensors.
+    """Save a run's network as safetensors; errors as in `weights_of`."""
+    content = save(weights_of(run))
+    with naming(path):
+        path.write_bytes(content)  # safetensors' own writing ends in another error on a full disk
+
+
+def weights_of(run: TrainedRun) -> dict[str, torch.Tensor]:
+    """Return the weights of a run's network by name.
 
     Raises:
         UserError: a weight is not finite.
@@ -125,8 +132,7 @@ def save_weights(run: TrainedRun, path: Path) -> None:
     }
     if infinite := [name for name, value in weights.items() if not value.isfinite().all()]:
         raise UserError(f"{run.folder}/{BEST}: {infinite[0]} is not finite: delete that folder, and {AGAIN}")
-    with naming(path):
-        path.write_bytes(save(weights))  # safetensors' own writing ends in another error on a full disk
+    return weights
 
 
 def fallback_of(true: np.ndarray, decided: np.ndarray, outputs: int) -> np.ndarray:

@@ -29,6 +29,7 @@ from plant_pathology.data.shards import encode
 from plant_pathology.inference.decode import ImageError, decode_squares
 from plant_pathology.inference.predictor import BATCH_SIZE, Predictor
 from plant_pathology.inference.tables import LayoutError
+from plant_pathology.selection.bundle import weights_of
 from plant_pathology.selection.choice import Choice
 from plant_pathology.selection.record import SHIFTED
 from plant_pathology.selection.verification import stored_squares
@@ -43,7 +44,7 @@ PENALTY = 0.01  # of the logistic regression (C), which has more features than i
 def measure_shift(
     cfg: DictConfig, competition: Competition, choice: Choice, bundle: Path, version: Version
 ) -> dict[str, Any]:
-    """Compare test images that are here with training images that the bundle's first network was not trained on.
+    """Compare test images that are here with the training images of a fold that the first network was not trained on.
 
     Args:
         bundle: folder of the bundle.
@@ -54,8 +55,6 @@ def measure_shift(
         most: image, probability of being one, and a thumbnail (a JPEG in base64).
     """
     member = choice.members[0][0]
-    if member.on_all:
-        return without("the bundle's network was trained on all images, so that no training image is new to it")
     raw = Path(cfg.paths.raw)
     paths = [raw / name for name in test_images(competition, raw) if (raw / name).is_file()]
     names = choice.best.images[choice.best.fold == member.runs[0].fold]
@@ -66,6 +65,8 @@ def measure_shift(
     names = names[some(len(names), rng)]
     paths = [paths[place] for place in some(len(paths), rng)]
     predictor = Predictor(bundle, half=False)
+    if member.on_all:  # no training image is new to it: the same network of the run that left out the fold
+        predictor.networks[0].load_state_dict(weights_of(member.runs[0]))
     manifest = read_json(version.open("manifest.json"), "push the prepared data again")
     tested = dict(test_squares(paths, predictor, manifest))
     if len(tested) < FEWEST:
