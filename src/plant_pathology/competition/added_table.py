@@ -20,15 +20,24 @@ def read_added_table(key: str, name: str, folder: Path, columns: list[str]) -> t
     Raises:
         UserError: the file is elsewhere, is missing, cannot be read, or lacks a column.
     """
-    path = folder / name
-    if leads_out(name):
-        raise UserError(f"{key}={name}: name a file in {folder}, which DVC watches: copy it there")
+    path = added_path(key, name, folder)
     try:
         table = read_table(path)
         require(columns, table, str(path))
     except LayoutError as error:
         raise UserError(f"{key}={name}: {error}") from None
     return path, table
+
+
+def added_path(key: str, name: str, folder: Path) -> Path:
+    """Return the path of the file that a key names; arguments as in `read_added_table`.
+
+    Raises:
+        UserError: the file is elsewhere.
+    """
+    if leads_out(name):
+        raise UserError(f"{key}={name}: name a file in {folder}, which DVC watches: copy it there")
+    return folder / name
 
 
 def leads_out(name: str) -> bool:

@@ -25,7 +25,7 @@ from plant_pathology.data.extra import joined, read_extra
 from plant_pathology.data.folds import assign_folds
 from plant_pathology.data.index import write_index
 from plant_pathology.data.shards import write_shards
-from plant_pathology.data.teacher import read_teacher, write_teacher
+from plant_pathology.data.teacher import read_teacher
 from plant_pathology.inference.decode import RULES
 from plant_pathology.inference.tables import places
 
@@ -93,8 +93,7 @@ def prepare(cfg: DictConfig) -> None:
         with atomic_folder(prepared) as folder:
             write_images(folder, kept, targets, decoded, competition, settings)
             if teacher:
-                path = Path(cfg.paths.extra) / settings.teacher
-                manifest["teacher"] = write_teacher(folder, teacher, path, kept["image"].tolist())
+                manifest["teacher"] = teacher.write(folder, kept["image"].tolist())
             if len(bad):
                 bad.to_csv(folder / QUARANTINE, index=False)
             write_json(folder / "manifest.json", manifest)

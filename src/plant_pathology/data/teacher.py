@@ -6,12 +6,13 @@ that were not trained on the image. `model.distill` trains a single network on t
 """
 
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from plant_pathology.competition.added_table import leads_out
+from plant_pathology.competition.added_table import added_path
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file
 from plant_pathology.core.hashes import file_hash
@@ -20,7 +21,36 @@ from plant_pathology.data.predictions import Predictions, read_predictions
 from plant_pathology.inference.tables import shown
 
 
-def read_teacher(name: str | None, folder: Path, labels: list[str]) -> Predictions | None:
+@dataclass(frozen=True)
+class Teacher:
+    """Predictions that networks learn from, and the file that they were read from."""
+
+    predictions: Predictions
+    path: Path
+
+    def write(self, folder: Path, images: list[str]) -> dict[str, Any]:
+        """Write the predictions in the order of the index, and return what manifest.json says of them.
+
+        Args:
+            folder: of the prepared data.
+            images: names of all rows of the index; one that the teacher did not predict gets NaN.
+
+        Raises:
+            UserError: it predicted none of them.
+        """
+        row_of = {image: row for row, image in enumerate(self.predictions.images.tolist())}
+        rows = np.array([row_of.get(image, -1) for image in images])
+        if (rows < 0).all():
+            raise UserError(
+                f"{self.path} predicts none of the {len(images)} images, such as {shown(images[0])}: copy another"
+            )
+        soft = np.where(rows[:, None] < 0, np.nan, self.predictions.outputs[rows]).astype(np.float32)
+        with atomic_file(folder / TEACHER) as work, work.open("wb") as file:
+            np.save(file, soft, allow_pickle=False)
+        return {"file": self.path.name, "sha256": file_hash(self.path), "images": int((rows >= 0).sum())}
+
+
+def read_teacher(name: str | None, folder: Path, labels: list[str]) -> Teacher | None:
     """Read the file that `prepare.teacher` names; None where it names none.
 
     Args:
@@ -32,9 +62,7 @@ def read_teacher(name: str | None, folder: Path, labels: list[str]) -> Predictio
     """
     if name is None:
         return None
-    path = folder / name
-    if leads_out(name):
-        raise UserError(f"prepare.teacher={name}: name a file in {folder}, which DVC watches: copy it there")
+    path = added_path("prepare.teacher", name, folder)
     try:
         teacher = read_predictions(path)
     except FileNotFoundError:
@@ -56,7 +84,7 @@ def read_teacher(name: str | None, folder: Path, labels: list[str]) -> Predictio
         )
     if not np.isfinite(teacher.outputs).all():
         raise UserError(f"prepare.teacher={name}: a prediction is not finite: copy reports/predictions.npz again")
-    return teacher
+    return Teacher(teacher, path)
 
 
 def described(labels: list[str]) -> str:
@@ -64,24 +92,3 @@ def described(labels: list[str]) -> str:
     if not labels:
         return "numbers"
     return f"{len(labels)} labels ({', '.join(map(shown, labels[:6]))}{', …' if len(labels) > 6 else ''})"
-
-
-def write_teacher(folder: Path, teacher: Predictions, path: Path, images: list[str]) -> dict[str, Any]:
-    """Write the predictions in the order of the index, and return what manifest.json says of them.
-
-    Args:
-        folder: of the prepared data.
-        path: that the predictions were read from.
-        images: names of all rows of the index; one that the teacher did not predict gets NaN.
-
-    Raises:
-        UserError: it predicted none of them.
-    """
-    row_of = {image: row for row, image in enumerate(teacher.images.tolist())}
-    rows = np.array([row_of.get(image, -1) for image in images])
-    if (rows < 0).all():
-        raise UserError(f"{path} predicts none of the {len(images)} images, such as {shown(images[0])}: copy another")
-    soft = np.where(rows[:, None] < 0, np.nan, teacher.outputs[rows]).astype(np.float32)
-    with atomic_file(folder / TEACHER) as work, work.open("wb") as file:
-        np.save(file, soft, allow_pickle=False)
-    return {"file": path.name, "sha256": file_hash(path), "images": int((rows >= 0).sum())}

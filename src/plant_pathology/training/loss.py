@@ -31,7 +31,7 @@ def focal_exclusive(logits: Tensor, targets: Tensor) -> Tensor:
 
 def soft_f1(logits: Tensor, targets: Tensor) -> Tensor:
     """One minus the F1 of each image with probabilities in the place of decisions."""
-    probabilities = logits.float().sigmoid()
+    probabilities = logits.sigmoid()
     common = 2 * (probabilities * targets).sum(dim=1)
     return 1 - (common / (probabilities + targets).sum(dim=1).clamp(min=1e-6)).mean()
 
