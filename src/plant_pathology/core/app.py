@@ -1,5 +1,6 @@
 """Run a function as a Hydra command line whose user errors are one line and whose `--help` is readable."""
 
+import argparse
 import functools
 import gc
 import inspect
@@ -17,6 +18,10 @@ from plant_pathology.core.ending import end, one_line_ending, program
 from plant_pathology.core.keys import keys_of
 from plant_pathology.core.schema import check_config
 from plant_pathology.core.stages import told
+
+if sys.version_info >= (3, 14):
+    # argparse expands each help text at once there, and Hydra (1.3) gives it one that is no text. `print_help` prints ours.
+    argparse.ArgumentParser._check_help = lambda self, action: None
 
 
 def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[], None]:
