@@ -1,6 +1,7 @@
 """`rehearse`: the packaged kernel, its sandbox, the checks and the hidden test set."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -30,12 +31,12 @@ from plant_pathology.inference.predictor import Predictor, predict_submission
 from plant_pathology.inference.test_set import Form
 from plant_pathology.kernel.kaggle_image import Environment, link_image
 from plant_pathology.kernel.limits import Machine, check_time, rehearsal_timeout
-from plant_pathology.kernel.sandbox import run_kernel, why_no_namespaces
+from plant_pathology.kernel.sandbox import kernel_environment, run_kernel, why_no_namespaces
 from plant_pathology.kernel.source import NOTEBOOK
 from plant_pathology.kernel.submission_check import check_submission
 from plant_pathology.kernel.test_sets import SIZES, made_test_set
 from support.bundles import change_bundle
-from support.commands import PROJECT, config, git, run_module
+from support.commands import PROJECT, config, git, run_in, run_module
 
 COMPETITION = Competition.from_config(config())
 LABELS = list(COMPETITION.target.labels)
@@ -397,6 +398,62 @@ def test_a_competition_folder_of_symbolic_links_is_complete_and_read_only(tmp_pa
     assert (tmp_path / "working/submission.csv").read_text() == "written"
     assert [path.name for path in (elsewhere / "test_images").iterdir()] == ["a.jpg"]
     assert (elsewhere / "8c9ce4").read_text() == "pixels" and not list(tmp_path.glob("tmp*"))
+
+
+OTHER_DISKS = """
+import os
+from pathlib import Path
+data = Path(os.environ["KAGGLE_INPUT"]) / "data"
+print("found", (data / "test images/a.jpg").read_text(), os.listdir(data / "other"), Path("/etc/hostname").read_text())
+for name in ("test images", "other"):
+    try:
+        (data / name / "new").touch()
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+def test_other_disks_in_a_folder_are_shown_and_read_only(tmp_path):
+    """As in a container, whose host mounts /etc/hostname, or a folder of images that another disk holds."""
+    if reason := why_no_namespaces():
+        pytest.skip(reason)
+    raw, images = tmp_path / "raw", tmp_path / "images"
+    for folder in (raw / "test images", raw / "other", images, tmp_path / "working"):
+        folder.mkdir(parents=True)
+    (images / "a.jpg").write_text("pixels")
+    (tmp_path / "hostname").write_text("container")
+    (tmp_path / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
+    (tmp_path / "kernel.py").write_text(OTHER_DISKS)
+    run = "import sys; from pathlib import Path; from plant_pathology.kernel.sandbox import run_kernel;"
+    run += "outcome = run_kernel(Path(), {'data': Path('raw')}, Path('working'), 60);"
+    run += "print(outcome.network_off_by, outcome.log, outcome.error)"
+    mounts = "mount --bind images 'raw/test images' && mount --bind hostname /etc/hostname"
+    mounts += " && mount -t tmpfs -o noexec none raw/other && touch raw/other/b.jpg"
+    within = ["env", f"PYTHONPATH={PROJECT / 'src'}", "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh"]
+    printed = run_in(tmp_path, *within, sys.executable, "-c", run)
+    assert printed.startswith("namespace found pixels ['b.jpg'] container\n"), printed
+    assert printed.count("Read-only file system") == 2 and printed.rstrip().endswith("None")
+
+
+def test_a_system_that_refuses_a_mount_is_not_taken_for_the_kernel_s_error(tmp_path, monkeypatch):
+    if reason := why_no_namespaces():
+        pytest.skip(reason)
+    (tmp_path / "bin").mkdir()
+    refuses = f'if [ "$1" = --rbind ]; then echo "mount: denied"; echo advice; exit 32; fi; {shutil.which("mount")} "$@"'
+    (tmp_path / "bin/mount").write_text(f"#!/bin/sh\n{refuses}\n")
+    (tmp_path / "bin/mount").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(
+        "plant_pathology.kernel.sandbox.kernel_environment",
+        lambda *paths: kernel_environment(*paths) | {"PATH": os.environ["PATH"]},
+    )
+    (tmp_path / "working").mkdir()
+    (tmp_path / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
+    (tmp_path / "kernel.py").write_text("print(1)")
+    outcome = run_kernel(tmp_path, {}, tmp_path / "working", timeout_s=60)
+    assert outcome.network_off_by == "audit-hook: no sandbox can be built here (mount: denied)" and outcome.error is None
+    with pytest.raises(UserError, match="isolation=namespace: no sandbox can be built here"):
+        run_kernel(tmp_path, {}, tmp_path / "working", timeout_s=60, isolation="namespace")
 
 
 @pytest.mark.slow

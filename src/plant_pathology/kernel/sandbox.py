@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from plant_pathology.kernel.links import links_below, mounts_of
 KAGGLE = Machine()
 # Top-level folders of the system that a kernel sees.
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "etc")
+BUILT = "built"  # a file beside the runner's report: the sandbox stands, and the kernel begins
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child")
 
 # What Kaggle mounts under /kaggle/input, by its way of naming: since 2026, and before, as older kernels still have it.
@@ -125,8 +126,37 @@ def run_kernel(
             f"{code} does not exist, but kernel-metadata.json names it as code_file: run"
             " `python -m plant_pathology.package`"
         )
+    box = partial(run_isolated, code, inputs, working, timeout_s, machine, environment)
     reason = f"isolation={isolation} was asked for" if isolation else why_no_namespaces()
-    isolation = isolation or ("audit-hook" if reason else "namespace")
+    if isolation == "namespace" or not reason:
+        try:
+            return box("namespace", None)
+        except NotBuilt as error:
+            reason = f"no sandbox can be built here ({error})"
+            if isolation:
+                raise UserError(f"isolation={isolation}: {reason}") from error
+    return box("audit-hook", reason)
+
+
+class NotBuilt(Exception):
+    """The system did not allow a sandbox; the kernel did not begin."""
+
+
+def run_isolated(
+    code: Path,
+    inputs: dict[str, Path],
+    working: Path,
+    timeout_s: float,
+    machine: Machine,
+    environment: Environment,
+    isolation: str,
+    reason: str | None,
+) -> Outcome:
+    """Run a notebook or script in one isolation; the other arguments are those of `run_kernel` and `Outcome`.
+
+    Raises:
+        NotBuilt: a namespace's root file system could not be mounted.
+    """
     with (
         tempfile.TemporaryDirectory() as scratch,
         tempfile.TemporaryDirectory(dir=working.parent) as copies,
@@ -142,11 +172,13 @@ def run_kernel(
         log, timed_out = run_with_timeout(command, variables, working, timeout_s)
         seconds = time.monotonic() - started
         report = folder / "report" / "report.json"
+        if isolation == "namespace" and not (timed_out or report.with_name(BUILT).exists()):
+            raise NotBuilt(first_line(log))
         found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     error = "timeout" if timed_out else found.get("error", f"killed\n{log[-2000:]}")
     return Outcome(
         isolation=isolation,
-        isolation_reason=None if isolation == "namespace" else reason,
+        isolation_reason=reason,
         seconds=seconds,
         peak_memory=found.get("peak_memory", 0),
         disk_used=sum(path.stat().st_size for path in working.rglob("*") if path.is_file()),
@@ -169,8 +201,13 @@ def why_no_namespaces() -> str | None:
         return "`unshare` is not installed (package util-linux)"
     if done.returncode == 0:
         return None
-    message = done.stderr.strip().rpartition("\n")[2]
+    message = first_line(done.stderr)
     return f"this user may not create namespaces ({message or f'unshare ended with {done.returncode}'})"
+
+
+def first_line(log: str) -> str:
+    """Return what `unshare` or `mount` says; advice may follow it."""
+    return log.strip().partition("\n")[0]
 
 
 def python_command(environment: Environment, *arguments: str) -> list[str]:
@@ -232,22 +269,32 @@ def in_namespace(box: Box) -> tuple[list[str], dict[str, str]]:
         "set -e",
         f"root={shlex.quote(str(root))}",
         "mount -t tmpfs none $root",
-        # own: mount writable; show: mount read-only.
-        'own() { if [ -d "$1" ]; then mkdir -p "$root$2"; else mkdir -p "$(dirname "$root$2")"; touch "$root$2"; fi;'
-        ' mount --bind "$1" "$root$2"; }',
-        'show() { own "$1" "$2"; mount -o remount,bind,ro,nosuid,nodev "$root$2"; }',
+        # With what is mounted in it: a container's /etc/hosts, or another disk.
+        'show() { if [ -d "$1" ]; then mkdir -p "$root$2"; else mkdir -p "$(dirname "$root$2")"; touch "$root$2"; fi;'
+        ' mount --rbind "$1" "$root$2"; }',
         f"for name in {' '.join(SYSTEM)}; do",
         '  if [ -L /$name ]; then cp -P /$name "$root/$name"; elif [ -d /$name ]; then show /$name /$name; fi',
         "done",
-        "for name in null zero random urandom; do own /dev/$name /dev/$name; done",
-        "mkdir -p $root/proc $root/tmp $root/dev/shm && mount -t proc none $root/proc",
-        # Before the read-only mounts: a checkout may itself be below /tmp.
-        "mount -t tmpfs none $root/tmp && mount -t tmpfs none $root/dev/shm",
+        # Before the inputs: a checkout may itself be below /tmp.
+        "mkdir -p $root/tmp && mount -t tmpfs none $root/tmp",
         *(f"show {shlex.quote(source)} {shlex.quote(target)}" for source, target in read_only),
+        # All of that is read-only. mountinfo writes a space as \040.
+        "mounts=$(cat /proc/self/mountinfo)",
+        "while read -r _ _ _ _ at _; do",
+        '  at=$(printf %b "$at")',
+        '  case "$at" in "$root/tmp") continue ;; "$root"/*) ;; *) continue ;; esac',
+        '  mount -o remount,bind,ro,nosuid,nodev "$at"',
+        "done <<EOF",
+        "$mounts",
+        "EOF",
+        "for name in null zero random urandom; do show /dev/$name /dev/$name; done",
+        "mkdir -p $root/proc $root/dev/shm && mount -t proc none $root/proc && mount -t tmpfs none $root/dev/shm",
         "mkdir -p $root/kaggle/working",
         f"mount -t tmpfs -o size={box.settings['disk'] // 1024}k none $root/kaggle/working",
-        f"own {shlex.quote(str(report))} /report",
-        "mount -o remount,ro $root",
+        f"show {shlex.quote(str(report))} /report",
+        # bind: as a mount, and not as a file system, whose owner may have no number in here.
+        "mount -o remount,bind,ro $root",
+        f"touch $root/report/{BUILT}",
         'chroot "$root" /bin/sh -c \'cd /kaggle/working && exec "$@"\' sh "$@" || code=$?',
         f"cp -R $root/kaggle/working/. {shlex.quote(str(box.working.resolve()))}",
         "exit ${code:-0}",
