@@ -19,6 +19,10 @@ from support.stores import BucketPlace, FolderPlace, S3Server, credentials
 # There are more test processes than cores; several threads in each would only wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# As on a machine of which nothing is known: modules are compiled beside their source, and output waits in a buffer.
+for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+    os.environ.pop(name, None)
+
 # A `make` that a test runs is no part of the `make test` that may have started the tests.
 for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
     os.environ.pop(name, None)

@@ -79,6 +79,17 @@ def test_touching_the_readme_reruns_nothing(checkout):
     assert changed(checkout) == []
 
 
+def test_what_python_editors_and_desktops_leave_in_folders_reruns_nothing(checkout):
+    core = checkout / "src/plant_pathology/core"
+    assert list(core.glob("__pycache__/*.pyc"))  # of this Python; another one adds its own
+    (core / "__pycache__/app.cpython-399.pyc").touch()
+    (core / ".app.py.swp").touch()
+    for folder in ("conf", "data/raw/sample", "data/raw/sample/train_images", "competitions"):
+        (checkout / folder / ".DS_Store").touch()
+        (checkout / folder / "._a.jpg").touch()
+    assert changed(checkout) == []
+
+
 def test_another_learning_rate_reruns_the_sweep_and_after(checkout):
     """By DVC's own plan: the next test sees it carried out."""
     replace(checkout / "conf/params.yaml", "  lr: 1e-3,1e-2", "  lr: 1e-2,2e-2")

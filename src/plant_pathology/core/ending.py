@@ -119,6 +119,11 @@ def end(error: BaseException, line: str) -> NoReturn:
     """
     kept = None if user_error_in(error) else keep_traceback(error)
     print(f"error: {without_secrets(printable(line))}" + (f" (details: {kept})" if kept else ""), file=sys.stderr)
+    if sys.stdout:
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk, which would refuse it once more at the exit
+            write_nowhere(sys.stdout.fileno())
     sys.exit(INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
 
 
@@ -224,5 +229,10 @@ def is_output_closed() -> bool:
             return False
     except (AttributeError, OSError):  # there is no output, or it is no file
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    write_nowhere(output)
     return True
+
+
+def write_nowhere(output: int) -> None:
+    """Lead an output to nowhere, for what is still in its buffer."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
