@@ -17,7 +17,7 @@ from plant_pathology.competition.look import look
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.train_table import read_train
 from plant_pathology.core.errors import UserError
-from support.commands import PROJECT, run_module
+from support.commands import PROJECT, run_in, run_module
 
 DRAWN = PROJECT / "../shared/competitions"
 TRAIN, TEST = [f"{number:06x}" for number in range(5000, 5040)], [f"{number:06x}" for number in range(9000, 9012)]
@@ -347,6 +347,17 @@ def test_the_command_writes_the_file_prints_it_and_never_replaces_one(folder, ch
     arguments = ["competition=some-competition", "recipe=ours", "prepare.image_size=32", "prepare.workers=1"]
     prepared = run_module("prepare", *arguments, f"paths.raw={folder.path}", cwd=checkout)
     assert prepared.returncode == 0, prepared.stderr
+
+
+def test_a_look_is_the_same_in_each_process(bare):
+    """Python orders a set of texts differently in each process; here, nine templates fit equally well."""
+    bare.images(*(f"{copy}/{name}.jpg" for copy in ("one", "two", "six") for name in TRAIN))
+    bare.images(*(f"test/{name}.jpg" for name in TEST))
+    bare.table("train.csv", ape=TRAIN, bee=TRAIN, cat=TRAIN, label=cycle("a", "b", "c"))
+    bare.table("sample_submission.csv", id=TEST, label="a")
+    program = "import sys; from pathlib import Path; from plant_pathology.competition.look import look;"
+    command = [sys.executable, "-c", program + "print(look(Path(sys.argv[1])))", str(bare.path)]
+    assert len({run_in(PROJECT, "env", f"PYTHONHASHSEED={seed}", *command) for seed in range(5)}) == 1
 
 
 @pytest.fixture(scope="session")

@@ -196,7 +196,7 @@ def checked(values: dict[str, Any], where: str) -> dict[str, Any]:
         UserError: a key is missing or unknown.
     """
     keys = {key.name: key for key in keys_of(Keys)}
-    for name in values.keys() - keys.keys():
+    for name in sorted(values.keys() - keys.keys()):
         near = difflib.get_close_matches(name, keys, n=1)
         raise UserError(
             f"{where}: there is no key {name}"

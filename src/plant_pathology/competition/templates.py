@@ -30,10 +30,12 @@ class Images:
     """
 
     paths: frozenset[str]
+    _sorted: list[str] = field(default_factory=list)
     _named: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
-        for path in sorted(self.paths):
+        self._sorted.extend(sorted(self.paths))
+        for path in self._sorted:
             name = PurePosixPath(path)
             for key in {name.name, name.stem}:
                 self._named[key].append(path)
@@ -48,7 +50,7 @@ class Images:
 
     def containing(self, cell: str) -> Iterator[tuple[str, str]]:
         """Yield what is before and after the cell in the path of each image whose name has it as a part."""
-        for path in self.paths:
+        for path in self._sorted:
             place = path.rfind("/") + 1
             while (place := path.find(cell, place)) >= 0:
                 yield path[:place], path[place + len(cell) :]
@@ -122,12 +124,12 @@ def all_matches(table: pd.DataFrame, images: Images, parts: bool) -> list[Match]
     named = table.loc[:, [bool(name) and not set("{}") & set(name) for name in table.columns]]
     some = named.iloc[np.unique(np.linspace(0, len(named) - 1, min(len(named), ROWS)).astype(int))]
     rows = some.to_dict("records")
-    votes = Counter(template for row in rows for template in set(suggestions(row, images.named)))
+    votes = Counter(template for row in rows for template in dict.fromkeys(suggestions(row, images.named)))
     if not votes and parts and len(some) > 1:
         # Only text that differs from row to row can be a part of a file's name.
         unlike = [name for name in some if some[name].nunique() == len(some)]
         few = some[unlike].head(8).to_dict("records")
-        votes = Counter(template for row in few for template in set(suggestions(row, images.containing)))
+        votes = Counter(template for row in few for template in dict.fromkeys(suggestions(row, images.containing)))
     matches = []
     for template, _ in votes.most_common(TRIED):
         paths = fill(template, named, "")

@@ -78,7 +78,8 @@ class Tally:
         """
         tallies = (self.shares, other.shares)
         named = (self.shares.keys() | other.shares.keys()) - {OTHERS}
-        known = {name for name in named if all(name in each or OTHERS not in each for each in tallies)}
+        # Sorted, because the last digits of a sum depend on its order.
+        known = sorted(name for name in named if all(name in each or OTHERS not in each for each in tallies))
         shares = [(self.shares.get(name, 0.0), other.shares.get(name, 0.0)) for name in known]
         rests = (1 - sum(ours for ours, _ in shares)) - (1 - sum(theirs for _, theirs in shares))
         return (sum(abs(ours - theirs) for ours, theirs in shares) + abs(rests)) / 2

@@ -120,7 +120,7 @@ def kernel_problems(metadata: dict[str, Any], dataset: str, competition: str) ->
 
 
 def key_problems(metadata: dict[str, Any], keys: Keys) -> Iterator[str]:
-    for key in metadata.keys() - keys.keys():
+    for key in sorted(metadata.keys() - keys.keys()):
         yield f"{key} is no key that Kaggle's client reads, so it would be ignored: remove it"
     for key, (kind, optional) in keys.items():
         if key not in metadata and not optional:
