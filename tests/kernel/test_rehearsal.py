@@ -404,7 +404,8 @@ OTHER_DISKS = """
 import os
 from pathlib import Path
 data = Path(os.environ["KAGGLE_INPUT"]) / "data"
-print("found", (data / "test images/a.jpg").read_text(), os.listdir(data / "other"), Path("/etc/hostname").read_text())
+print("found", (data / "test images/a.jpg").read_text(), os.listdir(data / "other"), end=" ")
+print(Path("/etc/hostname").read_text())
 for name in ("test images", "other"):
     try:
         (data / name / "new").touch()
@@ -429,8 +430,8 @@ def test_other_disks_in_a_folder_are_shown_and_read_only(tmp_path):
     run += "print(outcome.network_off_by, outcome.log, outcome.error)"
     mounts = "mount --bind images 'raw/test images' && mount --bind hostname /etc/hostname"
     mounts += " && mount -t tmpfs -o noexec none raw/other && touch raw/other/b.jpg"
-    within = ["env", f"PYTHONPATH={PROJECT / 'src'}", "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh"]
-    printed = run_in(tmp_path, *within, sys.executable, "-c", run)
+    within = [*"unshare --user --map-root-user --mount sh -c".split(), f'{mounts} && exec "$@"', "sh"]
+    printed = run_in(tmp_path, *within, "env", f"PYTHONPATH={PROJECT / 'src'}", sys.executable, "-c", run)
     assert printed.startswith("namespace found pixels ['b.jpg'] container\n"), printed
     assert printed.count("Read-only file system") == 2 and printed.rstrip().endswith("None")
 
@@ -439,8 +440,8 @@ def test_a_system_that_refuses_a_mount_is_not_taken_for_the_kernel_s_error(tmp_p
     if reason := why_no_namespaces():
         pytest.skip(reason)
     (tmp_path / "bin").mkdir()
-    refuses = f'if [ "$1" = --rbind ]; then echo "mount: denied"; echo advice; exit 32; fi; {shutil.which("mount")} "$@"'
-    (tmp_path / "bin/mount").write_text(f"#!/bin/sh\n{refuses}\n")
+    refuses = 'if [ "$1" = --rbind ]; then echo "mount: denied"; echo advice; exit 32; fi'
+    (tmp_path / "bin/mount").write_text(f'#!/bin/sh\n{refuses}\n{shutil.which("mount")} "$@"\n')
     (tmp_path / "bin/mount").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setattr(
@@ -451,7 +452,8 @@ def test_a_system_that_refuses_a_mount_is_not_taken_for_the_kernel_s_error(tmp_p
     (tmp_path / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
     (tmp_path / "kernel.py").write_text("print(1)")
     outcome = run_kernel(tmp_path, {}, tmp_path / "working", timeout_s=60)
-    assert outcome.network_off_by == "audit-hook: no sandbox can be built here (mount: denied)" and outcome.error is None
+    assert outcome.network_off_by == "audit-hook: no sandbox can be built here (mount: denied)"
+    assert outcome.error is None
     with pytest.raises(UserError, match="isolation=namespace: no sandbox can be built here"):
         run_kernel(tmp_path, {}, tmp_path / "working", timeout_s=60, isolation="namespace")
 

@@ -20,7 +20,7 @@ from plant_pathology.core.schema import check_config
 from plant_pathology.core.stages import told
 
 if sys.version_info >= (3, 14):
-    # argparse expands each help text at once there, and Hydra (1.3) gives it one that is no text. `print_help` prints ours.
+    # argparse expands each help text at once there, and Hydra 1.3 gives it one that is no text. `print_help` has ours.
     argparse.ArgumentParser._check_help = lambda self, action: None
 
 
