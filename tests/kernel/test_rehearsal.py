@@ -430,7 +430,7 @@ def test_other_disks_in_a_folder_are_shown_and_read_only(tmp_path):
     run += "print(outcome.network_off_by, outcome.log, outcome.error)"
     mounts = "mount --bind images 'raw/test images' && mount --bind hostname /etc/hostname"
     mounts += " && mount -t tmpfs -o noexec none raw/other && touch raw/other/b.jpg"
-    within = [*"unshare --user --map-root-user --mount sh -c".split(), f'{mounts} && exec "$@"', "sh"]
+    within = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh"]
     printed = run_in(tmp_path, *within, "env", f"PYTHONPATH={PROJECT / 'src'}", sys.executable, "-c", run)
     assert printed.startswith("namespace found pixels ['b.jpg'] container\n"), printed
     assert printed.count("Read-only file system") == 2 and printed.rstrip().endswith("None")
