@@ -19,9 +19,13 @@ from support.stores import BucketPlace, FolderPlace, S3Server, credentials
 # There are more test processes than cores; several threads in each would only wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# As on a machine of which nothing is known: modules are compiled beside their source, and output waits in a buffer.
-for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+# As on a machine of which nothing is known: modules are compiled beside their source, and output waits in a buffer; the
+# accounts, servers and cluster of whoever runs the tests are not theirs.
+for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONWARNINGS"):
     os.environ.pop(name, None)
+for name in list(os.environ):
+    if name.startswith(("AWS_", "HF_TOKEN", "HYDRA_", "KAGGLE_", "MLFLOW_", "SLURM_", "WANDB_")):
+        del os.environ[name]
 
 # A `make` that a test runs is no part of the `make test` that may have started the tests.
 for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):

@@ -49,8 +49,9 @@ def test_a_wrong_choice_names_the_file_that_holds_it(tmp_path):
     "override", ["machine=abacus", "data.batch_size", "data.bach_size=3", "recipe=", "stop.after=[0"]
 )
 def test_an_override_that_cannot_be_composed_is_an_error_without_a_traceback(tmp_path, override):
-    done = run_module("select", override, cwd=tmp_path)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    for full in ("0", "1"):
+        done = run_module("select", override, cwd=tmp_path, HYDRA_FULL_ERROR=full)
+        assert done.returncode == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["plant_pathology"], ["plant_pathology.train", "--help"]])

@@ -242,11 +242,11 @@ def test_a_disk_without_locks_is_one_line(pushed, tmp_path):
 
 
 def test_a_run_that_continues_has_the_numbers_of_one_that_was_not_interrupted(interrupted, raw, tmp_path):
-    """Where `paths.runs` is relative, as it is by default."""
+    """Where `paths.runs` is relative, as it is by default; also in a session of Slurm, which counts its own tasks."""
     folder = Path(shutil.copytree(interrupted, tmp_path / "f"))
     settings = [*TINY, "trainer.max_epochs=3", f"paths.raw={raw}"]
-    for runs in ("runs", "undisturbed"):
-        done = run_module("train", *settings, f"paths.runs={runs}", cwd=folder)
+    for runs, session in (("runs", {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}), ("undisturbed", {})):
+        done = run_module("train", *settings, f"paths.runs={runs}", cwd=folder, **session)
         assert done.returncode == 0, done.stderr
     (other,) = folder.glob("undisturbed/*")
     one, two = (json.loads((path / "result.json").read_text()) for path in (run_of(folder), other))

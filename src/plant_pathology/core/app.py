@@ -52,7 +52,7 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
     def run() -> None:
         require_checkout()
         # Hydra would print its own errors in several lines and cut the traceback of others.
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+        os.environ["HYDRA_FULL_ERROR"] = "1"
         # Hydra warns of a callback's error and goes on as if nothing had happened.
         warnings.filterwarnings("error", message=r"Callback \S+ raised ")
         # What is imported stays: exempt it from garbage collection, which would search it while Hydra composes.

@@ -195,16 +195,15 @@ def create_trainer(
     several: dict[str, Any] = {}
     if device.count > 1:
         # While the other layers are frozen, their weights have no gradients to average.
-        strategy = DDPStrategy(
-            cluster_environment=LightningEnvironment(), find_unused_parameters=run.cfg.model.freeze > 0
-        )
+        strategy = DDPStrategy(find_unused_parameters=run.cfg.model.freeze > 0)
         several = {"strategy": strategy, "use_distributed_sampler": False}
     try:
         return pl.Trainer(
             **run.cfg.trainer,
             **several,
             callbacks=[*callbacks, *([TQDMProgressBar()] if terminal else [])],
-            plugins=[RunCheckpointIO(run)],
+            # A run's processes are started here: within Slurm's or another cluster's, too, they are not its tasks.
+            plugins=[RunCheckpointIO(run), LightningEnvironment()],
             profiler=waiting,
             logger=logger,
             default_root_dir=run.folder,
