@@ -40,7 +40,7 @@ def choose(folder: Path, competition: str) -> None:
     """
     if not folder.is_dir():
         raise UserError(f"RAW={folder}: this folder does not exist")
-    known = sorted(path.stem for path in Path("conf/competition").glob("*.yaml"))
+    known = sorted(path.stem for path in Path("conf/competition").glob("[!.]*.yaml"))
     if competition not in known:
         raise UserError(
             f"conf/competition/{competition}.yaml does not exist: `make competition RAW={folder}` writes a first one,"

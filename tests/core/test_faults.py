@@ -133,6 +133,14 @@ FAULTS = [
     ),
     Fault(
         KEYS,
+        "no file of that name, and what macOS leaves on a disk of another system",
+        "select machine=abacus",
+        "machine=abacus: there is no conf/machine/abacus.yaml; choose one of cpu, cpu-bf16, gpu",
+        written("machine/._cpu.yaml", "\x00\x05\x16\x07"),
+        also=kept_traceback,
+    ),
+    Fault(
+        KEYS,
         "a letter that Hydra reads only in quotes",
         "select competition.title=Ähre",
         "competition.title=Ähre: Hydra cannot read this",

@@ -246,6 +246,12 @@ FAULTS = [
         code=0,
         also=same_bytes,
     ),
+    Fault(
+        *(DAMAGED, "files that macOS leaves in data/prepared", "datastore push", "plant-pathology:1: "),
+        make=lambda folder: [(folder / "data/prepared" / name).touch() for name in (".DS_Store", "._index.csv")],
+        code=0,
+        kept=[POINTER, STORE],
+    ),
     *(
         Fault(
             *(DAMAGED, f"one bit of data/prepared/{file}", "datastore push store.name=again"),

@@ -38,7 +38,8 @@ def why_not_composed(error: BaseException, options: Mapping[str, Sequence[str]])
         r"Could not find '([^']+)/([^'/]*)'\s+Available options in '[^']+':(.*?)Config", text, re.DOTALL
     ):
         group, name, choices = match.groups()
-        return f"{group}={name}: there is no conf/{group}/{name}.yaml; choose one of {', '.join(choices.split())}"
+        visible = ", ".join(choice for choice in choices.split() if not choice.startswith("."))
+        return f"{group}={name}: there is no conf/{group}/{name}.yaml; choose one of {visible}"
     if match := re.search(r"Config group override must be a string or a list. Got (\w+)", text):
         groups = sorted(path.name for path in (checkout() / "conf").iterdir() if path.is_dir() and path.name != "hydra")
         return (
@@ -77,7 +78,7 @@ def why_unknown(name: str, options: Mapping[str, Sequence[str]]) -> str:
 
 def fault_in(conf: Path) -> str | None:
     """Return what is wrong with the first file below conf/ that is not UTF-8, not YAML, or no mapping."""
-    for path in sorted(conf.rglob("*.yaml")):
+    for path in sorted(conf.rglob("[!.]*.yaml")):
         try:
             content = OmegaConf.load(path)
         except UnicodeDecodeError as error:

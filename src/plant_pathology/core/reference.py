@@ -47,7 +47,7 @@ def describe(each: Key) -> str:
 def config_groups() -> dict[str, list[str]]:
     """Return the groups of conf/ and the files in each."""
     folders = sorted(path for path in (checkout() / "conf").iterdir() if path.is_dir() and path.name != "hydra")
-    groups = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
+    groups = {folder.name: sorted(path.stem for path in folder.glob("[!.]*.yaml")) for folder in folders}
     return groups | {"model": [*groups["model"], "any timm model"]}
 
 

@@ -59,12 +59,12 @@ class Source:
 
 
 def files_below(folder: Path) -> dict[str, Path]:
-    """Return {relative path: path} of all files, sorted.
+    """Return {relative path: path} of all files but hidden ones, which are a desktop's or a lock, sorted.
 
     Raises:
         UserError: there are none, or one cannot be stored.
     """
-    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("[!.]*"))}
     alike: dict[str, str] = {}
     for file, path in paths.items():
         check_file(file)
