@@ -5,7 +5,8 @@
 # newer than "2.13.0" and fits the pin, so it takes that one, which requires no CUDA package.
 PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
-INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+# --use-pep517: pip before 23.1 would install a source archive without the metadata that a kernel's wheels are made from.
+INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint requirements.lock
 # No $(abspath): it splits a path at its spaces. DVC's stages look for `python` on PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := src

@@ -116,6 +116,8 @@ def test_every_command_of_the_last_block_runs_as_it_stands_there(project, tmp_pa
     run_in(tmp_path, "cp", "-a", str(project), "checkout")
     checkout = tmp_path / "checkout"
     replace(checkout / "conf/params.yaml", "  folds: 2 ", "  folds: 1 ")
+    git(checkout, "config", "user.email", "tester@example.org")  # `dvc exp run` commits
+    git(checkout, "config", "user.name", "tester")
     git(checkout, "add", "-A")
     git(checkout, "commit", "-qm", "results")
     commands = typed(BLOCKS[-1])

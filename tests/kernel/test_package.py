@@ -15,7 +15,14 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import file_hash, folder_hash
 from plant_pathology.kernel.package import Package
 from plant_pathology.kernel.source import NOTEBOOK, as_script, with_constants
-from plant_pathology.kernel.wheels import PYTHONS, check_wheels, imported_distributions, wheels_in, write_wheel
+from plant_pathology.kernel.wheels import (
+    PYTHONS,
+    check_wheels,
+    imported_distributions,
+    wheel_of_installed,
+    wheels_in,
+    write_wheel,
+)
 from support.bundles import change_bundle
 from support.commands import PROJECT, run_module
 from support.local_kaggle import environment, in_sandbox, local_kaggle
@@ -321,3 +328,14 @@ def test_the_model_card_of_real_images_names_rules_and_pretrained_weights(root):
     ):
         assert fact in card, fact
     assert "drawn" not in card.partition("\n")[2] and metadata_of(root, "dataset")["licenses"][0]["name"] in card
+
+
+def test_a_package_that_was_installed_without_a_wheel_is_named_with_the_remedy(tmp_path, monkeypatch):
+    """As by the pip of Debian 12, where a package has no wheel to download."""
+    (tmp_path / "old_package-1.0.egg-info").mkdir()
+    (tmp_path / "old_package-1.0.egg-info/PKG-INFO").write_text(
+        "Metadata-Version: 1.0\nName: old-package\nVersion: 1.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"--use-pep517 --force-reinstall --no-deps old-package==1\.0$"):
+        wheel_of_installed("old-package", tmp_path)

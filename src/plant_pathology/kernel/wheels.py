@@ -33,10 +33,17 @@ def wheel_of_installed(name: str, folder: Path) -> Path:
     """Write an installed pure-Python distribution into `folder` as a wheel.
 
     Raises:
-        UserError: it is not pure Python, so Kaggle's interpreter could not import it from a path.
+        UserError: it was installed without a wheel, so nothing says what belongs to it; or it is not pure Python, so
+            Kaggle's interpreter could not import it from a path.
     """
     distribution = metadata.distribution(name)
-    if "Root-Is-Purelib: true" not in (distribution.read_text("WHEEL") or ""):
+    wheel = distribution.read_text("WHEEL")
+    if wheel is None:
+        raise UserError(
+            f"{name} was installed without a wheel, as pip before 23.1 does: {sys.executable} -m pip install"
+            f" --use-pep517 --force-reinstall --no-deps {name}=={distribution.version}"
+        )
+    if "Root-Is-Purelib: true" not in wheel:
         raise UserError(
             f"{name} is not pure Python, so Kaggle cannot import it from a wheel's path: remove it from BROUGHT in"
             " kernel/build.py"
