@@ -126,16 +126,16 @@ def run_kernel(
             f"{code} does not exist, but kernel-metadata.json names it as code_file: run"
             " `python -m plant_pathology.package`"
         )
-    box = partial(run_isolated, code, inputs, working, timeout_s, machine, environment)
+    run = partial(run_isolated, code, inputs, working, timeout_s, machine, environment)
     reason = f"isolation={isolation} was asked for" if isolation else why_no_namespaces()
     if isolation == "namespace" or not reason:
         try:
-            return box("namespace", None)
+            return run("namespace", None)
         except NotBuilt as error:
             reason = f"no sandbox can be built here ({error})"
             if isolation:
                 raise UserError(f"isolation={isolation}: {reason}") from error
-    return box("audit-hook", reason)
+    return run("audit-hook", reason)
 
 
 class NotBuilt(Exception):
@@ -270,14 +270,14 @@ def in_namespace(box: Box) -> tuple[list[str], dict[str, str]]:
         f"root={shlex.quote(str(root))}",
         "mount -t tmpfs none $root",
         # With what is mounted in it: a container's /etc/hosts, or another disk.
-        'show() { if [ -d "$1" ]; then mkdir -p "$root$2"; else mkdir -p "$(dirname "$root$2")"; touch "$root$2"; fi;'
+        'bind() { if [ -d "$1" ]; then mkdir -p "$root$2"; else mkdir -p "$(dirname "$root$2")"; touch "$root$2"; fi;'
         ' mount --rbind "$1" "$root$2"; }',
         f"for name in {' '.join(SYSTEM)}; do",
-        '  if [ -L /$name ]; then cp -P /$name "$root/$name"; elif [ -d /$name ]; then show /$name /$name; fi',
+        '  if [ -L /$name ]; then cp -P /$name "$root/$name"; elif [ -d /$name ]; then bind /$name /$name; fi',
         "done",
         # Before the inputs: a checkout may itself be below /tmp.
         "mkdir -p $root/tmp && mount -t tmpfs none $root/tmp",
-        *(f"show {shlex.quote(source)} {shlex.quote(target)}" for source, target in read_only),
+        *(f"bind {shlex.quote(source)} {shlex.quote(target)}" for source, target in read_only),
         # All of that is read-only. mountinfo writes a space as \040.
         "mounts=$(cat /proc/self/mountinfo)",
         "while read -r _ _ _ _ at _; do",
@@ -287,11 +287,11 @@ def in_namespace(box: Box) -> tuple[list[str], dict[str, str]]:
         "done <<EOF",
         "$mounts",
         "EOF",
-        "for name in null zero random urandom; do show /dev/$name /dev/$name; done",
+        "for name in null zero random urandom; do bind /dev/$name /dev/$name; done",
         "mkdir -p $root/proc $root/dev/shm && mount -t proc none $root/proc && mount -t tmpfs none $root/dev/shm",
         "mkdir -p $root/kaggle/working",
         f"mount -t tmpfs -o size={box.settings['disk'] // 1024}k none $root/kaggle/working",
-        f"show {shlex.quote(str(report))} /report",
+        f"bind {shlex.quote(str(report))} /report",
         # bind: as a mount, and not as a file system, whose owner may have no number in here.
         "mount -o remount,bind,ro $root",
         f"touch $root/report/{BUILT}",
