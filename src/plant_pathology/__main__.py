@@ -29,7 +29,7 @@ STYLES = {"done": "green", "changed": "yellow", "missing": "red"}
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(prog=PACKAGE.rstrip("."), description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=PACKAGE.rstrip("."), description=__doc__)
     parser.parse_args()
     require_checkout()
     stages = read_stages()

@@ -1,7 +1,5 @@
 """Choose the competition to work on: link its folder below data/raw, and write its name to conf/choices.yaml.
 
-    python -m plant_pathology.choose <folder as Kaggle ships it> [<name of a file in conf/competition/>]
-
 Nothing is copied: data/raw/<name> is a symbolic link. The choice is three lines of conf/choices.yaml, so `git diff`
 shows it.
 """
@@ -22,7 +20,7 @@ FINETUNE = Path("conf/recipe/finetune.yaml")
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m plant_pathology.choose", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m plant_pathology.choose", description=__doc__)
     parser.add_argument("folder", type=Path, help="the competition's folder, as Kaggle ships it")
     parser.add_argument("competition", nargs="?", help="a file in conf/competition/; default: the folder's name")
     arguments = parser.parse_args()

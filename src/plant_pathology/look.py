@@ -1,7 +1,5 @@
 """Look into a competition's folder: write a first conf/competition/<its name>.yaml, with a comment at each guess.
 
-    python -m plant_pathology.look <folder as Kaggle ships it>
-
 A file that exists is kept; what would be in it is printed.
 """
 
@@ -16,7 +14,7 @@ from plant_pathology.core.ending import program
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m plant_pathology.look", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m plant_pathology.look", description=__doc__)
     parser.add_argument("folder", type=Path, help="the competition's folder, as Kaggle ships it")
     folder = parser.parse_args().folder
     text = look(folder)

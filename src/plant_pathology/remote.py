@@ -1,7 +1,5 @@
 """Remote: name the place where DVC keeps all results for other machines, and show what a push would upload.
 
-    python -m plant_pathology.remote [s3://bucket/prefix | gs://… | azure://… | ssh://… | /shared/folder]
-
 The address goes into .dvc/config, which is committed; credentials are those of the machine, and never in the address.
 """
 
@@ -27,7 +25,7 @@ NAME = "storage"  # of the remote, in .dvc/config
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m plant_pathology.remote", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m plant_pathology.remote", description=__doc__)
     parser.add_argument("url", nargs="?", help="s3://bucket/prefix, gs://…, azure://…, ssh://…, or a shared folder")
     parser.add_argument("--endpoint-url", help="another S3 server than Amazon's")
     arguments = parser.parse_args()

@@ -27,7 +27,7 @@ INDENT = "\n" + " " * 11  # a second line of text begins below the first
 
 @program
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m plant_pathology.summary", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m plant_pathology.summary", description=__doc__)
     parser.add_argument("--verdict", action="store_true", help="print only the rehearsal's verdict; fail if it failed")
     if parser.parse_args().verdict:
         print_verdict(read_rehearsal())

@@ -64,3 +64,10 @@ def test_where_only_the_code_is_installed_a_command_says_in_one_line_what_it_nee
     assert done.returncode == 1 and done.stdout == ""
     says = "has no conf/config.yaml, and only the code is installed: clone the repository, and type this in its folder"
     assert done.stderr == f"error: {tmp_path} {says}\n"
+
+
+@pytest.mark.parametrize("command", ["plant_pathology", "plant_pathology.look", "plant_pathology.select"])
+def test_help_needs_no_docstrings(command):
+    command = [sys.executable, "-OO", "-m", command, "--help"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() and "None" not in done.stdout.split("\n")[0], done.stderr

@@ -54,6 +54,9 @@ def test_what_the_bundle_is_sure_of_trains_and_never_validates(raw, packaged, tm
     labels = Predictor(bundle).answers.labels
     all_healthy(bundle, labels)
     paths = sorted((folder / "data/extra/leaves/new").iterdir())
+    hidden = folder / "data/extra/leaves/.thumbnails"
+    hidden.mkdir()
+    shutil.copy(paths[0], hidden)
     outputs = np.concatenate([each for _, each in Predictor(bundle).outputs(paths)])
     assert len(paths) > BATCH_SIZE
     sure = np.sort(certainty(outputs, "several"))[len(paths) // 2]

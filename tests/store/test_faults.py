@@ -248,7 +248,7 @@ FAULTS = [
     ),
     Fault(
         *(DAMAGED, "files that macOS leaves in data/prepared", "datastore push", "plant-pathology:1: "),
-        make=lambda folder: [(folder / "data/prepared" / name).touch() for name in (".DS_Store", "._index.csv")],
+        make=lambda folder: leave_hidden_files(folder / "data/prepared"),
         code=0,
         kept=[POINTER, STORE],
     ),
@@ -344,6 +344,13 @@ FAULTS = [
         ]
     ),
 ]
+
+
+def leave_hidden_files(folder: Path) -> None:
+    hidden = folder / ".Trashes"
+    hidden.mkdir()
+    for path in (folder / ".DS_Store", folder / "._index.csv", hidden / "index.csv"):
+        path.touch()
 
 
 def shorten(folder: Path) -> None:

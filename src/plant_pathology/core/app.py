@@ -94,7 +94,7 @@ def print_help(main: Callable[[DictConfig], Any]) -> None:
     # Imported here: only --help needs it.
     from plant_pathology.core.reference import help_text
 
-    print(inspect.getdoc(inspect.getmodule(main)), end="\n\n")
+    print(inspect.getdoc(inspect.getmodule(main)) or "", end="\n\n")
     with hydra.initialize_config_dir(str((checkout() / "conf").resolve()), version_base="1.3"):
         print(help_text(hydra.compose("config", [each for each in sys.argv[1:] if "=" in each])))
 

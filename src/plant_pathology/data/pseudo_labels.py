@@ -18,6 +18,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file
 from plant_pathology.core.one_command import one_command
 from plant_pathology.inference.outputs import NUMBER, SEVERAL
+from plant_pathology.inference.tables import files_below
 
 SHOWN = 5  # files that cannot be read
 
@@ -69,7 +70,7 @@ def images_of(extra: Path, name: str | None) -> list[str]:
         raise UserError(
             f"pseudo_label.images={name or 'null'}: name a folder in {extra}, which DVC watches: copy images there"
         )
-    files = sorted(path.relative_to(extra).as_posix() for path in (extra / name).rglob("[!.]*") if path.is_file())
+    files = files_below(extra, name)
     if not files:
         raise UserError(f"pseudo_label.images={name}: there is no file in {extra / name}")
     return files

@@ -61,10 +61,15 @@ class Source:
 def files_below(folder: Path) -> dict[str, Path]:
     """Return {relative path: path} of all files but hidden ones, which are a desktop's or a lock, sorted.
 
+    What is in a hidden folder, such as .ipynb_checkpoints, is hidden, too.
+
     Raises:
         UserError: there are none, or one cannot be stored.
     """
-    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("[!.]*"))}
+    below = {path.relative_to(folder): path for path in sorted(folder.rglob("*"))}
+    paths = {
+        file.as_posix(): path for file, path in below.items() if not any(part.startswith(".") for part in file.parts)
+    }
     alike: dict[str, str] = {}
     for file, path in paths.items():
         check_file(file)
