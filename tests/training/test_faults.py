@@ -186,6 +186,18 @@ FAULTS = [
           "model.init_from=resnet18-lr1-0a0a0a0a is no file, and runs/resnet18-lr1-0a0a0a0a no finished run"),
     Fault(FIT, "weights of a run that the store does not have either",
           "train model.init_from=resnet18-lr1-0a0a0a0a store.runs=true", "nor is there one of that name in file://"),
+    Fault(FIT, "weights of another network", "train model.init_from=w.ckpt", "holds the weights of another network than",
+          lambda f: torch.save({"layer.weight": torch.zeros(1)}, f / "w.ckpt")),
+    Fault(FIT, "a file without a weight", "train model.init_from=w.ckpt", "model.init_from=w.ckpt holds no weights",
+          lambda f: torch.save({"epoch": 3}, f / "w.ckpt")),
+    Fault(FIT, "a text in the place of weights", "train model.init_from=w.ckpt", "model.init_from=w.ckpt cannot be read",
+          lambda f: (f / "w.ckpt").write_text("weights")),
+    Fault(FIT, "a text in the place of weights as safetensors", "train model.init_from=w.safetensors",
+          "model.init_from=w.safetensors cannot be read", lambda f: (f / "w.safetensors").write_text("weights")),
+    *(Fault(FIT, "weights on this machine, for runs on others",
+            f"train -m hydra/launcher={launcher} model.init_from=w.ckpt", "model.init_from=w.ckpt: the machines of",
+            lambda f: torch.save({"layer.weight": torch.zeros(1)}, f / "w.ckpt"))
+      for launcher in ("kaggle", "sky hydra.launcher.infra=slurm/c hydra.launcher.allow_uncommitted=true")),
     Fault(LOGGER, "the folder of runs is a file", "train", "Not a directory",
           lambda f: (f / "runs").write_text("")),
 ]  # fmt: skip

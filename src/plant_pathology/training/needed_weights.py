@@ -19,9 +19,11 @@ def fetch_all_weights(runs: Iterable[Run]) -> None:
     """Download what runs need to know of their networks and this machine lacks, once, before any of them is launched.
 
     Raises:
-        UserError: a network has no pretrained weights, or these or its config.json cannot be downloaded.
+        UserError: a network has no pretrained weights, these or its config.json cannot be downloaded, or own weights
+            were trained on what a run validates with.
     """
     runs = list(runs)
+    _require_unseen(runs)
     described = {run.cfg.model.name for run in runs if run.cfg.model.name.startswith((LOCAL, HUB))}
     if (pretrained := _pretrained(runs)) or described:
         # Imported here, because timm takes seconds, which a sweep from scratch need not wait for.
@@ -41,7 +43,8 @@ def require_weights_elsewhere(runs: Iterable[Run], launcher: str, sync: RunSync 
         sync: the store from which those machines fetch runs; None where they reach none.
 
     Raises:
-        UserError: a network has no weights, or they are files of this machine.
+        UserError: a network has no weights, they are files of this machine, or own weights were trained on what a run
+            validates with.
     """
     runs = list(runs)
     where = f"the machines of hydra/launcher={launcher}"
@@ -53,6 +56,7 @@ def require_weights_elsewhere(runs: Iterable[Run], launcher: str, sync: RunSync 
                 f"model.init_from={named}: {where} cannot read it: name a finished run that is in the store, as runs"
                 " trained with store.runs=true are"
             )
+    _require_unseen(runs)
     for name in sorted({run.cfg.model.name for run in runs if run.cfg.model.name.startswith(LOCAL)}):
         raise UserError(f"model={name}: {where} have no such folder: name a model of timm, or hf-hub:<repository>")
     if names := _pretrained(runs):
@@ -60,6 +64,14 @@ def require_weights_elsewhere(runs: Iterable[Run], launcher: str, sync: RunSync 
 
         for name in names:
             require_weights(name)
+
+
+def _require_unseen(runs: list[Run]) -> None:
+    if started := [run for run in runs if run.cfg.model.init_from]:
+        from plant_pathology.training.seen_images import require_unseen  # here, because pandas takes half a second
+
+        for run in started:
+            require_unseen(run)
 
 
 def _pretrained(runs: Iterable[Run]) -> list[str]:

@@ -1,0 +1,114 @@
+"""Runs that start from own weights: their score is that of images which these weights have not seen."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from plant_pathology.core.sealed import read_sealed, write_sealed
+from support.commands import TINY, run_module
+from support.damage import flipped
+
+pytestmark = pytest.mark.slow  # it trains
+
+
+@pytest.fixture(scope="module")
+def made(packaged, tmp_path_factory) -> Path:
+    return Path(shutil.copytree(packaged, tmp_path_factory.mktemp("init") / "f"))
+
+
+@pytest.fixture
+def folder(made, tmp_path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "f"))
+
+
+def run_of_fold(folder: Path, fold: int) -> Path:
+    suffix = "lr0.001-fold1-*" if fold else "lr0.001-[!f]*"
+    (run,) = folder.glob(f"runs/*{suffix}")
+    return run
+
+
+def started(folder: Path, weights: str, *overrides: str):
+    first = [each for each in overrides if "=" not in each]
+    return run_module(
+        *("train", *first, *TINY, "name=started", f"model.init_from={weights}"),
+        *(each for each in overrides if "=" in each),
+        cwd=folder,
+    )
+
+
+def weights_in(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "best.ckpt", weights_only=True)["state_dict"]
+
+
+def refused(folder: Path, done, line: str) -> None:
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    (error,) = [each for each in done.stderr.splitlines() if each.startswith("error:")]
+    assert line in error and not list(folder.glob("runs/started*/result.json"))
+
+
+def test_a_run_starts_where_another_one_of_its_fold_ended(folder):
+    source = run_of_fold(folder, 0)
+    done = started(folder, source.name, "model.lr=1e-9", "trainer.max_epochs=1")
+    assert done.returncode == 0, done.stderr
+    (run,) = folder.glob("runs/started*")
+    before, after = weights_in(source), weights_in(run)
+    learned = [key for key in before if key.endswith(".weight")]
+    assert learned and all(torch.allclose(before[key], after[key], atol=1e-6) for key in learned)
+
+
+def test_weights_that_have_seen_the_validation_fold_are_refused_before_a_sweep_is_launched(folder):
+    source = run_of_fold(folder, 0)
+    for overrides in (["data.fold=1"], ["-m", "data.fold=0,1"], ["-m", "train.folds=2"]):
+        done = started(folder, source.name, *overrides)
+        refused(folder, done, "images that data.fold=1 validates with, so the score would be too high")
+    assert not list(folder.glob("runs/started*/metrics.csv"))
+
+
+def test_weights_of_the_last_training_have_seen_everything(folder):
+    assert started(folder, "null", "data.fold=all", "name=last", "trainer.max_epochs=1").returncode == 0
+    (last,) = folder.glob("runs/last*")
+    refused(folder, started(folder, last.name), "images that data.fold=0 validates with")
+    assert started(folder, last.name, "data.fold=all", "trainer.max_epochs=1").returncode == 0
+
+
+@pytest.mark.parametrize(("prepared", "line"), [("image_size=48", None), ("folds=3", "images that data.fold=0")])
+def test_of_another_version_of_the_data_the_images_count(folder, raw, prepared, line):
+    source = run_of_fold(folder, 0)
+    version = [f"prepare.{prepared}", "data.ref=plant-pathology:2"]
+    for module in (["prepare"], ["datastore", "push"]):
+        assert run_module(*module, *TINY, f"paths.raw={raw}", f"prepare.{prepared}", cwd=folder).returncode == 0
+    done = started(folder, source.name, *version)
+    if line:
+        refused(folder, done, line)
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+def test_weights_of_another_competition_have_seen_none_of_these_images(folder):
+    source = run_of_fold(folder, 0)
+    for name in ("run.json", "result.json"):
+        content = read_sealed(source / name)
+        content["config"]["competition"]["name"] = "other"
+        write_sealed(source / name, {key: value for key, value in content.items() if key != "seal"})
+    done = started(folder, source.name, "data.fold=1")
+    assert done.returncode == 0 and "nothing says" not in done.stdout, done.stderr
+
+
+def test_a_bundle_s_network_is_refused_and_its_run_named(folder):
+    path = next(folder.glob("models/best/*.safetensors"))
+    done = started(folder, str(path))
+    refused(folder, done, f"name the run, model.init_from={path.stem}")
+
+
+def test_a_file_that_tells_nothing_is_used_and_that_is_said(folder):
+    shutil.copy(run_of_fold(folder, 0) / "best.ckpt", folder / "copy.ckpt")
+    done = started(folder, "copy.ckpt", "data.fold=1")
+    assert done.returncode == 0 and "nothing says on which images copy.ckpt was trained" in done.stdout, done.stderr
+
+
+def test_damaged_weights_of_a_run_are_refused(folder):
+    source = run_of_fold(folder, 0)
+    flipped(f"runs/{source.name}/best.ckpt")(folder)
+    refused(folder, started(folder, source.name), "best.ckpt")
