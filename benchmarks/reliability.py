@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ INJURIES = ("one bit", "another bit", "cut", "emptied")
 # The second begins while the first one runs again.
 PAIRS = [("prepare", "push"), ("push", "train"), ("train", "select"), ("select", "package"), ("select", "report")]
 SAME, REFUSED = "same result", "one line"
+NOT_AS_WRITTEN = "is not as `package` wrote it"
 
 Event = tuple[str, str, Callable[[Path, random.Random], str]]  # injury, stage, trial: returns the outcome
 
@@ -69,16 +70,18 @@ def outcome(
     if lost := [path for path in lost if before[path] not in after.values()]:
         raise Broken(f"lost or changed: {', '.join(lost[:3])}")
     if done.returncode == 0:
-        compare(pipeline, stage, folder)
-        return SAME
+        # A kernel that was edited is rehearsed as it is, and that is said: the verdict holds its hash.
+        told = NOT_AS_WRITTEN in said
+        compare(pipeline, stage, folder, {"reports/rehearsal.json"} if told else set())
+        return REFUSED if told else SAME
     if len([line for line in done.stderr.splitlines() if line.startswith("error:")]) != 1:
         raise Broken(f"exit code {done.returncode} and not one error line: {said.strip()[-300:]}")
     return REFUSED
 
 
-def compare(pipeline: Pipeline, stage: Stage, folder: Path) -> None:
+def compare(pipeline: Pipeline, stage: Stage, folder: Path, but: Set[str]) -> None:
     result, expected = result_of(stage, folder), pipeline.results[stage.name]
-    if differ := sorted(path for path in expected if result.get(path) != expected[path]):
+    if differ := sorted(path for path in expected if result.get(path) != expected[path] and path not in but):
         raise Broken(f"exit code 0, and another result: {', '.join(differ[:3])}")
 
 

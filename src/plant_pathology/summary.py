@@ -17,7 +17,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.core.sealed import check_hashes, trusted
 from plant_pathology.core.text import fitting_table, plain_console
-from plant_pathology.kernel.package import REHEARSAL, folder_hashes
+from plant_pathology.kernel.package import REHEARSAL, folder_hashes, score_told
 from plant_pathology.kernel.rules import read_metadata
 
 REPORTS, KERNELS = Path("reports"), Path("kernels")
@@ -111,7 +111,7 @@ def describe_bundle(metrics: dict[str, Any]) -> str:
 
 
 def describe_rehearsal(rehearsal: dict[str, Any]) -> str:
-    """Describe the rehearsal: verdict, isolation, time and memory per test set, and the estimated time on Kaggle."""
+    """Describe the rehearsal: verdict, isolation, time and memory per test set, time on Kaggle, and the score."""
     lines = [f"{rehearsal['verdict']}, network off by {rehearsal['isolation']}"]
     if rehearsal["isolation_reason"]:
         lines.append(f"not by namespace: {rehearsal['isolation_reason']}")
@@ -123,6 +123,8 @@ def describe_rehearsal(rehearsal: dict[str, Any]) -> str:
     if estimate["seconds"] is not None:
         hours, limit = estimate["seconds"] / hour, estimate["limit"] / hour
         lines.append(f"{estimate['images']} would take {hours:.2f} of {limit:g} hours on Kaggle")
+    if told := score_told(rehearsal):
+        lines.append(told)
     return INDENT.join(lines)
 
 

@@ -16,7 +16,7 @@ from plant_pathology.inference.predictor import Predictor
 from plant_pathology.kernel.scoring import problem_of
 from support.bundles import change_bundle
 from support.commands import PROJECT, TINY, on_a_small_disk, run_module, start_module
-from support.damage import cut, emptied, flipped, missing, overwritten
+from support.damage import cut, emptied, flipped, missing, overwritten, replaced
 from support.fault_table import Fault, check, hashes
 from support.locks import locked, release
 
@@ -116,6 +116,17 @@ FAULTS = [
             ("kernel-metadata.json", "a list", "kernel-metadata.json is no object in JSON",
              overwritten(KERNEL, b"[]")),
             ("the notebook", "missing", "submission.ipynb does not exist", missing("kernels/submission/*.ipynb")),
+            ("dataset-metadata.json", "one word changed", "dataset-metadata.json has other bytes than were written",
+             replaced("kernels/dataset/dataset-metadata.json", '"description": "', '"description": "A ')),
+        )
+    ),
+    *(
+        Fault(DAMAGED, f"{file} of the kernel: one word changed", REHEARSE,
+              f"{file} is not as `package` wrote it, but edited or damaged: it is rehearsed as it is",
+              replaced(f"kernels/submission/{file}", old, new), code=0, start="packaged", slow=True)
+        for file, old, new in (
+            ("kernel-metadata.json", '"synthetic": true', '"synthetic": false'),
+            ("submission.ipynb", "print(", "print (")
         )
     ),
     *(

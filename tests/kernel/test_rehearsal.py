@@ -160,6 +160,11 @@ def test_another_test_set_can_be_rehearsed_and_scored(project, root):
     sets = MultiLabelBinarizer().fit(both["labels_y"].str.split())
     truth, ours = (sets.transform(both[column].str.split()) for column in ("labels_y", "labels_x"))
     assert rehearsal(root)["score"] == pytest.approx(f1_score(truth, ours, average="samples"))
+    assert "is not as `package` wrote it" not in done.stdout
+    known = len(both) - 3
+    assert rehearsal(root)["scored"] == {"metric": "sample_f1", "images": len(both), "training_images": known}
+    told = f"on {len(both)} images, too high a score: {known} of them are training images"
+    assert f"score   sample_f1 {rehearsal(root)['score']:.4f} {told}" in done.stdout
 
 
 def test_a_missing_solution_is_reported_before_the_kernel_runs(project, root):
@@ -214,6 +219,8 @@ def test_a_kernel_that_kaggle_would_fail_fails_here(project, root, fault, check,
     plant(root, project, fault)
     done = stage("rehearse", root, project, "rehearse.memory_gb=1.5", "rehearse.disk_gb=0.02")
     assert done.returncode == 1 and "the rehearsal failed" in done.stderr
+    assert "submission.ipynb is not as `package` wrote it" in done.stdout
+    assert "kernel-metadata.json is not" not in done.stdout
     report = rehearsal(root)
     assert report["verdict"] == "failed" and detail in report["checks"][check]
     assert "Kaggle's image as of 2026-" in report["image"] and f"image   {report['image']}" in done.stdout

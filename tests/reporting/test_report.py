@@ -305,7 +305,8 @@ def test_any_two_axes_give_a_heatmap_and_only_a_rehearsal_of_this_bundle_is_show
     folder = write_project(tmp_path, dict(reversed(runs.items())))
     kernel = folder / "kernels" / "submission"
     kernel.mkdir(parents=True)
-    verdict = {"verdict": "failed", "checks": {"runs": "no space left"}, "score": None}
+    verdict = {"verdict": "failed", "checks": {"runs": "no space left"}, "score": 0.75}
+    verdict["scored"] = {"metric": "sample_f1", "images": 9, "training_images": 4}
     verdict["test_sets"] = {"public": {"images": 9, "seconds": 2.0, "peak_memory_mb": 77}}
     verdict["estimate"] = {"images": 5000, "seconds": 1111.0}
     weights = folder / "kernels" / "dataset" / "weights.safetensors"
@@ -322,6 +323,7 @@ def test_any_two_axes_give_a_heatmap_and_only_a_rehearsal_of_this_bundle_is_show
     texts = re.findall(r"<text [^>]*>([^<]+)</text>", section(page, "Sweep"))
     assert {"data.batch_size", "data.augment.crop", "0.510", "0.610", "0.710", "0.810"} <= set(texts)
     assert "runs: no space left" in page and "77 MB" in page and "0.31 hours" in page
+    assert "0.31 hours; sample_f1 0.7500 on 9 images, too high a score: 4 of them are training images" in page
     weights.write_bytes(b"others")
     assert "no space left" not in report(folder)
     (weights.parent / "bundle.json").write_text('{"another": 1}')

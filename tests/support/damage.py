@@ -46,6 +46,18 @@ def flipped(pattern: str, place: float = 0.5) -> Damage:
     return damage
 
 
+def replaced(pattern: str, old: str, new: str) -> Damage:
+    """Replace a text by another one, wherever it is."""
+
+    def damage(folder: Path) -> None:
+        path = found(folder, pattern)
+        text = path.read_text(encoding="utf-8")
+        assert old in text, f"{path} has no {old}"
+        rewrite(path, text.replace(old, new).encode())
+
+    return damage
+
+
 def overwritten(pattern: str, content: bytes) -> Damage:
     return lambda folder: rewrite(found(folder, pattern), content)
 

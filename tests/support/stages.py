@@ -119,6 +119,8 @@ STAGES = [
             "packaged weights": "kernels/dataset/**/*.safetensors",
             "wheel": "kernels/dataset/**/*.whl",
             "notebook": "kernels/submission/*.ipynb",
+            "kernel-metadata.json": "kernels/submission/kernel-metadata.json",
+            "dataset-metadata.json": "kernels/dataset/dataset-metadata.json",
             "bundle.json": "models/best/bundle.json",
         },
         changes=("reports/rehearsal*", "reports/rehearsal/**/*"),

@@ -24,6 +24,7 @@ from plant_pathology.core.sealed import hashes_of
 from plant_pathology.inference.bundle import SPEC
 from plant_pathology.kernel.kaggle_image import HERE
 from plant_pathology.kernel.model_card import model_card
+from plant_pathology.kernel.package import submission_hashes
 from plant_pathology.kernel.rules import MAX_SLUG, problems_of
 from plant_pathology.kernel.source import CODE_FILES, kernel_source
 from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheel_of_room, wheels_in
@@ -64,7 +65,8 @@ def build(cfg: DictConfig) -> None:
             code_file = code / CODE_FILES[cfg.package.kernel_type]
             constants = {"COMPETITION": competition.name, "BUNDLE": file_hash(bundle / SPEC), "SECONDS": limit.seconds}
             code_file.write_text(kernel_source(cfg.package.kernel_type, constants, origin), encoding="utf-8")
-            write_json(code / "kernel-metadata.json", kernel_metadata(cfg, kernel, dataset, competition, origin))
+            about = kernel_metadata(cfg, kernel, dataset, competition, origin)
+            write_json(code / "kernel-metadata.json", about | {"hashes": submission_hashes(code, about)})
             for problem in problems_of(data, code, competition.name):
                 raise UserError(problem)
     print(f"{kernels}/dataset and {kernels}/submission: kernel {kernel} with dataset {dataset}")

@@ -52,6 +52,13 @@ class Package:
         """Names of the files that the dataset has on Kaggle."""
         return {path.name for path in uploaded_files(self.folder / "dataset")}
 
+    @property
+    def altered(self) -> list[Path]:
+        """Files of the kernel that are not as `package` wrote them: edited since, or damaged."""
+        folder, written = self.folder / "submission", self.metadata["hashes"]
+        now = submission_hashes(folder, self.metadata)
+        return [folder / name for name, sha256 in now.items() if written.get(name) != sha256]
+
     @classmethod
     def read(cls, kernels: Path, competition: str) -> "Package":
         """Read and check kernels/.
@@ -73,11 +80,17 @@ class Package:
             UserError: earlier code packaged it, or it was packaged from another bundle.
         """
         files = self.origin.get("dataset")
-        if not isinstance(files, dict):
+        if not isinstance(files, dict) or "hashes" not in self.metadata:
             raise UserError(f"{self.folder} was packaged by an earlier version of the code: {REMEDY}")
         check_hashes(self.folder / "dataset", files, REMEDY)
         if files.get(SPEC) != file_hash(bundle / SPEC):
             raise UserError(f"{self.folder} was packaged from another bundle than {bundle}: {REMEDY}")
+
+
+def submission_hashes(folder: Path, metadata: dict[str, Any]) -> dict[str, str]:
+    """Hash both files of a kernel's folder; of its metadata all but these hashes."""
+    code_file, hashed = metadata["code_file"], {key: value for key, value in metadata.items() if key != "hashes"}
+    return {code_file: file_hash(folder / code_file), "kernel-metadata.json": content_hash(hashed)}
 
 
 def read_rehearsal(path: Path) -> dict[str, Any]:
@@ -87,6 +100,17 @@ def read_rehearsal(path: Path) -> dict[str, Any]:
         DamagedError: it does not exist, or is not what `rehearse` wrote.
     """
     return trusted(path, "run `python -m plant_pathology.rehearse`")
+
+
+def score_told(rehearsal: dict[str, Any]) -> str | None:
+    """Return the score of rehearsal.json in words; None where no solution was given."""
+    if (scored := rehearsal.get("scored")) is None:
+        return None
+    value = "has no value" if rehearsal["score"] is None else f"{rehearsal['score']:.4f}"
+    told = f"{scored['metric']} {value} on {scored['images']} images"
+    if seen := scored["training_images"]:
+        told += f", too high a score: {seen} of them are training images"
+    return told
 
 
 def folder_hashes(kernels: Path) -> dict[str, str]:

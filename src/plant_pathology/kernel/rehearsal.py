@@ -19,6 +19,7 @@ from plant_pathology.competition.bundle import checked_bundle
 from plant_pathology.competition.form import read_form
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.time_limit import TimeLimit
+from plant_pathology.competition.train_table import read_train
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, remove_leftovers
 from plant_pathology.core.hashes import file_hash
@@ -30,10 +31,10 @@ from plant_pathology.inference.tables import read_table
 from plant_pathology.inference.test_set import Form
 from plant_pathology.kernel.kaggle_image import Environment
 from plant_pathology.kernel.limits import Machine, check_time, estimated_seconds, rehearsal_timeout
-from plant_pathology.kernel.package import REHEARSAL, SUBMITTED, Package
+from plant_pathology.kernel.package import REHEARSAL, SUBMITTED, Package, score_told
 from plant_pathology.kernel.rules import read_metadata
 from plant_pathology.kernel.sandbox import MOUNTS, Outcome, run_kernel
-from plant_pathology.kernel.scoring import read_solution, read_truth, submission_score
+from plant_pathology.kernel.scoring import count_training_images, read_solution, read_truth, submission_score
 from plant_pathology.kernel.submission_check import Check, check_submission
 from plant_pathology.kernel.test_sets import given_test_set, made_test_set
 
@@ -59,6 +60,19 @@ class TestSet:
     raw: Path
     mounts: str
     unreadable: str | None = None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What is true of the test set of rehearse.test_images.
+
+    Args:
+        true: as `read_truth` returns it.
+        training_images: how many of its images are training images, too.
+    """
+
+    true: np.ndarray
+    training_images: int
 
 
 @dataclass(frozen=True)
@@ -103,30 +117,34 @@ def rehearse(cfg: DictConfig) -> None:
         spec = checked_bundle(models / "best", competition)
         package = Package.read(kernels, competition.name)
         package.check_made_from(models / "best")
+        for path in package.altered:
+            print(f"{path} is not as `package` wrote it, but edited or damaged: it is rehearsed as it is")
         environment = Environment.of(cfg.rehearse.python)
         versions = environment.compared(cfg.package.docker_image)
         print(f"image   {versions}")
         trials, score = run_trials(cfg, competition, spec, environment)
         checks = merge_checks(trials)
         passed = all(each.passed for each in checks.values())
-        content = verdict(trials, checks, score, cfg, package, competition) | {"image": versions}
+        content = verdict(trials, checks, cfg, package, competition) | score | {"image": versions}
         write_sealed(reports / REHEARSAL, content)
     for name, each in checks.items():
         print(f"{'passed' if each.passed else 'FAILED'}  {name}: {each.detail}")
+    if told := score_told(content):
+        print(f"score   {told}")
     if not passed and cfg.rehearse.strict:
         raise UserError(f"the rehearsal failed: see {reports / REHEARSAL}; Kaggle would fail the same way")
 
 
 def run_trials(
     cfg: DictConfig, competition: Competition, spec: dict[str, Any], environment: Environment
-) -> tuple[dict[str, Trial], float | None]:
+) -> tuple[dict[str, Trial], dict[str, Any]]:
     """Run the kernel on each test set until one fails, and keep its logs and submission in reports/rehearsal.
 
     Args:
         spec: content of bundle.json.
 
     Returns:
-        The trials by test set, and the score of the last one if its solution is known.
+        The trials by test set, and what rehearsal.json says of the score of the last one, if its solution is known.
     """
     machine, limit = Machine.from_config(cfg), TimeLimit.from_config(cfg, competition)
     kernels, reports = Path(cfg.paths.kernels), Path(cfg.paths.reports)
@@ -137,7 +155,7 @@ def run_trials(
         atomic_folder(reports / "rehearsal") as kept,
     ):
         # Before the first run, which takes minutes: what the user gives may be wrong.
-        true = write_given_test_set(cfg, competition, spec, Path(scratch))
+        solution = write_given_test_set(cfg, competition, spec, Path(scratch))
         for test_set in test_sets(cfg, competition, Path(scratch)):
             working = Path(scratch) / f"{test_set.name}-working"
             working.mkdir()
@@ -147,19 +165,21 @@ def run_trials(
             trials[test_set.name] = trial
             (kept / f"{test_set.name}.log").write_text(trial.outcome.log, encoding="utf-8")
             if not all(check.passed for check in trial.checks.values()):
-                return trials, None
+                return trials, {"score": None}
             # Keep the submission of the public test set or, if the user gave test images, of those.
             if test_set.unreadable is None:
                 shutil.copyfile(working / "submission.csv", kept / SUBMITTED.name)
-        if true is None:
-            return trials, None
+        if solution is None:
+            return trials, {"score": None}
         form, answers = read_form(competition, test_set.raw), Answers(**spec["answers"])
-        return trials, submission_score(kept / SUBMITTED.name, true, form, answers, competition)
+        score = submission_score(kept / SUBMITTED.name, solution.true, form, answers, competition)
+    known = {"metric": competition.metric.name, "training_images": solution.training_images}
+    return trials, {"score": score, "scored": known | {"images": len(form.table)}}
 
 
 def write_given_test_set(
     cfg: DictConfig, competition: Competition, spec: dict[str, Any], scratch: Path
-) -> np.ndarray | None:
+) -> Solution | None:
     """Write the test set of rehearse.test_images, where that is set, and return its truth from rehearse.solution.
 
     Raises:
@@ -171,19 +191,20 @@ def write_given_test_set(
     given_test_set(Path(cfg.rehearse.test_images), raw, folder, competition)
     if not cfg.rehearse.solution:
         return None
-    labels = spec["answers"]["labels"]
-    return read_truth(Path(cfg.rehearse.solution), raw, read_form(competition, folder), labels, competition)
+    form, labels = read_form(competition, folder), spec["answers"]["labels"]
+    true = read_truth(Path(cfg.rehearse.solution), raw, form, labels, competition)
+    images = [folder / image for image in form.images]
+    return Solution(true, count_training_images(images, read_train(competition, raw)))
 
 
 def verdict(
     trials: dict[str, Trial],
     checks: dict[str, Check],
-    score: float | None,
     cfg: DictConfig,
     package: Package,
     competition: Competition,
 ) -> dict[str, Any]:
-    """Return the content of rehearsal.json.
+    """Return the content of rehearsal.json but for the score.
 
     Args:
         package: as it was read before the trials: what someone changes meanwhile was not rehearsed.
@@ -206,7 +227,6 @@ def verdict(
             "limit": limit.seconds,
             "accelerator": limit.accelerator,
         },
-        "score": score,
         "checks": {name: "passed" if each.passed else each.detail for name, each in checks.items()},
     }
 

@@ -39,6 +39,7 @@ KERNEL_KEYS: Keys = {
     "docker_image_pinning_type": (str, True),
     "machine_shape": (str, True),
     "provenance": (dict, False),
+    "hashes": (dict, True),
 }
 DATASET_KEYS: Keys = {
     "id": (str, False),

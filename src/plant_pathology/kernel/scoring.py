@@ -1,5 +1,6 @@
 """Score a submission against the truth, by the competition's metric."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pandas as pd
 
 from plant_pathology.competition.form import layout_errors
 from plant_pathology.competition.spec import Competition
-from plant_pathology.competition.train_table import label_cells, targets_of
+from plant_pathology.competition.train_table import TrainTable, label_cells, targets_of
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.hashes import file_hash
 from plant_pathology.inference.answers import Answers
 from plant_pathology.inference.tables import LayoutError, read_table, require
 from plant_pathology.inference.test_set import Form
@@ -65,6 +67,15 @@ def problem_of(cell: tuple[str, ...], labels: frozenset[str], kind: str) -> str 
     if unknown := [label for label in cell if label not in labels]:
         return f"has {unknown[0]!r}, which is no label of the training images"
     return None if kind == "several" or len(cell) == 1 else f"has {len(cell)} labels instead of one"
+
+
+def count_training_images(images: Iterable[Path], train: TrainTable) -> int:
+    """Return how many images have the bytes of a training image: networks may know by heart what is true of them."""
+    images = list(images)
+    sizes = {path.stat().st_size for path in images}
+    names = set(train.rows.loc[train.rows["present"], "image"])
+    known = {file_hash(path) for name in names if (path := train.folder / name).stat().st_size in sizes}
+    return sum(file_hash(path) in known for path in images)
 
 
 def submission_score(

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from plant_pathology.core import plotting
+from plant_pathology.kernel.package import score_told
 from plant_pathology.reporting import figures
 from plant_pathology.runs.status import duration
 from plant_pathology.selection.axes import axis_title
@@ -23,7 +24,7 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"value": figures.value, "title": axis_title, "duration": duration}
+    environment.filters |= {"value": figures.value, "title": axis_title, "duration": duration, "score": score_told}
     return environment.get_template("page.html").render(**content)
 
 
