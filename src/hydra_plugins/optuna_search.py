@@ -1,7 +1,5 @@
 """`hydra/sweeper=optuna`: search with Optuna instead of a grid. (hydra-optuna-sweeper 1.3 needs an Optuna before 3.)"""
 
-import hashlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import make_own
+from plant_pathology.core.hashes import content_hash
 from plant_pathology.core.keys import key, section
 
 if TYPE_CHECKING:  # Optuna is imported where it is used: Hydra imports this plug-in at every start.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # Optuna is imported where it is used: Hydra imports this plu
     from optuna.samplers import BaseSampler
 
 SQLITE = "sqlite:///"
+MADE_FOR = "made_for"  # attribute of a study: hashes of what decides its scores
 
 
 @section()
@@ -144,7 +145,11 @@ class OptunaSearch(Sweeper):
         return fixed, space, folds
 
     def _study(self, space: "dict[str, BaseDistribution]", folds: list[tuple[str, ...]]) -> "Study":
-        """Create the study, or load it if the same search was started before."""
+        """Create the study, or load it if the same search was started before.
+
+        Raises:
+            UserError: the study of that name is of another search, whose scores would guide this one.
+        """
         import optuna
         from filelock import FileLock
 
@@ -153,18 +158,31 @@ class OptunaSearch(Sweeper):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         runs = Path(self.config.paths.runs)
         runs.mkdir(parents=True, exist_ok=True)
-        decisive = [run_of(self.config).identity, {key: repr(space[key]) for key in space}, *filter(None, folds)]
-        digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
+        decisive = {
+            **run_of(self.config).identity,
+            "values to search": {key: repr(space[key]) for key in space},
+            "folds": folds,
+            "direction": self.direction,
+        }
+        parts = {name: content_hash({"": part}) for name, part in decisive.items()}
         # One search that starts at a time: two would each have a copy of their own, or create the same tables.
         with FileLock(runs / ".search.lock"):
             if self.storage and self.storage.startswith(SQLITE):
                 make_own(Path(self.storage.removeprefix(SQLITE)))
             study = optuna.create_study(
                 storage=self.storage,
-                study_name=self.study_name or f"search-{digest}",
+                study_name=self.study_name or f"search-{content_hash(parts)[:8]}",
                 sampler=self.sampler,
                 direction=self.direction,
                 load_if_exists=True,
+            )
+            if not study.trials:
+                study.set_user_attr(MADE_FOR, parts)
+        before = study.user_attrs.get(MADE_FOR, {})
+        if other := [name for name in parts if before.get(name) != parts[name]]:
+            raise UserError(
+                f"hydra.sweeper.study_name={study.study_name}: the study of this name in {self.storage}"
+                f" is of another search: {', '.join(other)} differ: choose another name, or null"
             )
         if study.trials:
             # With its first seed the sampler would repeat the trials of the previous start.

@@ -108,3 +108,19 @@ def test_searches_that_start_at_once_make_one_database_for_all(root):
     ]
     assert [search.wait() for search in searches] == [0, 0, 0]
     assert [len(study(root, name).trials) for name in names] == [1, 1, 1]
+
+
+@pytest.mark.slow
+def test_a_study_of_another_search_is_refused(root):
+    search = [*SEARCH, INTERVAL, "name=mine", "hydra.sweeper.n_trials=1", "hydra.sweeper.study_name=mine"]
+    train(root, *search, "trainer.max_epochs=1")
+    train(root, *search, "trainer.max_epochs=1")
+    for change, what in (
+        ("trainer.max_epochs=2", "config"),
+        ("data.batch_size=8,16", "values to search"),
+        ("train.folds=2", "folds"),
+        ("hydra.sweeper.direction=minimize", "direction"),
+    ):
+        done = train(root, *search, "trainer.max_epochs=1", change, expect=1)
+        assert f"the study of this name in sqlite:///./runs/search.db is of another search: {what} differ" in done.stderr
+    assert len(study(root, "mine").trials) == 1 and len(runs(root, "mine")) == 1
