@@ -85,11 +85,17 @@ def journal(root):
 
 @pytest.mark.slow
 def test_from_the_folders_to_a_score_and_a_second_start_does_nothing(kaggle, root):
+    """With what a desktop and Jupyter leave where somebody looked into the folders."""
+    files = {
+        path.name: path.read_bytes() for path in (root / "kernels/dataset").glob("*") if "metadata" not in path.name
+    }
+    (root / "kernels/dataset/.DS_Store").touch()
+    (root / "kernels/submission/.ipynb_checkpoints").mkdir()
+    (root / "kernels/submission/.ipynb_checkpoints/submission-checkpoint.ipynb").touch()
     shown = succeeds(root, kaggle)
     for line in ("0 used today, 5 left", f"{DATASET}: created", "version 1", "running", "public 0.5"):
         assert line in shown
-    sent = kaggle.datasets[DATASET][-1]["files"]
-    assert sent == {p.name: p.read_bytes() for p in (root / "kernels/dataset").iterdir() if "metadata" not in p.name}
+    assert kaggle.datasets[DATASET][-1]["files"] == files
     (row,) = rows(root)
     assert row["commit"] == ORIGIN["commit"] and row["data"] == "plant-pathology:7" and row["validation"] == "0.81"
     assert row["sha256"] in journal(root) and row["sha256"][:16] in kaggle.submissions[0]["description"]

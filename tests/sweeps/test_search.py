@@ -122,5 +122,7 @@ def test_a_study_of_another_search_is_refused(root):
         ("hydra.sweeper.direction=minimize", "direction"),
     ):
         done = train(root, *search, "trainer.max_epochs=1", change, expect=1)
-        assert f"the study of this name in sqlite:///./runs/search.db is of another search: {what} differ" in done.stderr
+        assert (
+            f"the study of this name in sqlite:///./runs/search.db is of another search: {what} differ" in done.stderr
+        )
     assert len(study(root, "mine").trials) == 1 and len(runs(root, "mine")) == 1

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,17 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def is_hidden(parts: Iterable[str]) -> bool:
+    """Return whether a path below a folder is hidden, or is in a hidden folder: a desktop's, an editor's or a lock."""
+    return any(part.startswith(".") for part in parts)
+
+
+def visible_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return all files below a folder whose names match, but hidden ones, sorted."""
+    files = (path for path in folder.rglob(pattern) if not is_hidden(path.relative_to(folder).parts))
+    return sorted(path for path in files if path.is_file())
 
 
 def remove_leftovers(*paths: Path) -> None:

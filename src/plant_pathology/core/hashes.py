@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import visible_files
 
 SUMS = "SHA256SUMS"  # of a folder that a stage wrote
 
@@ -26,9 +27,10 @@ def file_hash(path: Path) -> str:
 
 
 def folder_hash(folder: Path, pattern: str = "*") -> str:
-    """Return one SHA-256 of the names and bytes of all files below a folder whose names match."""
-    files = sorted(path for path in folder.rglob(pattern) if path.is_file())
-    return content_hash({path.relative_to(folder).as_posix(): file_hash(path) for path in files})
+    """Return one SHA-256 of the names and bytes of the files below a folder whose names match, but hidden ones."""
+    return content_hash(
+        {path.relative_to(folder).as_posix(): file_hash(path) for path in visible_files(folder, pattern)}
+    )
 
 
 def write_sums(folder: Path) -> None:

@@ -116,9 +116,10 @@ class Kaggle:
                 raise UserError(f"not all files of {folder} arrived at Kaggle ({error}): {AGAIN}") from None
 
         def upload() -> Any:
+            hidden = [".*"]  # of a desktop, such as .DS_Store
             if note is None:
-                return self._api.dataset_create_new(str(folder))
-            return self._api.dataset_create_version(str(folder), note)
+                return self._api.dataset_create_new(str(folder), ignore_patterns=hidden)
+            return self._api.dataset_create_version(str(folder), note, ignore_patterns=hidden)
 
         self._api.upload_files = upload_all_or_fail
         try:

@@ -13,7 +13,7 @@ from typing import Any
 from slugify import slugify
 
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.files import read_json
+from plant_pathology.core.files import is_hidden, read_json
 from plant_pathology.core.schema import GPUS
 
 Keys = dict[str, tuple[type, bool]]
@@ -74,7 +74,7 @@ def read_metadata(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def uploaded_files(dataset: Path) -> list[Path]:
-    return [path for path in dataset.iterdir() if path.name != "dataset-metadata.json"]
+    return [path for path in dataset.iterdir() if path.name != "dataset-metadata.json" and not is_hidden([path.name])]
 
 
 def problems_of(dataset: Path, kernel: Path, competition: str) -> Iterator[str]:

@@ -21,6 +21,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import visible_files
 
 # Files that an installer adds to a distribution; they differ between machines.
 INSTALLED = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"}
@@ -64,7 +65,7 @@ def wheel_of_room(package: Path, room: str, folder: Path) -> Path:
         room: name of the subpackage; of the package itself only the empty __init__.py is included.
         folder: where the wheel is written.
     """
-    modules = [package / "__init__.py", *sorted((package / room).rglob("*.py"))]
+    modules = [package / "__init__.py", *visible_files(package / room, "*.py")]
     return wheel_of_modules(package, modules, imported_distributions(modules, package.name), folder)
 
 

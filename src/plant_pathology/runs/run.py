@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.disk import require_locks
 from plant_pathology.core.errors import BusyError, DamagedError, UserError
-from plant_pathology.core.files import atomic_file, is_own, read_json
+from plant_pathology.core.files import atomic_file, is_own, read_json, visible_files
 from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.store.connect import open_training_version
 from plant_pathology.store.version import Version
@@ -140,9 +140,8 @@ def is_finished(folder: Path) -> bool:
 def code_hash(own: Path | None) -> str:
     """Return one SHA-256 of the names and contents of all modules in CODE, and of the competition's own code."""
     package = Path(__file__).parents[1]
-    modules = sorted(
-        path for part in CODE for path in (package / part, *(package / part).rglob("*.py")) if path.is_file()
-    )
+    parts = [package / part for part in CODE]
+    modules = sorted(path for part in parts for path in ([part] if part.is_file() else visible_files(part, "*.py")))
     hashes = {path.relative_to(package).as_posix(): file_hash(path) for path in modules}
     return content_hash(hashes | ({own.name: file_hash(own)} if own else {}))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from plant_pathology.core.files import atomic_file
+from plant_pathology.core.files import atomic_file, visible_files
 from plant_pathology.runs.run import CHECKPOINTS, METRICS, RESULT, STOP
 from plant_pathology.store.backend import Backend
 from plant_pathology.store.connect import open_store
@@ -100,8 +100,8 @@ class RunSync:
 
     def _push(self, run: str) -> None:
         folder, prefix = self.runs / run, f"{PREFIX}/{run}/"
-        paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        files = [file for file in paths if not any(part.startswith(".") for part in file.split("/")) and file != STOP]
+        paths = {path.relative_to(folder).as_posix(): path for path in visible_files(folder)}
+        files = paths.keys() - {STOP}
         for file in sorted(files, key=_result_last):
             try:
                 state = paths[file].stat()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plant_pathology.core.errors import DamagedError, UserError
+from plant_pathology.core.files import is_hidden
 from plant_pathology.store.keys import check_file
 from plant_pathology.store.verified import has_hash
 
@@ -67,9 +68,7 @@ def files_below(folder: Path) -> dict[str, Path]:
         UserError: there are none, or one cannot be stored.
     """
     below = {path.relative_to(folder): path for path in sorted(folder.rglob("*"))}
-    paths = {
-        file.as_posix(): path for file, path in below.items() if not any(part.startswith(".") for part in file.parts)
-    }
+    paths = {file.as_posix(): path for file, path in below.items() if not is_hidden(file.parts)}
     alike: dict[str, str] = {}
     for file, path in paths.items():
         check_file(file)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plant_pathology.core.files import atomic_folder, write_json
+from plant_pathology.core.files import atomic_folder, visible_files, write_json
 from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.kaggle.client import Kaggle
 from plant_pathology.kaggle.journal import Journal
@@ -126,7 +126,7 @@ def code_parcel(root: Path, owner: str, competition: str, own_code: Path | None)
             wheel_of_installed(name, work)
         check_wheels(wheels_in(work), HERE.distributions(IMAGE_FOR_TRAINING))
         package = Path(__file__).parents[2]
-        wheel_of_modules(package, sorted(package.rglob("*.py")), [], work)  # nothing installs it
+        wheel_of_modules(package, visible_files(package, "*.py"), [], work)  # nothing installs it
         if own_code:
             shutil.copyfile(own_code, work / own_code.name)
     sha256 = content_hash({path.name: file_hash(path) for path in sorted(made.iterdir())})
@@ -164,13 +164,8 @@ def carried(folder: Path) -> list[str]:
     notes = [name for name in (STOP, CONTINUE) if (folder / name).exists()]
     if not resume_points(folder):
         return notes
-    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    left = (FAILURE, JOB)
-    return [path.as_posix() for path in files if path.name not in left and not is_hidden(path.parts)]
-
-
-def is_hidden(parts: Iterable[str]) -> bool:
-    return any(part.startswith(".") for part in parts)
+    files = (path.relative_to(folder) for path in visible_files(folder))
+    return [path.as_posix() for path in files if path.name not in (FAILURE, JOB)]
 
 
 def write_archive(path: Path, files: Iterable[tuple[str, Path]]) -> None:
