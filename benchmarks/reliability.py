@@ -2,8 +2,8 @@
 
     python benchmarks/reliability.py [seed] [part ...]
 
-Parts: kill, damage, disk, at-once, network, servers, store; all of them without a name, which takes a quarter of an hour
-on two fast cores. Of the first four, one stage alone: kill:select.
+Parts: kill, damage, disk, at-once, network, servers, store; all of them without a name, which takes a quarter of an
+hour on two fast cores. Of the first four, one stage alone: kill:select.
 
 After each event, the command must end with the same result as undisturbed, or with one error line and an exit code;
 after a kill, the same command must then succeed. What was there before is still there, or set aside. Uses the embedded

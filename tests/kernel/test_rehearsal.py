@@ -153,15 +153,19 @@ def test_another_test_set_can_be_rehearsed_and_scored(project, root):
     for size, path in zip(((32, 32), (4000, 3000), (32, 4000)), sorted(images.iterdir()), strict=False):
         with Image.open(path) as image:
             image.resize(size).save(path)
+    (root / "data/extra").mkdir(parents=True)
+    shutil.copy(min(images.iterdir()), root / "data/extra/small.jpg")
+    (root / "data/extra/more.csv").write_text("image,labels\nsmall.jpg,rust\n")
     solution = project / "data/raw/sample/train.csv"
-    done = stage("rehearse", root, project, f"rehearse.test_images={images}", f"rehearse.solution={solution}")
+    given = (f"rehearse.test_images={images}", f"rehearse.solution={solution}", "prepare.extra=more.csv")
+    done = stage("rehearse", root, project, *given)
     assert done.returncode == 0, done.stdout + done.stderr
     both = pd.read_csv(root / "reports/rehearsal/submission.csv").merge(pd.read_csv(solution), on="image")
     sets = MultiLabelBinarizer().fit(both["labels_y"].str.split())
     truth, ours = (sets.transform(both[column].str.split()) for column in ("labels_y", "labels_x"))
     assert rehearsal(root)["score"] == pytest.approx(f1_score(truth, ours, average="samples"))
     assert "is not as `package` wrote it" not in done.stdout
-    known = len(both) - 3
+    known = len(both) - 3 + 1
     assert rehearsal(root)["scored"] == {"metric": "sample_f1", "images": len(both), "training_images": known}
     told = f"on {len(both)} images, too high a score: {known} of them are training images"
     assert f"score   sample_f1 {rehearsal(root)['score']:.4f} {told}" in done.stdout

@@ -8,7 +8,7 @@ import pandas as pd
 
 from plant_pathology.competition.form import layout_errors
 from plant_pathology.competition.spec import Competition
-from plant_pathology.competition.train_table import TrainTable, label_cells, targets_of
+from plant_pathology.competition.train_table import label_cells, targets_of
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import file_hash
 from plant_pathology.inference.answers import Answers
@@ -69,12 +69,11 @@ def problem_of(cell: tuple[str, ...], labels: frozenset[str], kind: str) -> str 
     return None if kind == "several" or len(cell) == 1 else f"has {len(cell)} labels instead of one"
 
 
-def count_training_images(images: Iterable[Path], train: TrainTable) -> int:
-    """Return how many images have the bytes of a training image: networks may know by heart what is true of them."""
+def count_same(images: Iterable[Path], others: Iterable[Path]) -> int:
+    """Return how many images have the bytes of one of the others."""
     images = list(images)
     sizes = {path.stat().st_size for path in images}
-    names = set(train.rows.loc[train.rows["present"], "image"])
-    known = {file_hash(path) for name in names if (path := train.folder / name).stat().st_size in sizes}
+    known = {file_hash(path) for path in others if path.stat().st_size in sizes}
     return sum(file_hash(path) in known for path in images)
 
 
