@@ -28,6 +28,11 @@ def test_space_is_that_of_the_nearest_folder_that_exists(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc gives zeros, as some network disks do")
+def test_a_disk_that_does_not_say_how_large_it_is_counts_as_large_enough():
+    require_space(Path("/proc/not/yet"), 1e21, "the shards")
+
+
 def test_the_disk_of_this_test_has_locks_and_links_and_keeps_no_trace_of_the_probe(tmp_path):
     require_locks(tmp_path / "not" / "yet")
     assert supports_hard_links(tmp_path / "not" / "yet")

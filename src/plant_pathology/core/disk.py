@@ -7,6 +7,7 @@ while a command runs.
 
 import errno
 import functools
+import math
 import os
 import shutil
 import sys
@@ -19,6 +20,15 @@ SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps what processes share
 
 # What disks answer to a call that they do not know; Linux says EPERM for links that a disk cannot hold.
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
+
+
+def disk_space(folder: Path) -> tuple[float, float]:
+    """Return the bytes of a folder's disk, and those that are free; infinite where the disk does not say.
+
+    Some network disks give zeros.
+    """
+    usage = shutil.disk_usage(folder)
+    return (usage.total, usage.free) if usage.total else (math.inf, math.inf)
 
 
 def require_space(folder: Path, size: float, purpose: str, key: str = "paths.root") -> None:
@@ -34,7 +44,7 @@ def require_space(folder: Path, size: float, purpose: str, key: str = "paths.roo
     Raises:
         UserError: less is free.
     """
-    free = shutil.disk_usage(_existing(folder)).free
+    _, free = disk_space(_existing(folder))
     if free < size:
         raise UserError(
             f"{folder.absolute()}: {purpose} will take {_amount(size)}, and {_amount(free)} are free on that disk: make"

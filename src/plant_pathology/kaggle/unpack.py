@@ -5,7 +5,6 @@ next start finds what is left to do, and skips the files that are there.
 """
 
 import os
-import shutil
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path, PureWindowsPath
 
 from tqdm import tqdm
 
+from plant_pathology.core.disk import disk_space
 from plant_pathology.core.errors import UserError
 from plant_pathology.kaggle.archives import Archive, DamagedArchive, UnreadableArchive, archive_of, suffix_of
 
@@ -135,7 +135,7 @@ def checked_entries(archive: Archive, path: Path) -> Iterator[Entry]:
         UserError: an entry leads out of the folder, or is a link or device; or all are larger than the whole disk, in
             which case the list is not read to its end.
     """
-    size, disk = 0, shutil.disk_usage(path.parent).total
+    size, (disk, _) = 0, disk_space(path.parent)
     for member in archive.members():
         if member.kind == "link or device":
             raise UserError(f"{path} holds {member.name!r}, a link or device, which no image is: {BY_HAND}")
@@ -182,7 +182,7 @@ def check_room(path: Path, missing: Sequence[Entry]) -> None:
     Raises:
         UserError: it has not.
     """
-    size, free = sum(size_on_disk(entry.size) for entry in missing), shutil.disk_usage(path.parent).free
+    size, (_, free) = sum(size_on_disk(entry.size) for entry in missing), disk_space(path.parent)
     if size > free:
         raise UserError(
             f"{path} needs {size / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free: make room, then run"
