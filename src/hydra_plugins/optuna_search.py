@@ -176,7 +176,7 @@ class OptunaSearch(Sweeper):
                 direction=self.direction,
                 load_if_exists=True,
             )
-            if not study.trials:
+            if not (study.trials or study.user_attrs):
                 study.set_user_attr(MADE_FOR, parts)
         before = study.user_attrs.get(MADE_FOR, {})
         if other := [name for name in parts if before.get(name) != parts[name]]:

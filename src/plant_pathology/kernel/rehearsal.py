@@ -15,12 +15,10 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from plant_pathology.competition.added_table import read_added_table
 from plant_pathology.competition.bundle import checked_bundle
 from plant_pathology.competition.form import read_form
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.time_limit import TimeLimit
-from plant_pathology.competition.train_table import read_train
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, remove_leftovers
 from plant_pathology.core.hashes import file_hash
@@ -35,7 +33,14 @@ from plant_pathology.kernel.limits import Machine, check_time, estimated_seconds
 from plant_pathology.kernel.package import REHEARSAL, SUBMITTED, Package, score_told
 from plant_pathology.kernel.rules import read_metadata
 from plant_pathology.kernel.sandbox import MOUNTS, Outcome, run_kernel
-from plant_pathology.kernel.scoring import count_same, read_solution, read_truth, submission_score
+from plant_pathology.kernel.scoring import (
+    Solution,
+    count_same,
+    read_solution,
+    read_truth,
+    submission_score,
+    training_images,
+)
 from plant_pathology.kernel.submission_check import Check, check_submission
 from plant_pathology.kernel.test_sets import given_test_set, made_test_set
 
@@ -61,19 +66,6 @@ class TestSet:
     raw: Path
     mounts: str
     unreadable: str | None = None
-
-
-@dataclass(frozen=True)
-class Solution:
-    """What is true of the test set of rehearse.test_images.
-
-    Args:
-        true: as `read_truth` returns it.
-        training_images: how many of its images are training images, too, so that the score is too high.
-    """
-
-    true: np.ndarray
-    training_images: int
 
 
 @dataclass(frozen=True)
@@ -195,16 +187,6 @@ def write_given_test_set(
     form, labels = read_form(competition, folder), spec["answers"]["labels"]
     true = read_truth(Path(cfg.rehearse.solution), raw, form, labels, competition)
     return Solution(true, count_same([folder / image for image in form.images], training_images(cfg, competition)))
-
-
-def training_images(cfg: DictConfig, competition: Competition) -> Iterator[Path]:
-    """Yield the images that networks may know by heart: those of the training table, and extra ones."""
-    train = read_train(competition, Path(cfg.paths.raw))
-    yield from (train.folder / name for name in train.rows.loc[train.rows["present"], "image"].unique())
-    if cfg.prepare.extra:
-        folder = Path(cfg.paths.extra)
-        _, extra = read_added_table("prepare.extra", cfg.prepare.extra, folder, ["image"])
-        yield from (path for name in extra["image"] if (path := folder / name).is_file())
 
 
 def verdict(

@@ -1,19 +1,35 @@
 """Score a submission against the truth, by the competition's metric."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from omegaconf import DictConfig
 
+from plant_pathology.competition.added_table import read_added_table
 from plant_pathology.competition.form import layout_errors
 from plant_pathology.competition.spec import Competition
-from plant_pathology.competition.train_table import label_cells, targets_of
+from plant_pathology.competition.train_table import label_cells, read_train, targets_of
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import file_hash
 from plant_pathology.inference.answers import Answers
 from plant_pathology.inference.tables import LayoutError, read_table, require
 from plant_pathology.inference.test_set import Form
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What is true of the test set of rehearse.test_images.
+
+    Args:
+        true: as `read_truth` returns it.
+        training_images: how many of its images are training images, too, so that the score is too high.
+    """
+
+    true: np.ndarray
+    training_images: int
 
 
 def read_solution(path: Path) -> pd.DataFrame:
@@ -67,6 +83,16 @@ def problem_of(cell: tuple[str, ...], labels: frozenset[str], kind: str) -> str 
     if unknown := [label for label in cell if label not in labels]:
         return f"has {unknown[0]!r}, which is no label of the training images"
     return None if kind == "several" or len(cell) == 1 else f"has {len(cell)} labels instead of one"
+
+
+def training_images(cfg: DictConfig, competition: Competition) -> Iterator[Path]:
+    """Yield the images that networks may know by heart: those of the training table, and extra ones."""
+    train = read_train(competition, Path(cfg.paths.raw))
+    yield from (train.folder / name for name in train.rows.loc[train.rows["present"], "image"].unique())
+    if cfg.prepare.extra:
+        folder = Path(cfg.paths.extra)
+        _, extra = read_added_table("prepare.extra", cfg.prepare.extra, folder, ["image"])
+        yield from (path for name in extra["image"] if (path := folder / name).is_file())
 
 
 def count_same(images: Iterable[Path], others: Iterable[Path]) -> int:
