@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from filelock import FileLock
 
 from plant_pathology.choose import with_choice
 from plant_pathology.competition.sample import draw
+from plant_pathology.core.disk import require_space
+from plant_pathology.core.errors import UserError
 from plant_pathology.core.processes import cpu_count
 from support.checkout import copy_checkout
 from support.commands import ABSENT, PROJECT, TINY, git, replace, run_in, run_module
@@ -37,6 +40,15 @@ REAL = PROJECT.parent / "shared" / "data" / "plant-pathology-2021-fgvc8"
 def pytest_xdist_auto_num_workers() -> int:
     """Return one more than there are cores, because tests also wait: for a killed process, for a run's next epoch."""
     return cpu_count() + 1
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop where the disk is too small for the tests, before some hundred of them fail for a reason that none tells."""
+    size = 0.5e9 if config.option.markexpr == "not slow" else 2.5e9
+    try:
+        require_space(Path(config.option.basetemp or tempfile.gettempdir()), size, "the tests' folders", key="TMPDIR")
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 # tryfirst: xdist's own hook, which reads the marks, must come later.
