@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from plant_pathology.core.disk import require_locks
 from plant_pathology.core.errors import BusyError, DamagedError, UserError
 from plant_pathology.core.files import atomic_file, is_own, read_json, visible_files
-from plant_pathology.core.hashes import content_hash, file_hash
+from plant_pathology.core.hashes import content_hash, file_hash, folder_hash
 from plant_pathology.store.connect import open_training_version
 from plant_pathology.store.version import Version
 
@@ -41,6 +41,7 @@ CODE = (
 )
 RUN, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.csv", "checkpoints", "result.json"
 BEST, PREDICTIONS = "best.ckpt", "validation.npz"
+LOCAL, HUB = "local-dir:", "hf-hub:"  # begin the names of networks in a folder, and of Hugging Face's repositories
 FAILURE, DIVERGED, STOP, CONTINUE, JOB = "failure.txt", "diverged.json", "stop", "continue", "job.json"
 
 
@@ -80,6 +81,8 @@ def run_of(cfg: DictConfig) -> Run:
     competition = cfg.competition
     if weights := initial_weights(cfg):
         config["model"]["init_from"] = file_hash(weights)
+    if cfg.model.name.startswith(LOCAL) and (folder := Path(cfg.model.name.removeprefix(LOCAL))).is_dir():
+        config["model"]["folder"] = folder_hash(folder)
     config["competition"] = {
         "name": competition.name,
         "metric": competition.metric,

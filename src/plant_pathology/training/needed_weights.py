@@ -9,10 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from plant_pathology.core.errors import UserError
-from plant_pathology.runs.run import RESULT, Run
+from plant_pathology.runs.run import HUB, LOCAL, RESULT, Run
 from plant_pathology.runs.sync import RunSync
-
-LOCAL, HUB = "local-dir:", "hf-hub:"  # begin the names of networks in a folder, and of Hugging Face's repositories
 
 
 def fetch_all_weights(runs: Iterable[Run]) -> None:
@@ -67,11 +65,17 @@ def require_weights_elsewhere(runs: Iterable[Run], launcher: str, sync: RunSync 
 
 
 def _require_unseen(runs: list[Run]) -> None:
-    if started := [run for run in runs if run.cfg.model.init_from]:
+    if started := [run for run in runs if run.cfg.model.init_from or _of_a_repository(run)]:
         from plant_pathology.training.seen_images import require_unseen  # here, because pandas takes half a second
 
         for run in started:
             require_unseen(run)
+
+
+def _of_a_repository(run: Run) -> bool:
+    """Return whether a run starts from weights that somebody keeps in a folder or repository, not from timm's own."""
+    name = run.cfg.model.name
+    return run.cfg.model.pretrained and name.startswith((LOCAL, HUB)) and not name.startswith(f"{HUB}timm/")
 
 
 def _pretrained(runs: Iterable[Run]) -> list[str]:

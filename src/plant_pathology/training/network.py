@@ -41,7 +41,7 @@ class Source:
 
     Args:
         architecture: the name in timm's registry; of hf-hub: and local-dir:, the one in their config.json.
-        arguments: that config.json adds.
+        arguments: that config.json adds, but the number of its own classes.
         config: timm's `pretrained_cfg`: the size that the weights were trained at, among others.
     """
 
@@ -64,7 +64,7 @@ def create_network(model: DictConfig, outputs: int, sides: Sequence[int], labels
     """
     source = source_of(model.name)
     more: dict[str, Any] = {"num_classes": outputs}
-    if model.drop_path:
+    if model.drop_path or "drop_path_rate" in source.arguments:  # else the config.json decides
         more["drop_path_rate"] = model.drop_path
     if model.init_from:
         more |= own_weights(model, outputs, labels)
@@ -123,7 +123,8 @@ def source_of(name: str) -> Source:
         raise UserError(f"model={name}: its config.json names {architecture}, which timm {timm.__version__} lacks")
     # In the kernel timm's own defaults hold, not those of the repository.
     kept = {key: config[key] for key in ("global_pool",) if config.get(key)}
-    return Source(architecture, kept | (arguments or {}), config)
+    added = {key: value for key, value in (arguments or {}).items() if key != "num_classes"}
+    return Source(architecture, kept | added, config)
 
 
 def fitting_arguments(source: Source, sides: Sequence[int]) -> Iterator[dict[str, Any]]:

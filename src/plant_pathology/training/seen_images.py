@@ -29,27 +29,32 @@ def require_unseen(run: Run) -> None:
             which it was.
         DamagedRunError: files of the run that they come from are not those that it was finished with.
     """
-    weights = initial_weights(run.cfg)
-    assert weights is not None, "model.init_from names some"
-    source, named = weights.parent, f"model.init_from={run.cfg.model.init_from}"
-    result = verified_result(source) if weights.name == BEST else None
-    if run.cfg.data.fold == ALL:
+    weights, validates = initial_weights(run.cfg), run.cfg.data.fold != ALL
+    result = verified_result(weights.parent) if weights and weights.name == BEST else None
+    if not validates:
         return
+    if weights is None:  # those of a repository
+        return _tell_unknown(run, run.cfg.model.name)
+    source, named = weights.parent, f"model.init_from={run.cfg.model.init_from}"
     competition = run.cfg.competition.name
     if result:
         if result["config"]["competition"]["name"] == competition:
             _check_images(run, named, _left_out(source, result))
     elif not (source / SPEC).is_file():
-        print(
-            f"{run.name}: nothing says on which images {weights} was trained: where fold {run.cfg.data.fold} was among"
-            " them, the score is too high",
-            flush=True,
-        )
+        _tell_unknown(run, str(weights))
     elif read_json(source / SPEC, "select again").get("competition") == competition:
         raise UserError(
             f"{named}: a bundle does not say which images its networks were trained on: name the run,"
             f" model.init_from={weights.stem}"
         )
+
+
+def _tell_unknown(run: Run, weights: str) -> None:
+    print(
+        f"{run.name}: nothing says on which images {weights} was trained: where fold {run.cfg.data.fold} was among"
+        " them, the score is too high",
+        flush=True,
+    )
 
 
 def _left_out(folder: Path, result: dict[str, Any]) -> np.ndarray:
