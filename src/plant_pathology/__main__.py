@@ -7,6 +7,7 @@ know.
 
 import argparse
 import ast
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,13 @@ def changes() -> dict[str, list[Any]]:
         raise BusyError("a DVC command is at work in this folder: wait until it ends, and start again") from None
     except DvcException as error:
         raise UserError(f"DVC cannot tell the state of the pipeline: {error}") from None
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise UserError(
+            f"{error.filename}: {error.strerror}: DVC writes there to tell the state of the pipeline: clone the"
+            " repository into a folder that can be written to"
+        ) from None
 
 
 def states_of(stages: list[Stage], reported: dict[str, list[Any]]) -> dict[Stage, tuple[str, str]]:
