@@ -83,8 +83,9 @@ def test_a_stage_depends_on_no_room_that_it_does_not_reach(stage):
 
 @pytest.mark.parametrize("stage", ["prepare", "train", "select", "package", "rehearse"])
 def test_a_stage_that_reads_settings_depends_on_each_file_that_may_override_them(stage):
-    files = {f"conf/{group}/${{{group}}}.yaml" for group in ("machine", "recipe", "competition")}
-    assert files <= set(STAGES[stage]["deps"])
+    assert {"conf/machine", "conf/recipe", "conf/competition/${competition}.yaml"} <= set(STAGES[stage]["deps"])
+    choices = [each["conf/choices.yaml"] for each in STAGES[stage]["params"] if "conf/choices.yaml" in each]
+    assert {"machine", "recipe"} <= set(*choices)
 
 
 def test_a_run_s_code_identity_covers_all_that_decides_its_digits():

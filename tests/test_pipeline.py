@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from plant_pathology.choose import with_choice
 from plant_pathology.core.one_command import LOCK
 from plant_pathology.runs.run import CHECKPOINTS
 from support.commands import git, replace, run_in
@@ -88,6 +89,30 @@ def test_what_python_editors_and_desktops_leave_in_folders_reruns_nothing(checko
         (checkout / folder / ".DS_Store").touch()
         (checkout / folder / "._a.jpg").touch()
     assert changed(checkout) == []
+
+
+@pytest.mark.parametrize(
+    ("group", "choice", "inherited", "stages"),
+    [
+        ("machine", "cpu-bf16", "machine/cpu.yaml", ["prepare", "train", "select", "package", "rehearse"]),
+        ("recipe", "mine", "recipe/base.yaml", ["prepare", "train", "select", "package", "rehearse"]),
+        ("store", "s3", "store/file.yaml", ["push"]),
+    ],
+)
+def test_a_choice_and_what_the_chosen_file_inherits_rerun_the_stages_that_read_it(
+    checkout, group, choice, inherited, stages
+):
+    (checkout / "conf/recipe/base.yaml").write_text("# @package _global_\nmodel: {lr: 1e-3}\n")
+    (checkout / "conf/recipe/mine.yaml").write_text("defaults: [base, _self_]\n")
+    run_in(checkout, "dvc", "commit", "--force")
+    choices = checkout / "conf/choices.yaml"
+    choices.write_text(with_choice(choices.read_text(), group, choice))
+    assert changed(checkout) == stages
+    run_in(checkout, "dvc", "commit", "--force")
+    assert changed(checkout) == []
+    with (checkout / "conf" / inherited).open("a") as file:
+        file.write("# another value\n")
+    assert changed(checkout) == stages
 
 
 def test_another_learning_rate_reruns_the_sweep_and_after(checkout):

@@ -16,6 +16,7 @@ from hydra_plugins.optuna_search import OptunaOptions
 from hydra_plugins.submitit_checked import CHECKED
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import check_values, key, keys_of, section
+from plant_pathology.core.own_file import require_own_file
 from plant_pathology.core.schema import check_config
 from plant_pathology.kaggle.sweep.options import KaggleOptions
 from plant_pathology.runs.prepared import tell_other_size
@@ -65,6 +66,7 @@ class OptionCheck(Callback):
     """Refuse a sweep with a wrong key or value, or without any run, before its first run starts."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        require_own_file(config, config.hydra)
         check_config(config)
         join_lists(config)
         for group in ("hydra/launcher", "hydra/sweeper"):

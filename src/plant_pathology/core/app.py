@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from plant_pathology.core.checkout import checkout, require_checkout
 from plant_pathology.core.ending import end, one_line_ending, program
 from plant_pathology.core.keys import keys_of
+from plant_pathology.core.own_file import require_own_file
 from plant_pathology.core.schema import check_config
 from plant_pathology.core.stages import told
 
@@ -41,6 +43,7 @@ def command(main: Callable[[DictConfig], Any], check: bool = True) -> Callable[[
         composed = True
         # Here too: Hydra would print a line of its own for an error that leaves a job.
         with one_line_ending():
+            require_own_file(cfg, HydraConfig.get())
             if check:
                 check_config(cfg)
             return main(cfg)
