@@ -115,6 +115,27 @@ def test_a_choice_and_what_the_chosen_file_inherits_rerun_the_stages_that_read_i
     assert changed(checkout) == stages
 
 
+@pytest.mark.slow
+def test_a_file_that_a_key_names_is_watched_in_data_extra_and_elsewhere_that_it_is_not_is_said(checkout):
+    def rehearsed():
+        return run_in(checkout, "dvc", "repro", "--single-item", "rehearse")
+
+    images = next((checkout / "data/raw/sample").glob("*test*/"))
+    shutil.copytree(images, checkout / "hidden")
+    named = "  test_images: hidden"
+    replace(checkout / "conf/params.yaml", "  test_images: null", named)
+    assert "rehearse.test_images=hidden: DVC does not watch it: put it below " in rehearsed()
+    (checkout / "hidden").rename(checkout / "data/extra/hidden")
+    replace(checkout / "conf/params.yaml", named, "  test_images: data/extra/hidden")
+    assert "does not watch" not in rehearsed()
+    next((checkout / "data/extra/hidden").iterdir()).unlink()
+    assert {"train", "rehearse"} <= set(changed(checkout))
+    source = next(checkout.glob("runs/*/best.ckpt"))
+    shutil.copy(source, checkout / "w.ckpt")
+    replace(checkout / "conf/params.yaml", "  init_from: null", "  init_from: w.ckpt")
+    assert "model.init_from=w.ckpt: DVC does not watch it" in run_in(checkout, "dvc", "repro", "--single-item", "train")
+
+
 def test_another_learning_rate_reruns_the_sweep_and_after(checkout):
     """By DVC's own plan: the next test sees it carried out."""
     replace(checkout / "conf/params.yaml", "  lr: 1e-3,1e-2", "  lr: 1e-2,2e-2")

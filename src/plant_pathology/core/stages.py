@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from plant_pathology.core.checkout import checkout
 from plant_pathology.core.durations import last_duration, remember_duration, spoken
+from plant_pathology.core.watched import STAGE
 
 PACKAGE = "python -m plant_pathology."
 WRITES = ("outs", "metrics", "plots")  # sections of a stage in dvc.yaml
@@ -78,7 +79,7 @@ def told(function: str, purpose: str) -> Iterator[None]:
         function: name of the command's main function; it is the verb of a command that has several.
         purpose: the first line of the command's documentation.
     """
-    in_dvc = "DVC_STAGE" in os.environ
+    in_dvc = STAGE in os.environ
     if not in_dvc and not (sys.stdout and sys.stdout.isatty()):
         yield
         return

@@ -24,6 +24,7 @@ from plant_pathology.core.files import atomic_folder, remove_leftovers
 from plant_pathology.core.hashes import file_hash
 from plant_pathology.core.one_command import one_command
 from plant_pathology.core.sealed import write_sealed
+from plant_pathology.core.watched import tell_unwatched
 from plant_pathology.inference.answers import Answers
 from plant_pathology.inference.bundle import SPEC
 from plant_pathology.inference.tables import read_table
@@ -98,6 +99,9 @@ def rehearse(cfg: DictConfig) -> None:
     """
     competition = Competition.from_config(cfg)
     models, kernels, reports = Path(cfg.paths.models), Path(cfg.paths.kernels), Path(cfg.paths.reports)
+    for key in ("test_images", "solution"):
+        if named := cfg.rehearse[key]:
+            tell_unwatched(cfg, f"rehearse.{key}", Path(named))
     if cfg.rehearse.solution:
         read_solution(Path(cfg.rehearse.solution))
         if not cfg.rehearse.test_images:

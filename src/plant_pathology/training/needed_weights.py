@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.watched import tell_unwatched
 from plant_pathology.runs.run import HUB, LOCAL, RESULT, Run
 from plant_pathology.runs.sync import RunSync
 
@@ -22,6 +23,7 @@ def fetch_all_weights(runs: Iterable[Run]) -> None:
     """
     runs = list(runs)
     _require_unseen(runs)
+    _tell_unwatched(runs)
     described = {run.cfg.model.name for run in runs if run.cfg.model.name.startswith((LOCAL, HUB))}
     if (pretrained := _pretrained(runs)) or described:
         # Imported here, because timm takes seconds, which a sweep from scratch need not wait for.
@@ -70,6 +72,13 @@ def _require_unseen(runs: list[Run]) -> None:
 
         for run in started:
             require_unseen(run)
+
+
+def _tell_unwatched(runs: list[Run]) -> None:
+    named = {("model.init_from", each) for run in runs if (each := run.cfg.model.init_from) and Path(each).exists()}
+    named |= {("model", each.removeprefix(LOCAL)) for run in runs if (each := run.cfg.model.name).startswith(LOCAL)}
+    for key, path in sorted(named):
+        tell_unwatched(runs[0].cfg, key, Path(path))
 
 
 def _of_a_repository(run: Run) -> bool:
