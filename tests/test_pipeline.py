@@ -136,6 +136,20 @@ def test_a_file_that_a_key_names_is_watched_in_data_extra_and_elsewhere_that_it_
     assert "model.init_from=w.ckpt: DVC does not watch it" in run_in(checkout, "dvc", "repro", "--single-item", "train")
 
 
+@pytest.mark.slow
+def test_data_whose_version_was_removed_from_the_store_is_pushed_again(checkout):
+    """Not "cached": DVC's cache has the pointer to that version, and knows nothing of the store."""
+    machine, pointer = checkout / "conf/machine/cpu.yaml", checkout / "datastore.json"
+    first = json.loads(pointer.read_text())
+    replace(machine, "image_size: 32", "image_size: 40")
+    run_in(checkout, "dvc", "repro", "push")
+    run_in(checkout, "python", "-m", "plant_pathology.datastore", "rm", f"data.ref={first['ref']}")
+    replace(machine, "image_size: 40", "image_size: 32")
+    run_in(checkout, "dvc", "repro", "train")
+    again = json.loads(pointer.read_text())
+    assert again["ref"] != first["ref"] and again["sha256"] == first["sha256"]
+
+
 def test_another_learning_rate_reruns_the_sweep_and_after(checkout):
     """By DVC's own plan: the next test sees it carried out."""
     replace(checkout / "conf/params.yaml", "  lr: 1e-3,1e-2", "  lr: 1e-2,2e-2")
