@@ -7,8 +7,11 @@ import pytest
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from sklearn.model_selection import StratifiedGroupKFold
 
+from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
+from plant_pathology.data.findings import why_uneven
 from plant_pathology.data.folds import assign_folds
+from support.commands import config
 
 COUNT = 5
 
@@ -178,3 +181,11 @@ def test_memory_does_not_grow_with_images_times_classes():
         tracemalloc.stop()
     assert peak < 6e6, "bytes; a table of images and classes has 24 million cells"
     assert np.bincount(fold).tolist() == [1200] * COUNT
+
+
+def test_uneven_folds_are_not_blamed_on_groups_that_there_are_not():
+    sample = Competition.from_config(config())
+    counts = {"images_in_fold": [12, 11, 10, 13, 16], "largest_group": 1, "near_bits": 8}
+    assert "each label is spread evenly" in why_uneven(counts, sample)
+    grouped = counts | {"images_in_fold": [45, 10, 10], "largest_group": 40}
+    assert "the largest group, which stays in one fold, has 40" in why_uneven(grouped, sample)

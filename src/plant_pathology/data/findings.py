@@ -137,11 +137,7 @@ def fold_messages(counts: dict[str, Any], competition: Competition) -> list[str]
     """Return what there is to say about folds and labels."""
     sizes, lines = counts["images_in_fold"], []
     if max(sizes) - min(sizes) > max(2, UNEVEN * counts["images"] / len(sizes)):
-        cause = f"prepare.near_bits={counts['near_bits']}" + (" and competition.groups" if competition.groups else "")
-        lines.append(
-            f"warning: folds have {', '.join(map(str, sizes))} images, because the largest group, which stays in one"
-            f" fold, has {counts['largest_group']}: {cause} decide what is a group; or choose fewer prepare.folds"
-        )
+        lines.append(f"warning: folds have {', '.join(map(str, sizes))} images, {why_uneven(counts, competition)}")
     if absent := [label for label, count in counts.get("images_with_label", {}).items() if not count]:
         lines.append(f"{len(absent)} labels have no training image, and are hardly predicted: {few(absent)}")
     if odd := [label for label in counts.get("images_with_label", {}) if label.casefold() in MISSING]:
@@ -154,6 +150,18 @@ def fold_messages(counts: dict[str, Any], competition: Competition) -> list[str]
             f"{len(rare)} labels have fewer different images than there are folds, so some folds lack them: {few(rare)}"
         )
     return lines
+
+
+def why_uneven(counts: dict[str, Any], competition: Competition) -> str:
+    """Return what makes the folds differ in size, and what can be done."""
+    sizes, largest = counts["images_in_fold"], counts["largest_group"]
+    if 2 * largest < max(sizes) - min(sizes):
+        return "because each label is spread evenly over them first: choose fewer prepare.folds if that matters"
+    cause = f"prepare.near_bits={counts['near_bits']}" + (" and competition.groups" if competition.groups else "")
+    return (
+        f"because the largest group, which stays in one fold, has {largest}: {cause} decide what is a group; or choose"
+        " fewer prepare.folds"
+    )
 
 
 def few(names: list[str]) -> str:

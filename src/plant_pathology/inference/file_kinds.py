@@ -28,6 +28,7 @@ IN_ITS_PLACE = (
     (b"<?xml", "XML, as in a server's message", "download it again"),
     (b'{"code', "a server's message", "download it again"),
     (b"pk\x03\x04", "a ZIP archive", "unpack it"),
+    (b"par1", "a Parquet file", "save it as CSV (pandas.read_parquet and to_csv)"),
     (b"\x1f\x8b", "a gzip archive", "unpack it"),
 )
 

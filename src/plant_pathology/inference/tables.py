@@ -242,7 +242,7 @@ def match(template: str, folder: Path) -> pd.DataFrame:
     """Return the files that fit a template, one row per file in sorted order, with its fields as columns.
 
     Raises:
-        LayoutError: no file fits.
+        LayoutError: no file fits, or the name of one is not UTF-8.
     """
     literals_and_fields = FIELD.split(template)
     names = list(dict.fromkeys(literals_and_fields[1::2]))
@@ -252,11 +252,22 @@ def match(template: str, folder: Path) -> pd.DataFrame:
         group = f"f{names.index(field)}"
         pattern += (f"(?P<{group}>[^/]+)" if first else f"(?P={group})") + re.escape(literal)
     files = files_below(folder, root_of(template))
+    if strange := next((name for name in files if not is_utf8(name)), None):
+        raise LayoutError(f"{folder}: {ascii(strange)} is not UTF-8: rename this file")
     found = [hit.groups() for hit in map(re.compile(pattern).fullmatch, files) if hit]
     if not found:
         example = f", such as {files[0]}" if files else ""
         raise LayoutError(f"none of the {len(files)} files in {folder / root_of(template)} is a {template}{example}")
     return pd.DataFrame(found, columns=pd.Index(names), dtype=str)
+
+
+def is_utf8(name: str) -> bool:
+    """Return whether a file's name is UTF-8; Python keeps other bytes as surrogates, which no table can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def root_of(template: str) -> str:
