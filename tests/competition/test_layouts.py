@@ -13,6 +13,7 @@ from plant_pathology.competition.labels import found_labels, listed_labels
 from plant_pathology.competition.spec import Competition, metric_named
 from plant_pathology.competition.train_table import read_train, targets_of
 from plant_pathology.core.errors import UserError
+from plant_pathology.data.pipeline import describe_targets
 from plant_pathology.inference.answers import Answers
 from plant_pathology.inference.tables import LayoutError, fill, match, read_table
 
@@ -136,6 +137,27 @@ def test_numbers_that_are_missing_are_problems_of_their_rows(tmp_path):
     assert [len(each) for each in train.rows["problems"]] == [0, 1, 1, 0] and train.labels == []
     assert train.rows["problems"][1][0].startswith("'' is not a number")
     assert targets_of(train.rows["labels"][[0, 3]], [], "number").tolist() == [3.5, -100.0]
+
+
+@pytest.mark.parametrize(
+    "numbers, message",
+    [
+        (["5", "5.0", "5"], "all images have the same number, '5': correct target.column"),
+        (["1600000000", "1600000010", "1600000020"], "the numbers, 1600000000 to 1600000020, differ too little"),
+        (["-1e9", "-1000000001", "x"], "in 32 bits one is 64 from the next; subtract the same number from all"),
+    ],
+)
+def test_numbers_that_32_bits_do_not_tell_apart_are_one_error(tmp_path, numbers, message):
+    number = competition(target={"kind": "number", "column": "label"}, metric="rmse", submit={"as": "number"})
+    lines = "".join(f"{place},{text}\n" for place, text in enumerate(numbers))
+    with pytest.raises(UserError, match=message):
+        read_train(number, draw(tmp_path, f"id,label\n{lines}", "id,label\n7,0.5\n"))
+
+
+def test_the_mean_of_large_numbers_is_between_the_lowest_and_the_highest():
+    numbers = np.float32(1.6e9) + 1000 * np.arange(20_000, dtype=np.float32)
+    scale = describe_targets(numbers, [])["scale"]
+    assert scale["mean"] == numbers.astype(float).mean() and scale["std"] == numbers.astype(float).std()
 
 
 def test_the_form_s_index_column_and_empty_cells_are_kept_as_they_are(tmp_path):

@@ -17,6 +17,7 @@ from plant_pathology.inference import tables
 from plant_pathology.inference.tables import places, shown
 
 LARGEST = 1e15  # the network computes in 32 bits, and sums of squares must stay finite
+LEAST_STEPS = 1000  # of 32 bits that the numbers must be spread by, so that rounding is a thousandth of the spread
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", re.ASCII)
 
 
@@ -162,15 +163,11 @@ def all_labels(
 
     Raises:
         UserError: the listed labels do not fit the table's, labels with an order are not whole numbers, or two labels
-            of the table look like one.
+            of the table look like one; or numbers are as for `check_spread`.
     """
     target = competition.target
     if target.kind == "number":
-        if len(cells) > 1 and len(set(cells)) == 1:
-            raise UserError(
-                f"{source}: all images have the same number, {shown(cells[0][0])}: correct target.column in"
-                f" {competition.file}"
-            )
+        check_spread(cells, source, competition)
         return []
     texts = [text for cell in cells for text in cell if text]
     if target.labels is not None:
@@ -194,6 +191,30 @@ def all_labels(
         found = f"have the same label, {shown(labels[0])}" if labels else "have no label"
         raise UserError(f"{source}: all images {found}: correct target.column or target.labels in {competition.file}")
     return labels
+
+
+def check_spread(cells: list[tuple[str, ...]], source: Path, competition: Competition) -> None:
+    """Refuse numbers that are all equal, or that 32 bits, in which the network computes, hardly tell apart.
+
+    Raises:
+        UserError: they are.
+    """
+    numbers = np.array([float(text) for (text,) in cells if is_number(text)])
+    if len(numbers) < 2:
+        return
+    low, high = numbers.min(), numbers.max()
+    if low == high:
+        raise UserError(
+            f"{source}: all images have the same number, {shown(f'{low:.15g}')}: correct target.column in"
+            f" {competition.file}"
+        )
+    step = np.spacing(np.abs(numbers).max().astype(np.float32))
+    if numbers.std() < LEAST_STEPS * step:
+        raise UserError(
+            f"{source}, column {competition.target.column}: the numbers, {low:.15g} to {high:.15g}, differ too little"
+            f" for their size: in 32 bits one is {step:g} from the next; subtract the same number from all of them, and"
+            " add it to the submission"
+        )
 
 
 def without_repeated_annotations(

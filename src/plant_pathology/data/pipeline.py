@@ -180,7 +180,8 @@ def split_off_bad_rows(
 def describe_targets(targets: np.ndarray, labels: list[str]) -> dict[str, Any]:
     """Return the part of manifest.json that says how often each label occurs, or how numbers are spread."""
     if not labels:
-        spread = {"mean": targets.mean(), "std": targets.std() or 1.0, "low": targets.min(), "high": targets.max()}
+        exact = targets.astype(float)  # sums in 32 bits would put the mean of large numbers below the lowest
+        spread = {"mean": exact.mean(), "std": exact.std() or 1.0, "low": exact.min(), "high": exact.max()}
         return {"scale": {name: float(value) for name, value in spread.items()}}
     counts = targets.sum(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=len(labels))
     return {"scale": None, "images_with_label": dict(zip(labels, counts.tolist(), strict=True))}
