@@ -28,7 +28,8 @@ class TrainTable:
     Args:
         rows: one per line of the table, in its order: `image`, the path below `folder`; `labels`, a tuple of texts, for
             a number its text alone; `Competition.group_columns`; `row`, its position in the table as read; `present`,
-            whether there is such a file; `problems`, a list of messages about the row.
+            whether there is such a file; `missing`, why there is none, else empty; `problems`, a list of messages about
+            the row.
         labels: all labels, in the order of the network's outputs; none for a number.
         folder: the folder of the images.
         source: the table's file, or the folder where there is no table, for messages.
@@ -79,7 +80,10 @@ def read_train(competition: Competition, raw: Path) -> TrainTable:
             f" train.files={competition.files} makes it {shown(paths[0])}{found}: correct competition.train.files in"
             f" {competition.file}, or download the competition again"
         )
-    rows["problems"] = problems_of(rows, paths, set(labels), competition, files)
+    rows["missing"] = [
+        "" if there else missing_file(path, files) for path, there in zip(paths, rows["present"], strict=True)
+    ]
+    rows["problems"] = problems_of(rows, labels, competition.target.kind)
     unlisted = [name for name in present - set(paths) if PurePosixPath(name).suffix.lower() in IMAGES]
     listed = [name.removeprefix(f"{root}/") for name in sorted(unlisted)]
     return TrainTable(rows, labels, raw / root, source, [] if shares_folder(competition, root) else listed)
@@ -234,16 +238,19 @@ def without_repeated_annotations(
     return table.iloc[first], kept["path"].tolist(), kept["cell"].tolist()
 
 
-def problems_of(
-    rows: pd.DataFrame, paths: list[str], known: set[str], competition: Competition, files: SimilarFiles
-) -> list[list[str]]:
-    """Return what is wrong with each row."""
-    repeated = repeated_images(rows)
+def problems_of(rows: pd.DataFrame, labels: list[str], kind: str) -> list[list[str]]:
+    """Return what is wrong with each row.
+
+    Args:
+        rows: image, labels, missing, as `TrainTable` has them.
+        labels: all labels; none for a number.
+    """
+    known, repeated = set(labels), repeated_images(rows)
     return [
-        cell_problems(cell, known, competition.target.kind)
+        cell_problems(cell, known, kind)
         + ([repeated[line]] if line in repeated else [])
-        + ([] if present else [missing_file(path, files)])
-        for line, (cell, path, present) in enumerate(zip(rows["labels"], paths, rows["present"], strict=True))
+        + ([missing] if missing else [])
+        for line, (cell, missing) in enumerate(zip(rows["labels"], rows["missing"], strict=True))
     ]
 
 

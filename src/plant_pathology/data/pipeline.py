@@ -45,8 +45,7 @@ def prepare(cfg: DictConfig) -> None:
     competition, settings = Competition.from_config(cfg), cfg.prepare
     check_duplicates_policy(settings.duplicates, competition)
     raw, prepared, reports = Path(cfg.paths.raw), Path(cfg.paths.prepared), Path(cfg.paths.reports) / "data"
-    listed_train = read_train(competition, raw)
-    train, corrected = relabeled(listed_train, settings.relabel, Path(cfg.paths.code), competition)
+    train, corrected = relabeled(read_train(competition, raw), settings.relabel, Path(cfg.paths.code), competition)
     check_form(competition, raw, train.labels)
     extra = read_extra(competition, settings.extra, Path(cfg.paths.extra), train.labels)
     teacher = read_teacher(settings.teacher, Path(cfg.paths.extra), train.labels)
@@ -60,7 +59,6 @@ def prepare(cfg: DictConfig) -> None:
         new, unreadable = decoded.decode_missing(files, settings.workers)
         if extra:
             extra.check_readable(unreadable)
-        train.rows["listed"] = listed_train.rows["labels"]
         good, bad = split_off_bad_rows(train, unreadable, competition, settings.on_bad)
         good = good.join(decoded.facts(good["image"]))
         findings.check_depth(good, competition)
@@ -81,7 +79,7 @@ def prepare(cfg: DictConfig) -> None:
             **describe_targets(targets, train.labels),
             **findings.find(good, kept, repeated, targets, train.labels, settings.folds),
             "duplicates": repeated,
-            "relabeled": corrected,
+            "relabeled": corrected and corrected | {"accepted": int(good["relabeled"].sum())},
             "extra": None,
             "teacher": None,
             "quarantined": len(train.rows) - len(good),
@@ -174,7 +172,7 @@ def split_off_bad_rows(
             f" target.labels in {competition.file}{known};"
             " prepare.on_bad=quarantine skips bad rows, if any good ones are left"
         )
-    return table[~is_bad].drop(columns=["problems", "present", "row"]).reset_index(drop=True), bad
+    return table[~is_bad].drop(columns=["problems", "present", "missing", "row"]).reset_index(drop=True), bad
 
 
 def describe_targets(targets: np.ndarray, labels: list[str]) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""Tables that a person may have, through the real `prepare`: what it says of them, and what is in the index."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from support.commands import run_module
+
+IMAGES = 20
+NAMES = [f"i{number}.png" for number in range(IMAGES)]
+FLOWERS = "{kind:one,column:labels,labels:[rose,lily]}"
+
+
+@pytest.fixture
+def table():
+    """Return a table of ten roses and ten lilies."""
+    return pd.DataFrame({"image": NAMES, "labels": ["rose", "lily"] * (IMAGES // 2)})
+
+
+def draw(folder, names, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (len(names), 48, 48, 3), np.uint8)
+    for name, picture in zip(names, pixels, strict=True):
+        Image.fromarray(picture).save(folder / name)
+
+
+def prepare(root, table, *overrides, target=FLOWERS, metric="accuracy", as_="label"):
+    """Run `prepare` on a table, of whose images those in NAMES are drawn."""
+    raw = root / "data/raw/sample"
+    draw(raw / "train_images", sorted(set(table["image"]) & set(NAMES)))
+    draw(raw / "test_images", ["t0.png", "t1.png"], seed=1)
+    table.to_csv(raw / "train.csv", index=False)
+    form = pd.DataFrame({"image": ["t0.png", "t1.png"], "labels": table["labels"].iloc[0]})
+    form.to_csv(raw / "sample_submission.csv", index=False)
+    described = f"competition.target={target}", f"competition.metric={metric}", f"competition.submit={{as:{as_}}}"
+    return run_module(
+        "prepare", "competition=sample", "recipe=ours", "prepare.image_size=32", *described, *overrides, cwd=root
+    )
+
+
+def index_of(root):
+    return pd.read_csv(root / "data/prepared/index.csv").set_index("image")
+
+
+def test_a_correction_is_of_all_rows_of_an_image_and_mends_what_is_no_label(tmp_path, table):
+    (tmp_path / "competitions").mkdir()
+    wrong = table.assign(labels=table["labels"].where(table["image"] != "i4.png", "lilly"))
+    lost = pd.DataFrame({"image": ["lost.png"], "labels": ["rose"]})
+    twice = pd.concat([wrong, wrong.iloc[10:11], wrong.iloc[12:13].assign(labels="lily"), lost])
+    pd.DataFrame(
+        {
+            "image": ["i10.png", "i12.png", "i4.png", "i6.png", "lost.png"],
+            "labels": ["rose", "lily", "lilly", "rose", "rose"],
+            "suggested": "lily",
+            "accept": ["yes", "yes", "yes", "no", "yes"],
+        }
+    ).to_csv(tmp_path / "competitions/reviewed.csv", index=False)
+    done = prepare(tmp_path, twice, "prepare.relabel=reviewed.csv", "prepare.on_bad=quarantine")
+    assert done.returncode == 0, done.stderr
+    assert "3 images relabeled, of 5 in reviewed.csv" in done.stdout
+    expected = table.set_index("image")["labels"]
+    expected[["i10.png", "i12.png", "i4.png"]] = "lily"
+    assert index_of(tmp_path)["labels"].to_dict() == expected.to_dict()
