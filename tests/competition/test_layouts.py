@@ -160,6 +160,19 @@ def test_the_mean_of_large_numbers_is_between_the_lowest_and_the_highest():
     assert scale["mean"] == numbers.astype(float).mean() and scale["std"] == numbers.astype(float).std()
 
 
+@pytest.mark.parametrize("spelling", ["P1", "p1 ", "p\u200b1", "\uff501"])
+def test_two_groups_that_look_like_one_are_one_error(tmp_path, spelling):
+    raw = draw(tmp_path, f"id,label,patient\n1,rose,p1\n2,lily, \n3,rose,\n4,lily,{spelling}\n", FORM)
+    with pytest.raises(UserError, match=r"column patient: 'p1' \(line 2\) and .* \(line 5\) look like one group"):
+        read_train(competition(groups=["patient"]), raw)
+
+
+def test_long_numbers_and_missing_groups_are_not_alike(tmp_path):
+    long = "12345678901234567890"
+    raw = draw(tmp_path, f"id,label,patient\n1,rose,{long}\n2,lily,{long[:-1]}1\n3,rose,\n4,lily, \n", FORM)
+    assert len(read_train(competition(groups=["patient"]), raw).rows) == 4
+
+
 def test_the_form_s_index_column_and_empty_cells_are_kept_as_they_are(tmp_path):
     raw = draw(tmp_path, TRAIN, FORM)
     (raw / "sample_submission.csv").write_text(",id,label\n0,7,\n1,8,\n")

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -26,19 +27,24 @@ def is_whole(label: str) -> bool:
 
 
 def alike_labels(labels: Iterable[str]) -> tuple[str, str] | None:
-    """Return two labels that look like one.
-
-    They differ only in case, spaces, signs that have no width, Unicode form (also as １ and 1 do), or as 3 and 3.0 do.
-    """
-    seen: dict[Any, str] = {}
+    """Return two labels that look like one."""
+    seen: dict[str | Decimal, str] = {}
     for label in labels:
-        wide = "".join(sign for sign in unicodedata.normalize("NFKC", label) if unicodedata.category(sign) != "Cf")
-        text = " ".join(wide.casefold().split())
-        key = float(text) if DECIMAL.fullmatch(text) else text
+        key = without_spelling(label)
         if key in seen:
             return seen[key], label
         seen[key] = label
     return None
+
+
+def without_spelling(label: str) -> str | Decimal:
+    """Return what all texts share that look like this one.
+
+    They differ only in case, spaces, signs that have no width, Unicode form (also as １ and 1 do), or as 3 and 3.0 do.
+    """
+    wide = "".join(sign for sign in unicodedata.normalize("NFKC", label) if unicodedata.category(sign) != "Cf")
+    text = " ".join(wide.casefold().split())
+    return Decimal(text) if DECIMAL.fullmatch(text) else text  # a float would take ids of 20 digits for one
 
 
 def listed_labels(listed: Sequence[Any], cells: Iterable[str], key: str) -> list[str]:

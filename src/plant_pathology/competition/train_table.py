@@ -64,6 +64,7 @@ def read_train(competition: Competition, raw: Path) -> TrainTable:
         present = set(tables.files_below(raw, root))
     if table.empty:
         raise UserError(f"{source} lists no images: download the competition again (make download)")
+    check_groups(table[competition.groups], source)
     cells, names = label_cells(competition, table, raw, source)
     labels = all_labels(competition, cells, names, raw, source)
     if competition.table and competition.table.endswith(".json"):
@@ -117,6 +118,21 @@ def own_table(code: Path, raw: Path) -> pd.DataFrame:
                 " make all cells text, as by dtype=str, keep_default_na=False of pandas.read_csv"
             )
     return table.reset_index(drop=True)
+
+
+def check_groups(columns: pd.DataFrame, source: Path) -> None:
+    """Refuse two groups that look like one, which folds would split.
+
+    Raises:
+        UserError: there are such groups.
+    """
+    for name, column in columns.items():
+        if alike := alike_labels(text for text in column.unique() if text.strip()):
+            one, other = (f"{shown(text)} ({place_of(source, int((column == text).argmax()))})" for text in alike)
+            raise UserError(
+                f"{source}, column {name}: {one} and {other} look like one group, and folds would split it: write it in"
+                " one way; or, if they are two groups, rename one"
+            )
 
 
 def shares_folder(competition: Competition, root: str) -> bool:
