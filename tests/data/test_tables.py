@@ -62,3 +62,17 @@ def test_a_correction_is_of_all_rows_of_an_image_and_mends_what_is_no_label(tmp_
     expected = table.set_index("image")["labels"]
     expected[["i10.png", "i12.png", "i4.png"]] = "lily"
     assert index_of(tmp_path)["labels"].to_dict() == expected.to_dict()
+
+
+def test_an_extra_image_of_a_group_of_the_table_is_left_out(tmp_path, table):
+    draw(tmp_path / "data/extra", ["known.png", "new.png", "nobody.png"], seed=2)
+    more = pd.DataFrame({"image": ["known.png", "new.png", "nobody.png"], "labels": "rose"})
+    more.assign(patient=["P3 ", "p77", ""]).to_csv(tmp_path / "data/extra/more.csv", index=False)
+    patients = [f"p{number // 2}" for number in range(1, IMAGES)]
+    done = prepare(
+        tmp_path, table.assign(patient=["", *patients]), "prepare.extra=more.csv", "competition.groups=[patient]"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 extra images of more.csv train and never validate; 1 left out" in done.stdout
+    extra = index_of(tmp_path)["fold"].loc[lambda fold: fold == -1]
+    assert extra.index.tolist() == ["extra:new.png", "extra:nobody.png"]

@@ -66,7 +66,8 @@ class Prepare:
         None, "reviewed copy of reports/relabel.csv, a file in paths.code: its accepted labels replace the table's"
     )
     extra: str | None = key(
-        None, "csv in paths.extra with more images (columns image and labels), which train and never validate"
+        None,
+        "csv in paths.extra with more images (columns image, labels and any groups), which train and never validate",
     )
     teacher: str | None = key(
         None, "copy of reports/predictions.npz in paths.extra: soft labels, which model.distill trains on"

@@ -1,7 +1,8 @@
 """Join rows that a person added: they train in every fold and never validate, so scores stay those of the competition.
 
 `prepare.extra` names a csv in data/extra: `image`, a path below that folder, and `labels`, as in the training table. A
-row that shows a picture of the table, or nearly, is left out: in training it would tell what a fold is validated on.
+row that shows a picture of the table, or nearly, or that is of one of its groups (a patient, a place), is left out: in
+training it would tell what a fold is validated on.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from plant_pathology.competition.added_table import leads_out, read_added_table
+from plant_pathology.competition.labels import without_spelling
 from plant_pathology.competition.relabel import labels_of
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.train_table import cell_problems
@@ -30,7 +32,8 @@ class ExtraRows:
     """Rows that train only.
 
     Args:
-        rows: image (its name), labels (a tuple of texts), row (its position in the file).
+        rows: image (its name), labels (a tuple of texts), row (its position in the file), and those of
+            `Competition.group_columns` that the file has.
         path: of the file.
         folder: of the images.
     """
@@ -79,6 +82,9 @@ def read_extra(competition: Competition, name: str | None, folder: Path, labels:
         raise UserError(f"prepare.extra={name}: {path} has a header and no rows: fill it in, or set prepare.extra=null")
     cells = [labels_of(cell, competition.target) for cell in table["labels"]]
     rows = pd.DataFrame({"image": PREFIX + table["image"], "labels": cells, "row": np.arange(len(table))})
+    for column, group in zip(competition.group_columns, competition.groups, strict=True):
+        if group in table:
+            rows[column] = table[group]
     extra = ExtraRows(rows, path, folder)
     known, repeated = set(labels), table["image"].duplicated().tolist()
     for place, (image, cell) in enumerate(zip(table["image"], cells, strict=True)):
@@ -98,7 +104,7 @@ def joined(
 
     Args:
         kept: the table's rows that `prepare.duplicates` keeps: image, labels, fold, group, pixels.
-        good: all of its good rows: image, labels, pixels, phash.
+        good: all of its good rows: image, labels, pixels, phash, and groups.
         near_bits: `prepare.near_bits`.
     """
     rows = extra.rows.join(decoded.facts(extra.rows["image"]))
@@ -107,6 +113,9 @@ def joined(
     )
     # Groups are named by their first image, and the table's images come first.
     alone = ((near["group"] >= len(good)) & ~near["between"]).to_numpy()[len(good) :]
+    for column in extra.rows.columns.difference(["image", "labels", "row"]):
+        groups = set(good[column].map(without_spelling)) - {""}
+        alone = alone & ~rows[column].map(without_spelling).isin(groups).to_numpy()
     rows = rows[alone].reset_index(drop=True)
     rows["fold"], rows["group"] = NO_FOLD, len(kept) + np.arange(len(rows))
     told = {"file": extra.path.name, "sha256": file_hash(extra.path), "rows": len(alone), "used": int(alone.sum())}

@@ -95,7 +95,7 @@ def messages(counts: dict[str, Any], competition: Competition, train: TrainTable
         left = extra["rows"] - extra["used"]
         lines.append(
             f"{extra['used']} extra images of {extra['file']} train and never validate"
-            + (f"; {left} left out, because they show a picture of the table" if left else "")
+            + (f"; {left} left out, because they show a picture of the table, or one of its groups" if left else "")
         )
     if teacher := counts["teacher"]:
         lines.append(f"{teacher['images']} images have soft labels of {teacher['file']}, for model.distill")
