@@ -237,7 +237,9 @@ def teacher(change=lambda stored: stored):
     def make(folder: Path) -> None:
         (folder / "data/extra").mkdir(parents=True)
         names = np.array(sorted(path.name for path in train_images(folder)))
-        stored = Predictions(names, LABELS, np.zeros((len(names), 6), bool), np.full((len(names), 6), 0.25, np.float32))
+        table = pd.read_csv(raw_of(folder) / "train.csv").set_index("image")
+        true = table["labels"].str.get_dummies(" ").loc[names, LABELS].to_numpy(bool)
+        stored = Predictions(names, LABELS, true, np.full(true.shape, 0.25, np.float32))
         write_predictions(folder / "data/extra/teacher.npz", change(stored))
 
     return make

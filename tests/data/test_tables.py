@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from plant_pathology.data.predictions import Predictions, write_predictions
 from support.commands import run_module
 
 IMAGES = 20
@@ -76,3 +77,19 @@ def test_an_extra_image_of_a_group_of_the_table_is_left_out(tmp_path, table):
     assert "2 extra images of more.csv train and never validate; 1 left out" in done.stdout
     extra = index_of(tmp_path)["fold"].loc[lambda fold: fold == -1]
     assert extra.index.tolist() == ["extra:new.png", "extra:nobody.png"]
+
+
+def test_a_teacher_of_other_data_with_the_same_names_is_one_error(tmp_path, table):
+    (tmp_path / "data/extra").mkdir(parents=True)
+    (tmp_path / "competitions").mkdir()
+    (tmp_path / "competitions/reviewed.csv").write_text("image,labels,suggested,accept\ni0.png,500.0,7,yes\n")
+    true = np.arange(500, 500 + IMAGES, dtype=np.float32)
+    numbers = table.assign(labels=true)
+    taught = ["prepare.teacher=teacher.npz", "prepare.relabel=reviewed.csv"]
+    target = {"target": "{kind:number,column:labels,labels:null}", "metric": "rmse", "as_": "number"}
+    for other, expected in ((0, "20 images have soft labels"), (500, "what is true of 19 of 19 images, such as")):
+        stored = Predictions(np.array(NAMES), [], true - other, true[:, None])
+        write_predictions(tmp_path / "data/extra/teacher.npz", stored)
+        done = prepare(tmp_path, numbers, *taught, **target)
+        assert expected in done.stdout + done.stderr
+        assert done.returncode == (other > 0)

@@ -60,7 +60,8 @@ def taught(raw, pushed, tmp_path_factory):
     names = index["image"].to_numpy(str)[::-1][:-1]  # in another order, without the first
     soft = np.random.default_rng(0).random((len(names), len(labels))).astype(np.float32)
     (folder / "data/extra").mkdir()
-    stored = Predictions(names, labels, np.zeros(soft.shape, bool), soft)
+    true = index["labels"].str.get_dummies(" ")[labels].to_numpy(bool)[::-1][:-1]
+    stored = Predictions(names, labels, true, soft)
     write_predictions(folder / "data/extra/teacher.npz", stored)
     for command in (["prepare", "prepare.teacher=teacher.npz"], ["datastore", "push"]):
         done = run_module(command[0], *command[1:2], *TINY, f"paths.raw={raw}", cwd=folder)

@@ -69,6 +69,10 @@ def prepare(cfg: DictConfig) -> None:
         targets = targets_of(kept["labels"], train.labels, competition.target.kind)
         # By the labels that the table lists, so that corrected ones move no image to another fold.
         stratified = targets_of(kept["listed"], train.labels, competition.target.kind) if corrected else targets
+        if teacher:
+            # Not of corrected or merged labels: the teacher may have had those of the table.
+            same = (kept["labels"] == kept["listed"]).to_numpy()
+            teacher.check(kept["image"][same].tolist(), targets[same], train.source)
         kept["fold"] = assign_folds(
             competition.target.kind, stratified, kept["group"].to_numpy(), settings.folds, cfg.seed
         )

@@ -28,6 +28,34 @@ class Teacher:
     predictions: Predictions
     path: Path
 
+    def rows_of(self, images: list[str]) -> np.ndarray:
+        """Return the row that predicts each image, -1 where there is none."""
+        row_of = {image: row for row, image in enumerate(self.predictions.images.tolist())}
+        return np.array([row_of.get(image, -1) for image in images], int)
+
+    def check(self, images: list[str], targets: np.ndarray, source: Path) -> None:
+        """Check that what was true for the teacher is true of these images.
+
+        Args:
+            images: names.
+            targets: what is true of them, as `targets_of` returns it.
+            source: the training table, for messages.
+
+        Raises:
+            UserError: it was predicted for other data, whose images have the same names.
+        """
+        rows = self.rows_of(images)
+        known = np.flatnonzero(rows >= 0)
+        ours, theirs = targets[known], self.predictions.true[rows[known]]
+        differ = ours != theirs if ours.shape == theirs.shape else np.ones(len(known), bool)
+        wrong = known[differ if differ.ndim == 1 else differ.any(axis=1)]
+        if len(wrong):
+            raise UserError(
+                f"{self.path}: what is true of {len(wrong)} of {len(known)} images, such as {shown(images[wrong[0]])},"
+                f" is something else in {source}: copy the predictions of a bundle that was trained on this table; if"
+                " labels were corrected since, correct them by prepare.relabel instead"
+            )
+
     def write(self, folder: Path, images: list[str]) -> dict[str, Any]:
         """Write the predictions in the order of the index, and return what manifest.json says of them.
 
@@ -38,8 +66,7 @@ class Teacher:
         Raises:
             UserError: it predicted none of them.
         """
-        row_of = {image: row for row, image in enumerate(self.predictions.images.tolist())}
-        rows = np.array([row_of.get(image, -1) for image in images])
+        rows = self.rows_of(images)
         if (rows < 0).all():
             raise UserError(
                 f"{self.path} predicts none of the {len(images)} images, such as {shown(images[0])}: copy another"
