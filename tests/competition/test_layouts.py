@@ -196,6 +196,17 @@ def test_ids_are_joined_to_files_by_a_table_and_the_form_may_have_another_name(t
         check_form(competition(), raw, ["lily", "rose"])
 
 
+def test_an_id_with_two_images_is_one_error_unless_both_rows_name_one_image(tmp_path):
+    raw = draw(tmp_path, TRAIN, FORM)
+    (raw / "test.csv").write_text("id,view,image\n9,L,z\n9,R,y\n7,L,x1\n8,L,x2\n8,R,x3\n")
+    with pytest.raises(
+        LayoutError, match="test.csv has two images of '8', 'test/x2.png' and 'test/x3.png', in line 5 and line 6"
+    ):
+        competition(test={"table": "test.csv", "files": "test/{image}.png"}).test.read(raw)
+    shared = competition(test={"table": "test.csv", "files": "test/{id}.png"})
+    assert shared.test.read(raw).images == ["test/7.png", "test/8.png"]
+
+
 @pytest.mark.parametrize(
     "changed, message",
     [

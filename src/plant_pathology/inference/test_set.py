@@ -73,25 +73,33 @@ class TestSet:
                 f"{path} has {shown(ids.iloc[second])} more than once in its column {column}, in"
                 f" {' and '.join(places(path, [first, second]))}: set competition.test.id to the column with the ids"
             )
-        rows = self._joined(form, column, folder) if self.table else form
-        return Form(form, column, fill(self.files, rows, str(folder / (self.table or self.form))))
+        images = self._joined(form, column, folder) if self.table else fill(self.files, form, str(path))
+        return Form(form, column, images)
 
     def key_of(self, table: pd.DataFrame, column: str) -> str:
         """Return the column of `table` with the ids, which are in the form's column `column`."""
         known = [name for name in (column, "id", "image_id") if name in table]
         return self.key or (known[0] if known else column)
 
-    def _joined(self, form: pd.DataFrame, column: str, folder: Path) -> pd.DataFrame:
-        """Return the rows of `table` for the form's ids, in the form's order."""
+    def _joined(self, form: pd.DataFrame, column: str, folder: Path) -> list[str]:
+        """Return the image that `table` gives for each of the form's ids, in the form's order."""
         path = folder / str(self.table)
         table = read_table(path)
         key = self.key_of(table, column)
         require([key], table, str(path))
-        table = table.drop_duplicates(key).set_index(key, drop=False)
-        missing = form[column][~form[column].isin(table.index)]
+        missing = form[column][~form[column].isin(table[key])]
         if len(missing):
             raise LayoutError(
                 f"{path} has no row for {len(missing)} ids of {self.form}, first {missing.iloc[0]!r}, in its column"
                 f" {key}: set competition.test.key to its column with the ids"
             )
-        return table.loc[form[column]].reset_index(drop=True)
+        pairs = pd.DataFrame({"id": table[key], "image": fill(self.files, table, str(path))}).drop_duplicates()
+        pairs = pairs[pairs["id"].isin(form[column])]
+        if (again := pairs["id"].duplicated()).any():
+            first, second = pairs.index[pairs["id"] == pairs["id"][again].iloc[0]][:2]
+            raise LayoutError(
+                f"{path} has two images of {shown(table[key][first])}, {shown(pairs['image'][first])} and"
+                f" {shown(pairs['image'][second])}, in {' and '.join(places(path, [first, second]))}, and an answer is"
+                " of one image: name in competition.test.files one that all rows of an id share"
+            )
+        return pairs.set_index("id")["image"].loc[form[column]].tolist()
