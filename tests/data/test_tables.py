@@ -93,3 +93,10 @@ def test_a_teacher_of_other_data_with_the_same_names_is_one_error(tmp_path, tabl
         done = prepare(tmp_path, numbers, *taught, **target)
         assert expected in done.stdout + done.stderr
         assert done.returncode == (other > 0)
+
+
+def test_a_label_with_dollars_is_drawn_as_it_is(tmp_path, table):
+    table["labels"] = table["labels"].replace("rose", "$x_{$")
+    done = prepare(tmp_path, table, target="{kind:one,column:labels,labels:null}")
+    assert done.returncode == 0, done.stderr
+    assert ">$x_{$<" in (tmp_path / "reports/data/labels.svg").read_text()

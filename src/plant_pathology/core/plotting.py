@@ -16,6 +16,7 @@ SOFT = "#59636e"  # of text of less weight; the report replaces it, too
 MUTED = "#8a929b"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MAP = "YlGn"
+NO_FORMULAS: dict[Any, Any] = {"text.parse_math": False}  # names of labels and models are none, even with a $ in them
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -30,8 +31,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": "medium",
     "font.size": 10,
     "legend.frameon": False,
-    # Names of labels and models are not formulas, even with a $ in them.
-    "text.parse_math": False,
+    **NO_FORMULAS,
 }
 
 

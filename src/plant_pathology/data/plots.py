@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.train_table import TrainTable
-from plant_pathology.core.plotting import save
+from plant_pathology.core.plotting import NO_FORMULAS, save
 from plant_pathology.inference.custom import image_opener
 from plant_pathology.inference.decode import decode
 
@@ -20,6 +21,7 @@ THUMB = 256  # pixels
 FREQUENT = 30  # labels shown where there are more
 
 
+@rc_context(NO_FORMULAS)
 def draw_figures(
     table: pd.DataFrame, repeated: list[dict], train: TrainTable, competition: Competition, folder: Path
 ) -> None:
