@@ -8,9 +8,10 @@ from sklearn import metrics as sk
 from sklearn.metrics import f1_score
 
 from plant_pathology.competition.metrics import metric_of, row_f1
-from plant_pathology.competition.task import GRID, best_threshold, f1_by_threshold
+from plant_pathology.competition.task import GRID, Task, best_threshold, f1_by_threshold
 from plant_pathology.inference.decision import above_thresholds
 from plant_pathology.inference.expected_f1 import best_sets
+from plant_pathology.selection.decisions import offers, tune_decisions
 
 SAMPLE_F1 = metric_of("sample_f1")
 
@@ -38,6 +39,18 @@ def test_with_one_label_per_row_sample_f1_is_the_accuracy():
 def test_every_row_gets_a_label():
     probabilities = np.array([[0.1, 0.3, 0.2], [0.6, 0.7, 0.1]])
     assert above_thresholds(probabilities, 0.5).tolist() == [[False, True, False], [True, True, False]]
+
+
+@pytest.mark.parametrize("name", ["accuracy", "micro_f1", "macro_f1"])
+def test_where_a_row_may_be_empty_one_whose_labels_are_improbable_is(name):
+    rng, metric = np.random.default_rng(0), metric_of(name)
+    true = np.eye(3, dtype=bool)[rng.integers(0, 3, 300)] & (rng.random((300, 1)) < 0.5)
+    probabilities = np.where(true, 0.8, 0.2) + rng.uniform(-0.1, 0.1, true.shape)
+    task = Task("several", metric, 3, empty=True)
+    decision = task.plain_decision(probabilities, true)
+    assert task.plain_score(probabilities, true) == 1 and decision.empty
+    for decision in tune_decisions(offers(task, None), task, probabilities, true):
+        assert metric.score(true, decision.decide(probabilities)) == 1
 
 
 @pytest.mark.parametrize("labels", [1, 2, 5])

@@ -107,7 +107,7 @@ def write_selection(reports, runs, version):
         "low": 0.79,
         "high": 0.83,
         "ensemble": ensemble,
-        "decision": {"by": "thresholds", "share": 0.0},
+        "decision": {"by": "thresholds", "empty": False, "share": 0.0},
     }
     (reports / "metrics.json").write_text(json.dumps(metrics))
     differs = {"image": "test/<b>.jpg", "probability": 0.97, "jpeg": base64.b64encode(b"jpeg").decode()}

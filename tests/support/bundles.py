@@ -37,7 +37,7 @@ def write_bundle(root: Path, architecture: str, views: int) -> None:
             "scale": None,
             "test": {"form": "sample_submission.csv", "files": "test_images/{image}"},
             "answers": {"as_": "labels", "labels": LABELS, "separator": " ", "positive": None},
-            "decision": {"by": "thresholds", "values": [0.5] * len(LABELS)},
+            "decision": {"by": "thresholds", "values": [0.5] * len(LABELS), "empty": False},
             "fallback": [[True] + [False] * (len(LABELS) - 1)],
             "members": [{**member, "image_size": SIDE, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}],
         },

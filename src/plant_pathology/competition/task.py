@@ -27,12 +27,14 @@ class Task:
         kind: one, several, ordinal or number.
         metric: the competition's.
         outputs: of the network: the number of labels, or 1 for a number.
+        empty: whether an image may be answered with none of several labels.
         low, high: range of the numbers that may be submitted.
     """
 
     kind: str
     metric: Metric
     outputs: int
+    empty: bool = False
     low: float = -np.inf
     high: float = np.inf
 
@@ -67,7 +69,8 @@ class Task:
             true: as in metrics.py.
         """
         if self.rule == rules.THRESHOLDS:
-            return Decision(rules.THRESHOLDS, np.full(self.outputs, best_threshold(outputs, true, self.metric)))
+            common = best_threshold(outputs, true, self.metric, self.empty)
+            return Decision(rules.THRESHOLDS, np.full(self.outputs, common), self.empty)
         plain: dict[str, Any] = {
             rules.NUMBER: [self.low, self.high],
             rules.RANKING: [self.metric.k],
@@ -92,10 +95,13 @@ def task_of(competition: Competition, labels: list[str], scale: dict[str, float]
     """
     submit = competition.submit
     if scale is None:
-        return Task(competition.target.kind, competition.metric, len(labels))
+        kind, metric = competition.target.kind, competition.metric
+        answered = (kind, submit.as_, metric.scores)
+        empty = answered == ("several", "columns", LABELS) and metric.rows is not row_f1
+        return Task(kind, metric, len(labels), empty)
     low = scale["low"] if submit.low is None else submit.low
     high = scale["high"] if submit.high is None else submit.high
-    return Task(competition.target.kind, competition.metric, 1, low, high)
+    return Task(competition.target.kind, competition.metric, 1, low=low, high=high)
 
 
 def identity_calibration(labels: int) -> np.ndarray:
@@ -103,19 +109,20 @@ def identity_calibration(labels: int) -> np.ndarray:
     return np.eye(1, 1 + labels)[0]
 
 
-def best_threshold(probabilities: np.ndarray, true: np.ndarray, metric: Metric) -> float:
+def best_threshold(probabilities: np.ndarray, true: np.ndarray, metric: Metric, empty: bool = False) -> float:
     """Return the common threshold with the best score; among equal thresholds, the middle one.
 
     Args:
         probabilities: (n, labels).
         true: (n, labels) bool.
         metric: one that scores sets of labels.
+        empty: whether a row may be.
     """
     if metric.rows is row_f1:
         grid, scores = GRID, f1_by_threshold(probabilities, true)
     else:
         grid = COARSE
-        scores = np.array([metric.signed(true, above_thresholds(probabilities, threshold)) for threshold in grid])
+        scores = np.array([metric.signed(true, above_thresholds(probabilities, each, empty)) for each in grid])
     # Rounded, so that sums in another order still tie.
     best = np.flatnonzero(scores.round(12) == scores.round(12).max())
     return float(grid[best[len(best) // 2]])

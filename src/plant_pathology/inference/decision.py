@@ -24,17 +24,19 @@ class Decision:
     Args:
         by: likeliest: the label with the highest product of probability and weight. ranking: the k likeliest labels.
             cuts: the expected class number, rounded at these places. thresholds: all labels at or above their
-            threshold; the likeliest label where there is none. expected_f1: the set with the highest expected F1 after
-            calibrating the probabilities. sigmoid, softmax: the calibrated probabilities, of independent labels or of
-            labels that exclude each other. number: the number, within a range.
+            threshold. expected_f1: the set with the highest expected F1 after calibrating the probabilities. sigmoid,
+            softmax: the calibrated probabilities, of independent labels or of labels that exclude each other. number:
+            the number, within a range.
         values: for likeliest the logarithm of each label's weight, (labels,), or none, (0,), for equal weights; for
             ranking k, (1,); for cuts (labels - 1,); for thresholds (labels,); for expected_f1, sigmoid and softmax the
             calibration of log-odds, (1 + labels,): one slope, then one bias per label; for number the lowest and the
             highest, (2,).
+        empty: for thresholds whether an image may get no label; else it gets at least the likeliest one.
     """
 
     by: str
     values: np.ndarray
+    empty: bool = False
 
     def decide(self, outputs: Any) -> np.ndarray:
         """Return class numbers (n,), rankings (n, k), sets (n, labels) bool, probabilities (n, labels) or numbers (n,).
@@ -53,7 +55,7 @@ class Decision:
         if self.by == NUMBER:
             return outputs[:, 0].astype(np.float64).clip(*self.values)
         if self.by == THRESHOLDS:
-            return above_thresholds(outputs, self.values)
+            return above_thresholds(outputs, self.values, self.empty)
         if self.by == SOFTMAX:
             return softmax(self.values[0] * np.log(outputs.astype(np.float64).clip(TINY)) + self.values[1:])
         slope, *biases = self.values
@@ -73,21 +75,23 @@ def log_odds(probabilities: np.ndarray) -> np.ndarray:
     return np.log(p) - np.log1p(-p)
 
 
-def above_thresholds(probabilities: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
-    """Choose all labels at or above their threshold; the likeliest label in a row where there is none.
-
-    An empty row scores 0 whatever the truth is, so that choosing a label can only help; and Kaggle takes no empty cell.
+def above_thresholds(probabilities: np.ndarray, thresholds: np.ndarray | float, empty: bool = False) -> np.ndarray:
+    """Choose all labels at or above their threshold, and the likeliest one in a row that may not be empty.
 
     Args:
         probabilities: (n, labels).
         thresholds: one for all labels, or (labels,).
+        empty: whether a row may be: it scores 0 by sample-F1 whatever the truth is, so that choosing a label can only
+            help, and Kaggle takes no empty cell; but where each label has a cell, an image may have none.
 
     Returns:
-        (n, labels) bool, no row empty.
+        (n, labels) bool.
     """
     chosen = probabilities >= np.asarray(thresholds, np.float64)
-    empty = np.flatnonzero(~chosen.any(axis=1))
-    chosen[empty, probabilities[empty].argmax(axis=1)] = True
+    if empty:
+        return chosen
+    rows = np.flatnonzero(~chosen.any(axis=1))
+    chosen[rows, probabilities[rows].argmax(axis=1)] = True
     return chosen
 
 

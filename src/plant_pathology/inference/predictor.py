@@ -54,7 +54,8 @@ class Predictor:
 
     def __init__(self, folder: Path, devices: Sequence[str] | None = None, half: bool | None = None):
         self.spec = read_bundle(folder)
-        self.decision = Decision(self.spec["decision"]["by"], np.array(self.spec["decision"]["values"]))
+        decision = self.spec["decision"]
+        self.decision = Decision(decision["by"], np.array(decision["values"]), decision["empty"])
         self.answers = Answers(**self.spec["answers"])
         self.fallback = np.array(self.spec["fallback"])
         self.opener = image_opener(folder / BUNDLED if BUNDLED in self.spec["files"] else None)

@@ -87,6 +87,7 @@ def run_of(cfg: DictConfig) -> Run:
         "name": competition.name,
         "metric": competition.metric,
         "kind": competition.target.kind,
+        "as": competition.submit.get("as"),  # where labels have columns, an image may get none
     }
     own = Path(cfg.paths.code) / f"{competition.name}.py"
     identity = {"config": config, "data": version.sha256, "code": code_hash(own if own.exists() else None)}

@@ -70,7 +70,7 @@ def write_bundle(folder: Path, choice: Choice, competition: Competition, task: T
                 "test": asdict(competition.test),
                 "submit": asdict(competition.submit),
                 "answers": asdict(answers),
-                "decision": {"by": choice.decision.by, "values": choice.decision.values.tolist()},
+                "decision": asdict(choice.decision) | {"values": choice.decision.values.tolist()},
                 "expected": asdict(expected_tally(choice, answers)),
                 "fallback": fallback_of(choice.best.true, choice.decided, task.outputs).tolist(),
                 "members": [member_spec(run, weight) for run, weight in networks],

@@ -83,10 +83,11 @@ def tune_decisions(offered: list[Offer], task: Task, outputs: Any, true: np.ndar
         rule: tuner(task, rule, plain)(outputs, true)
         for rule in dict.fromkeys(rule for rule, share in offered if share > 0)
     }
-    return [
-        Decision(rule, interpolate(plain_values[rule], tuned_values[rule], share) if share else plain_values[rule])
+    values = [
+        interpolate(plain_values[rule], tuned_values[rule], share) if share else plain_values[rule]
         for rule, share in offered
     ]
+    return [Decision(rule, each, task.empty) for (rule, _), each in zip(offered, values, strict=True)]
 
 
 def tuner(task: Task, rule: str, plain: Decision) -> Callable[[Any, np.ndarray], np.ndarray]:

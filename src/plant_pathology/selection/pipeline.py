@@ -104,7 +104,12 @@ def choice_metrics(choice: Choice) -> dict[str, Any]:
             "configurations": len(choice.members),
             **choice.ensemble_gain._asdict(),
         },
-        "decision": {"by": choice.decision.by, "share": choice.share, **choice.decision_gain._asdict()},
+        "decision": {
+            "by": choice.decision.by,
+            "empty": choice.decision.empty,
+            "share": choice.share,
+            **choice.decision_gain._asdict(),
+        },
         "kernel": dict(zip(RESOURCES, np.round(choice.cost, 4).tolist(), strict=True)),
     }
 

@@ -71,7 +71,8 @@ def best_label_threshold(
 def tune_each_threshold(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Return the threshold of each label with its best F1, for macro F1, which is the mean of the labels' F1.
 
-    A label's threshold does not touch another label's F1, but for rows in which none reaches its threshold.
+    A label's threshold does not touch another label's F1, but for rows in which none reaches its threshold and which
+    may not be empty.
 
     Returns:
         (labels,) float64; 0.5 for a label that no row has.
