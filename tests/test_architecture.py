@@ -93,8 +93,9 @@ def test_a_run_s_code_identity_covers_all_that_decides_its_digits():
     from plant_pathology.runs.run import CODE
 
     carriers = {"core", "store", "runs"}
-    # They describe the competition, whose metric and kind of target are in the identity by name.
+    # They describe the competition, whose metric, kind of target and answer are in the identity by name.
     describe = {
+        "competition/labels.py",
         "competition/spec.py",
         "competition/own_code.py",
         "inference/custom.py",

@@ -76,3 +76,28 @@ def test_where_labels_have_columns_an_image_may_get_none(tmp_path):
     assert report["score"] == right.mean() > 0.9 and (submission.sum(axis=1) == 0).any()
     metrics = json.loads((tmp_path / "reports/metrics.json").read_text())
     assert metrics["score"] > 0.9 and metrics["decision"]["empty"]
+
+
+def test_the_probability_of_one_label_of_several_is_scored_alone(tmp_path):
+    """The other labels are told apart by nothing: their AUC is near 0.5, and that of red is 1."""
+    raw = tmp_path / "data/raw/colors"
+    draw(raw, ["red", "green", "red", "green"], lambda drawn: {"kind": kinds_of_leaves(drawn)})
+    form = pd.DataFrame({"id": range(24), "kind": 0.5})
+    report, submission = finish(
+        tmp_path,
+        form,
+        "{kind:one,column:kind,labels:null}",
+        "roc_auc",
+        "{as:probability,positive:red}",
+    )
+    true = pd.read_csv(raw / "solution.csv", index_col="id")["kind"] == "red"
+    probability = submission["kind"][true.index]
+    assert probability[true].min() > probability[~true].max() and report["score"] == 1
+    assert json.loads((tmp_path / "reports/metrics.json").read_text())["score"] == 1
+    (result,) = tmp_path.glob("runs/*/result.json")
+    assert json.loads(result.read_text())["score"] == 1
+
+
+def kinds_of_leaves(drawn):
+    """Call every other green picture a leaf, and the others grass, though they look alike."""
+    return [kind if kind == "red" else ("leaf", "grass")[place // 2 % 2] for place, kind in enumerate(drawn)]

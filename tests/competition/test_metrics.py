@@ -53,6 +53,17 @@ def test_where_a_row_may_be_empty_one_whose_labels_are_improbable_is(name):
         assert metric.score(true, decision.decide(probabilities)) == 1
 
 
+@pytest.mark.parametrize("name, expected", [("roc_auc", sk.roc_auc_score), ("log_loss", sk.log_loss)])
+def test_of_one_label_the_probability_is_scored_alone(name, expected):
+    rng = np.random.default_rng(0)
+    true, probabilities = rng.integers(0, 4, 200), rng.dirichlet(np.ones(4), 200)
+    metric = metric_of(name).of_label(2)
+    score = metric.score(true, probabilities)
+    assert score == pytest.approx(expected(true == 2, probabilities[:, 2]))
+    assert metric.score(np.eye(4, dtype=bool)[true], probabilities) == score
+    assert metric.rows is None or metric.rows(true, probabilities).mean() == score
+
+
 @pytest.mark.parametrize("labels", [1, 2, 5])
 def test_no_other_label_set_has_a_higher_expected_f1(labels):
     """Compare with brute force over all label sets and all truths."""

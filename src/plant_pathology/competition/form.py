@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from plant_pathology.competition.labels import listed_labels
+from plant_pathology.competition.labels import positive_label, shortened
 from plant_pathology.competition.similar_files import SimilarFiles
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
@@ -59,30 +59,6 @@ def answers_of(competition: Competition, labels: list[str]) -> Answers:
             " several could not be read: set submit.separator to what Kaggle's page says"
         )
     return Answers(submit.as_, labels, submit.separator, positive_label(competition, labels))
-
-
-def positive_label(competition: Competition, labels: list[str]) -> str | None:
-    """Return the label of `submit.positive` as the table spells it; None for the last of two.
-
-    Raises:
-        UserError: it is no label, or is missing where there are more than two labels.
-    """
-    if competition.submit.positive is None:
-        if competition.submit.as_ == "probability" and len(labels) > 2:
-            raise UserError(
-                f"{competition.file}: submit.as=probability asks for the probability of one label, and there are"
-                f" {len(labels)}: name it in submit.positive, or set submit.as to columns; the labels are"
-                f" {shortened(labels)}"
-            )
-        return None
-    (positive,) = listed_labels([competition.submit.positive], labels, f"{competition.file}: submit.positive")
-    if positive not in labels:
-        near = difflib.get_close_matches(positive, labels, n=1)
-        raise UserError(
-            f"{competition.file}: submit.positive={positive} is no label: choose one of {shortened(labels)}"
-            + (f"; did you mean {near[0]}?" if near else "")
-        )
-    return positive
 
 
 def check_columns(competition: Competition, form: Form, labels: list[str]) -> None:
@@ -160,8 +136,3 @@ def check_cells(competition: Competition, form: Form, labels: list[str]) -> None
             f"{competition.test.form} holds {shown(cells[fractions].iloc[0])}, but submit.as={answer} writes labels:"
             f" set submit.as in {competition.file} to probability, columns or number"
         )
-
-
-def shortened(names: list[str]) -> str:
-    """Return at most eight names as text."""
-    return ", ".join(names[:8]) + (f", … ({len(names)})" if len(names) > 8 else "")

@@ -1,5 +1,6 @@
-"""Find the labels of a competition: those that its file lists, or those of its training table."""
+"""Find the labels of a competition: those that its file lists, or those of its training table; and the positive one."""
 
+import difflib
 import re
 import unicodedata
 from collections import Counter
@@ -9,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 
 DIGITS = 300  # of a label that counts as a number: more make no finite float
@@ -99,3 +101,32 @@ def as_yaml(text: str) -> Any:
 def yaml_key(value: Any) -> Any:
     """Return a key that keeps 1 and True apart, which are equal in Python."""
     return (type(value).__name__, value) if isinstance(value, bool | int | float) else value
+
+
+def positive_label(competition: Competition, labels: list[str]) -> str | None:
+    """Return the label of `submit.positive` as the table spells it; None for the last of two.
+
+    Raises:
+        UserError: it is no label, or is missing where there are more than two labels.
+    """
+    if competition.submit.positive is None:
+        if competition.submit.as_ == "probability" and len(labels) > 2:
+            raise UserError(
+                f"{competition.file}: submit.as=probability asks for the probability of one label, and there are"
+                f" {len(labels)}: name it in submit.positive, or set submit.as to columns; the labels are"
+                f" {shortened(labels)}"
+            )
+        return None
+    (positive,) = listed_labels([competition.submit.positive], labels, f"{competition.file}: submit.positive")
+    if positive not in labels:
+        near = difflib.get_close_matches(positive, labels, n=1)
+        raise UserError(
+            f"{competition.file}: submit.positive={positive} is no label: choose one of {shortened(labels)}"
+            + (f"; did you mean {near[0]}?" if near else "")
+        )
+    return positive
+
+
+def shortened(names: list[str]) -> str:
+    """Return at most eight names as text."""
+    return ", ".join(names[:8]) + (f", … ({len(names)})" if len(names) > 8 else "")

@@ -13,7 +13,7 @@ float for numbers. What is scored, `decided`, is one of:
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -49,6 +49,16 @@ class Metric:
     def signed(self, true: np.ndarray, decided: np.ndarray) -> float:
         """Return the score times its sign, so that higher is better."""
         return self.sign * self.score(true, decided)
+
+    def of_label(self, place: int) -> "Metric":
+        """Return the metric of one label's probability: whether a row has the label and how probable it is, (n, 1)."""
+
+        def alone(function: Callable) -> Callable:
+            return lambda true, decided: function(
+                true[:, [place]] if true.ndim == 2 else true[:, None] == place, decided[:, [place]]
+            )
+
+        return replace(self, score=alone(self.score), rows=alone(self.rows) if self.rows else None)
 
 
 def metric_of(name: str) -> Metric:

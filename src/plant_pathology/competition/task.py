@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from plant_pathology.competition.labels import positive_label
 from plant_pathology.competition.metrics import LABELS, PROBABILITIES, RANKING, Metric, row_f1
 from plant_pathology.competition.spec import Competition
 from plant_pathology.inference import decision as rules
@@ -25,7 +26,7 @@ class Task:
 
     Args:
         kind: one, several, ordinal or number.
-        metric: the competition's.
+        metric: what `metric_for` returns.
         outputs: of the network: the number of labels, or 1 for a number.
         empty: whether an image may be answered with none of several labels.
         low, high: range of the numbers that may be submitted.
@@ -95,13 +96,30 @@ def task_of(competition: Competition, labels: list[str], scale: dict[str, float]
     """
     submit = competition.submit
     if scale is None:
-        kind, metric = competition.target.kind, competition.metric
+        kind, metric = competition.target.kind, metric_for(competition, labels)
         answered = (kind, submit.as_, metric.scores)
         empty = answered == ("several", "columns", LABELS) and metric.rows is not row_f1
         return Task(kind, metric, len(labels), empty)
     low = scale["low"] if submit.low is None else submit.low
     high = scale["high"] if submit.high is None else submit.high
     return Task(competition.target.kind, competition.metric, 1, low=low, high=high)
+
+
+def metric_for(competition: Competition, labels: list[str]) -> Metric:
+    """Return the competition's metric; where one label's probability is submitted, that of this label alone.
+
+    Of two labels that exclude each other it scores both, which gives the score of either.
+
+    Args:
+        labels: in the order of the outputs; none for numbers.
+
+    Raises:
+        UserError: as `positive_label` says.
+    """
+    metric, exclusive = competition.metric, competition.target.kind in rules.EXCLUSIVE
+    if competition.submit.as_ != "probability" or (exclusive and len(labels) == 2):
+        return metric
+    return metric.of_label(labels.index(positive_label(competition, labels) or labels[-1]))
 
 
 def identity_calibration(labels: int) -> np.ndarray:

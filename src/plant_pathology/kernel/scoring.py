@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from plant_pathology.competition.added_table import read_added_table
 from plant_pathology.competition.form import layout_errors
 from plant_pathology.competition.spec import Competition
+from plant_pathology.competition.task import metric_for
 from plant_pathology.competition.train_table import label_cells, read_train, targets_of
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import file_hash
@@ -112,7 +113,8 @@ def submission_score(
         true: what `read_truth` returns.
         answers: what wrote the submission.
     """
-    score = competition.metric.score(true, read_answers(read_table(submitted)[form.answers], true, answers))
+    metric = metric_for(competition, answers.labels)
+    score = metric.score(true, read_answers(read_table(submitted)[form.answers], true, answers))
     return score if np.isfinite(score) else None
 
 
@@ -130,9 +132,10 @@ def read_answers(cells: pd.DataFrame, true: np.ndarray, answers: Answers) -> np.
         return cells[answers.labels].to_numpy(float)
     if answers.as_ == "probability":
         positive = places[answers.positive] if answers.positive else len(places) - 1
-        others = (1 - first.to_numpy(float)) / max(len(places) - 1, 1)
-        columns = [first.to_numpy(float) if place == positive else others for place in range(len(places))]
-        return np.stack(columns, axis=1)
+        asked = first.to_numpy(
+            float
+        )  # of two labels the other has the rest; of more, `metric_for` scores this one alone
+        return np.stack([asked if place == positive else 1 - asked for place in range(len(places))], axis=1)
     rows = (
         [[places[label] for label in cell.split(answers.separator)] for cell in first] if answers.as_ != "label" else []
     )

@@ -32,7 +32,7 @@ from plant_pathology.store.connect import open_training_version
 from plant_pathology.store.version import Version
 
 NEEDED = {"epoch", "train_loss", "seconds"}  # columns of metrics.csv that are there whatever is trained
-IDENTITY = ("seed", "data", "model", "trainer")  # of the competition, its name, metric and kind of target alone
+IDENTITY = ("seed", "data", "model", "trainer")  # of the competition, what `run_of` adds
 # The code that decides a run's numbers: the folder `training`, and the files of other folders that it uses.
 CODE = (
     *("training", "competition/metrics.py", "competition/task.py"),
@@ -87,7 +87,8 @@ def run_of(cfg: DictConfig) -> Run:
         "name": competition.name,
         "metric": competition.metric,
         "kind": competition.target.kind,
-        "as": competition.submit.get("as"),  # where labels have columns, an image may get none
+        # Where labels have columns, an image may get none; of one label's probability, only this label is scored.
+        **{key: competition.submit.get(key) for key in ("as", "positive")},
     }
     own = Path(cfg.paths.code) / f"{competition.name}.py"
     identity = {"config": config, "data": version.sha256, "code": code_hash(own if own.exists() else None)}

@@ -67,7 +67,7 @@ class TrainedRun:
             "target.kind": trained_for["kind"],
             "metric": trained_for["metric"],
             "target.labels": self.predictions.labels,
-            "submit.as": trained_for["as"],
+            **{f"submit.{key}": trained_for[key] for key in ("as", "positive")},
         }
 
 

@@ -140,8 +140,8 @@ class Classifier(pl.LightningModule):
         score = self.task.metric.score(true, decision.decide(predicted))
         if not math.isfinite(score):
             raise UserError(
-                f"{self.task.metric.name} cannot be computed on the validation images, which all have the same label:"
-                " lower prepare.folds, or choose another data.fold"
+                f"{self.task.metric.name} cannot be computed on the validation images, which are all alike in what it"
+                " scores: lower prepare.folds, or choose another data.fold"
             )
         self.log("val_score", self.task.metric.sign * score)
         self.log(f"val_{self.task.metric.name}", score, prog_bar=True)
