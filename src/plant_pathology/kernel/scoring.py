@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from plant_pathology.competition.added_table import read_added_table
 from plant_pathology.competition.form import layout_errors
+from plant_pathology.competition.metrics import LABELS
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.task import metric_for
 from plant_pathology.competition.train_table import label_cells, read_train, targets_of
@@ -114,22 +115,27 @@ def submission_score(
         answers: what wrote the submission.
     """
     metric = metric_for(competition, answers.labels)
-    score = metric.score(true, read_answers(read_table(submitted)[form.answers], true, answers))
+    decided = read_answers(read_table(submitted)[form.answers], true, answers, metric.scores)
+    score = metric.score(true, decided)
     return score if np.isfinite(score) else None
 
 
-def read_answers(cells: pd.DataFrame, true: np.ndarray, answers: Answers) -> np.ndarray:
+def read_answers(cells: pd.DataFrame, true: np.ndarray, answers: Answers, scores: str) -> np.ndarray:
     """Return the cells of a submission as what was decided; the inverse of `Answers.cells`.
 
     Args:
         true: (n,) class numbers or numbers, or (n, labels) bool.
+        scores: what the metric scores: of labels, columns hold 0 and 1.
     """
     places = {label: place for place, label in enumerate(answers.labels)}
     first = cells.iloc[:, 0]
     if answers.as_ == "number":
         return first.to_numpy(float)
     if answers.as_ == "columns":
-        return cells[answers.labels].to_numpy(float)
+        columns = cells[answers.labels].to_numpy(float)
+        if scores != LABELS:
+            return columns
+        return columns.argmax(axis=1) if true.ndim == 1 else columns.astype(bool)
     if answers.as_ == "probability":
         positive = places[answers.positive] if answers.positive else len(places) - 1
         asked = first.to_numpy(
