@@ -237,6 +237,10 @@ def test_every_mistake_in_the_file_is_one_error_that_says_what_was_found(tmp_pat
         ({"metric": "roc_auc"}, "metric roc_auc scores probabilities, but submit.as is label: set submit.as to prob"),
         ({"metric": "rmse", "submit": {"as": "number"}}, "target.kind=one does not go with metric rmse"),
         ({"metric": "quadratic_weighted_kappa"}, "needs labels with an order: set target.kind=ordinal"),
+        (
+            {"target": {"kind": "several", "column": "label"}, "metric": "top_1_error", "submit": {"as": "ranking"}},
+            "metric top_1_error is of images with one label, but target.kind is several: set it to one, or .* map_at_1",
+        ),
         ({"target": {"kind": "two", "column": "label"}}, "target.kind=two: choose one of one, several"),
         ({"sumbit": {"as": "label"}}, "there is no key sumbit.as; did you mean submit.as"),
         ({"submit": {"as": "label", "positive": "rose"}}, "submit.positive is only for submit.as=probability"),

@@ -7,7 +7,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from plant_pathology.competition.metrics import LABELS, METRICS, NUMBER, PROBABILITIES, RANKING, Metric, metric_of
+from plant_pathology.competition.metrics import (
+    LABELS,
+    METRICS,
+    NUMBER,
+    PROBABILITIES,
+    RANKING,
+    Metric,
+    metric_of,
+    not_in_ranking,
+)
 from plant_pathology.competition.own_code import own_module
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.keys import keys_of, leaves
@@ -138,6 +147,11 @@ class Competition:
             problems.append("target.kind=several gives several labels, but submit.as=label is one: set it to labels")
         if kind != "ordinal" and self.metric.name == "quadratic_weighted_kappa":
             problems.append("metric quadratic_weighted_kappa needs labels with an order: set target.kind=ordinal")
+        if kind == "several" and self.metric.rows is not_in_ranking:
+            problems.append(
+                f"metric {self.metric.name} is of images with one label, but target.kind is several: set it to one, or"
+                f" metric to map_at_{self.metric.k}"
+            )
         if kind == "number" and self.target.column is None:
             problems.append("target.column is missing: name the column with the number")
         problems += self._contradictions_of_target() + self._contradictions_of_files()
