@@ -312,3 +312,15 @@ def test_a_metric_of_its_own_says_its_direction_and_what_it_scores(tmp_path):
     )
     metric = metric_named("mine", other)
     assert (metric.sign, metric.scores, metric.k, metric.signed(np.zeros(1), np.zeros(1))) == (-1, "ranking", 3, -2)
+
+
+def test_a_metric_of_its_own_may_change_its_arguments(tmp_path):
+    code = tmp_path / "flowers.py"
+    code.write_text(
+        "METRIC_SIGN, METRIC_SCORES = -1, 'number'\n\n\n"
+        "def mine(true, decided):\n    true -= true.mean()\n"
+        "    decided -= decided.mean()\n    return abs(true - decided).max()\n"
+    )
+    true, decided = np.array([1.0, 2.0, 6.0]), np.array([2.0, 3.0, 7.0])
+    assert metric_named("mine", code).score(true, decided) == 0
+    assert true.tolist() == [1, 2, 6] and decided.tolist() == [2, 3, 7]

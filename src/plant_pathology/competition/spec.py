@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.competition.metrics import (
@@ -243,4 +244,8 @@ def metric_named(name: str, code: Path | None) -> Metric:
             f"{code}: METRIC_SIGN={sign} and METRIC_SCORES={scores}: set the first to 1 or -1, the second to one of"
             f" {', '.join(ANSWERS)}"
         )
-    return Metric(name, sign, scores, own, k=getattr(module, "METRIC_K", 5) if scores == RANKING else 0)
+
+    def score(true: np.ndarray, decided: np.ndarray) -> float:
+        return own(true.copy(), decided.copy())  # which it may change
+
+    return Metric(name, sign, scores, score, k=getattr(module, "METRIC_K", 5) if scores == RANKING else 0)
