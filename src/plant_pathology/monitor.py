@@ -41,12 +41,10 @@ def stop(cfg: DictConfig) -> None:
     """Stop runs after their current epoch.
 
     Raises:
-        UserError: no run's name begins with `run`, or a run has finished.
+        UserError: `run` means no run, or only runs that have finished.
     """
     sync = sync_of(cfg)
-    for folder in named_folders(cfg):
-        if (folder / RESULT).exists():
-            raise UserError(f"run={folder.name}: this run has finished, so it cannot be stopped")
+    for folder in unless(lambda folder: (folder / RESULT).exists(), "has finished, so it cannot be stopped", cfg):
         write_note(folder / STOP)
         if sync:
             sync.replace(folder.name, STOP, b"stop\n")
@@ -60,13 +58,10 @@ def continue_(cfg: DictConfig) -> None:
     """Let stopped runs train to their last epoch at the next start of the sweep, with stopping rules off.
 
     Raises:
-        UserError: no run's name begins with `run`, or a run has trained all its epochs.
+        UserError: `run` means no run, or only runs that have trained all their epochs.
     """
     sync = sync_of(cfg)
-    for folder in named_folders(cfg):
-        result = folder / RESULT
-        if result.exists() and not read_json(result, f"delete {folder}")["stopped"]:
-            raise UserError(f"run={folder.name}: this run has trained all its epochs; nothing is left to continue")
+    for folder in unless(is_trained, "has trained all its epochs; nothing is left to continue", cfg):
         write_note(folder / CONTINUE)
         for file in (STOP, RESULT):
             (folder / file).unlink(missing_ok=True)
@@ -74,7 +69,28 @@ def continue_(cfg: DictConfig) -> None:
                 sync.delete(folder.name, file)
         if sync:
             sync.replace(folder.name, CONTINUE, b"continue\n")
-        print(f"{folder.name}: stopping rules are off; start the sweep again to continue it")
+        print(f"{folder.name}: stopping rules are off; start its sweep again to continue it")
+
+
+def unless(excluded: Callable[[Path], bool], reason: str, cfg: DictConfig) -> list[Path]:
+    """Return the folders that `run` means, but those that are excluded, which are printed with the reason.
+
+    Raises:
+        UserError: `run` means no run, or all are excluded.
+    """
+    folders = named_folders(cfg)
+    left_out = list(filter(excluded, folders))
+    if left_out == folders:
+        raise UserError(f"run={cfg.run}: {', '.join(folder.name for folder in folders)} {reason}")
+    for folder in left_out:
+        print(f"{folder.name}: {reason}")
+    return [folder for folder in folders if folder not in left_out]
+
+
+def is_trained(folder: Path) -> bool:
+    """Return whether a run has a result, and was not stopped before its last epoch."""
+    result = folder / RESULT
+    return result.exists() and not read_json(result, f"delete {folder}")["stopped"]
 
 
 def write_note(path: Path) -> None:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from plant_pathology.core.errors import UserError
+from plant_pathology.monitor import continue_, stop
 from plant_pathology.runs.sweep_lists import begin_sweep, end_sweep, enter_sweep
 from plant_pathology.sweeps.index import SweepIndex, sweep_folders, sweep_results
 from support.commands import TINY, config, run_module, start_module
@@ -202,6 +203,53 @@ def test_runs_can_be_watched_stopped_and_continued(root, tmp_path):
     output, _ = started(root, tmp_path).communicate()
     after = {name: len(epochs) for name, epochs in trained(tmp_path).items()}
     assert after[chosen] == 80 and {**after, chosen: before[chosen]} == before
+
+
+def of_sweep(runs, results):
+    """Make a sweep of runs {name: result, or None for one that has not ended}."""
+    number = begin_sweep(runs)
+    for name, result in results.items():
+        (runs / name).mkdir()
+        (runs / name / "run.json").write_text("{}")
+        enter_sweep(runs / name)
+        if result is not None:
+            finish(runs / name, {"stopped": None} | result)
+    end_sweep(runs, number)
+
+
+def holding(runs, file):
+    return sorted(path.parent.name for path in runs.glob(f"*/{file}"))
+
+
+def test_stop_takes_only_what_runs_in_the_sweep(tmp_path, capsys):
+    of_sweep(tmp_path, {"net-old": {}, "net-open": None})
+    of_sweep(tmp_path, {"net-a-done": {}, "net-b": None})
+    where = f"paths.runs={tmp_path}"
+    stop(config("run=net", where))
+    assert holding(tmp_path, "stop") == ["net-b"]
+    assert "net-a-done: has finished, so it cannot be stopped\nnet-b: stops after" in capsys.readouterr().out
+    with pytest.raises(UserError, match="run=net-a: net-a-done has finished"):
+        stop(config("run=net-a", where))
+    with pytest.raises(UserError, match="run=net-o: no run has this name, .* net-open"):
+        stop(config("run=net-o", where))
+    stop(config("run=net-open", where))
+    assert holding(tmp_path, "stop") == ["net-b", "net-open"]
+    (tmp_path / "net-open" / "stop").unlink()
+    stop(config("run=net", "select.sweep=1", where))
+    assert holding(tmp_path, "stop") == ["net-b", "net-open"]
+
+
+def test_continue_takes_only_stopped_runs_of_the_sweep(tmp_path):
+    asked = {"stopped": "user request"}
+    of_sweep(tmp_path, {"net-old": asked})
+    of_sweep(tmp_path, {"net-a-done": {}, "net-b": asked})
+    where = f"paths.runs={tmp_path}"
+    continue_(config("run=net", where))
+    assert holding(tmp_path, "continue") == ["net-b"] and holding(tmp_path, "result.json") == ["net-a-done", "net-old"]
+    with pytest.raises(UserError, match="run=net-a: net-a-done has trained all its epochs"):
+        continue_(config("run=net-a", where))
+    continue_(config("run=net-old", where))
+    assert holding(tmp_path, "continue") == ["net-b", "net-old"]
 
 
 def test_a_run_whose_loss_passes_the_limit_stops_with_the_reason_and_the_others_continue(root, tmp_path):

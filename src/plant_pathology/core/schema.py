@@ -512,7 +512,11 @@ class Config:
     seed: int = key(2021, "seed of folds, shuffling, augmentation and weights", low=0, high=2**32 - 1)
     threads: int | None = key(None, "CPU threads of a run; null: the run's share of the cores", low=1, high=1024)
     name: str = key("${model.name}-lr${model.lr}", "name of a run; a hash of all that decides its result is appended")
-    run: str | None = key(None, "the run, or the beginning of its name, for `monitor stop` and `monitor continue`")
+    run: str | None = key(
+        None,
+        "for `monitor stop` and `monitor continue`: the beginning of the names of runs of the sweep (`select.sweep`, or"
+        " the last one), or the whole name of any run",
+    )
     recipe: str = key("ours", "the file of conf/recipe/ in use, for the record")
     prepare: Prepare
     pseudo_label: PseudoLabel

@@ -111,17 +111,24 @@ def sweep_folders(cfg: DictConfig) -> list[Path]:
 
 
 def named_folders(cfg: DictConfig) -> list[Path]:
-    """Return the folders of all runs, of this sweep or not, whose names begin with `run`.
+    """Return the folders of the runs that `run` means: those of a sweep whose names begin so, or the one of that name.
+
+    The sweep is that of `sweep_folders`. What others have trained is not changed by a name that happens to begin alike.
 
     Raises:
-        UserError: `run` is not set, or no run's name begins with it.
+        UserError: `run` is not set, or means no run.
     """
     if not cfg.run:
         raise UserError("run is not set: add run=<a run's name, or its beginning>")
-    folders = sweep_folders(cfg) + _all_folders(Path(cfg.paths.runs))
-    if found := [path for path in dict.fromkeys(folders) if path.name.startswith(cfg.run) and path.exists()]:
+    folders, others = sweep_folders(cfg), _all_folders(Path(cfg.paths.runs))
+    if found := [path for path in folders if path.name.startswith(cfg.run) and path.exists()]:
         return found
-    raise UserError(f"run={cfg.run}: no run has this name; the runs are {', '.join(sorted({f.name for f in folders}))}")
+    if found := [path for path in others if path.name == cfg.run]:
+        return found
+    names = ", ".join(sorted({path.name for path in folders + others}))
+    raise UserError(
+        f"run={cfg.run}: no run has this name, and none of the sweep a name that begins so; the runs are {names}"
+    )
 
 
 def _all_folders(runs: Path) -> list[Path]:
