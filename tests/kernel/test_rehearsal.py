@@ -32,6 +32,7 @@ from plant_pathology.inference.test_set import Form
 from plant_pathology.kernel.kaggle_image import Environment, link_image
 from plant_pathology.kernel.limits import Machine, check_time, rehearsal_timeout
 from plant_pathology.kernel.sandbox import kernel_environment, run_kernel, why_no_namespaces
+from plant_pathology.kernel.scoring import read_truth
 from plant_pathology.kernel.source import NOTEBOOK
 from plant_pathology.kernel.submission_check import check_submission
 from plant_pathology.kernel.test_sets import SIZES, made_test_set
@@ -174,6 +175,30 @@ def test_another_test_set_can_be_rehearsed_and_scored(project, root):
 def test_a_missing_solution_is_reported_before_the_kernel_runs(project, root):
     done = stage("rehearse", root, project, "rehearse.solution=nowhere.csv")
     assert done.returncode == 1 and done.stderr.startswith("error: rehearse.solution: nowhere.csv does not exist")
+
+
+def truth_of(solution, form, tmp_path):
+    return read_truth(solution, tmp_path, form, LABELS, COMPETITION).astype(int).tolist()
+
+
+def test_a_solution_may_repeat_a_row_but_not_contradict_itself(tmp_path):
+    form = Form(pd.DataFrame({"image": ["b.jpg", "a.jpg"], "labels": ""}), "image", [])
+    one, both = [[label in cell for label in LABELS] for cell in (LABELS[:1], LABELS[:2])]
+    solution = tmp_path / "truth.csv"
+    x, y = LABELS[:2]
+    rows = ["image,labels", "c.jpg,no", "c.jpg,test", f"a.jpg,{x}", f"b.jpg,{x} {y}", f"b.jpg,{y} {x}"]
+    solution.write_text("\n".join(rows))
+    assert truth_of(solution, form, tmp_path) == [both, one]
+    solution.write_text("\n".join([*rows, f"a.jpg,{y}"]))
+    with pytest.raises(UserError, match="truth.csv: a.jpg has two truths, in line 4 and line 7: remove the wrong one"):
+        truth_of(solution, form, tmp_path)
+
+
+def test_a_solution_with_an_annotation_per_label_has_all_labels_of_an_image(tmp_path):
+    form = Form(pd.DataFrame({"image": ["a.jpg"], "labels": ""}), "image", [])
+    solution = tmp_path / "truth.json"
+    solution.write_text(json.dumps([{"image": "a.jpg", "labels": label} for label in LABELS[:2]]))
+    assert truth_of(solution, form, tmp_path) == [[label in LABELS[:2] for label in LABELS]]
 
 
 LIGHT = """

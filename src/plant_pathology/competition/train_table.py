@@ -166,9 +166,9 @@ def label_cells(
     if not np.isin(numbers, (0, 1)).all():
         row, column = np.argwhere(~np.isin(numbers, (0, 1)))[0]
         raise UserError(
-            f"{source}, {place_of(source, row)}, column {names[column]}: {shown(table[names[column]].iloc[row])} is"
-            f" neither 0 nor 1: correct it, or set target.column in {competition.file} if there is one column with the"
-            " label"
+            f"{source}, {place_of(source, table.index[row])}, column {names[column]}:"
+            f" {shown(table[names[column]].iloc[row])} is neither 0 nor 1: correct it, or set target.column in"
+            f" {competition.file} if there is one column with the label"
         )
     array = np.array(names, object)
     return [tuple(array[row]) for row in numbers.astype(bool)], names

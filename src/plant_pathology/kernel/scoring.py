@@ -13,11 +13,11 @@ from plant_pathology.competition.form import layout_errors
 from plant_pathology.competition.metrics import LABELS
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.task import metric_for
-from plant_pathology.competition.train_table import label_cells, read_train, targets_of
+from plant_pathology.competition.train_table import label_cells, read_train, targets_of, without_repeated_annotations
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import file_hash
 from plant_pathology.inference.answers import Answers
-from plant_pathology.inference.tables import LayoutError, read_table, require
+from plant_pathology.inference.tables import LayoutError, places, read_table, require
 from plant_pathology.inference.test_set import Form
 
 
@@ -55,7 +55,8 @@ def read_truth(solution: Path, raw: Path, form: Form, labels: list[str], competi
         labels: in the order of the outputs; none for numbers.
 
     Raises:
-        UserError: it is no table in UTF-8, has no row for an id, no column with the truth, or a cell that is no truth.
+        UserError: it is no table in UTF-8, has no row for an id, or rows that contradict each other, no column with the
+            truth, or a cell that is no truth.
     """
     truth = read_solution(solution)
     with layout_errors(competition, "test.id"):
@@ -66,10 +67,19 @@ def read_truth(solution: Path, raw: Path, form: Form, labels: list[str], competi
         raise UserError(
             f"rehearse.solution={solution} has no row for {len(missing)} images, first {missing.iloc[0]}: add them"
         )
-    truth = truth.drop_duplicates(form.id).set_index(form.id).loc[ids].reset_index()
+    truth = truth[truth[form.id].isin(ids)]
     if competition.target.column not in truth and len(form.answers) == 1 and competition.target.column:
         truth = truth.rename(columns={form.answers[0]: competition.target.column})
     cells, _ = label_cells(competition, truth, raw, solution)
+    listed = truth[form.id].tolist()
+    if solution.suffix == ".json":
+        truth, listed, cells = without_repeated_annotations(truth, listed, cells, competition.target.kind)
+    first: dict[str, int] = {}
+    for row, id_ in enumerate(listed):
+        if {*cells[first.setdefault(id_, row)]} != {*cells[row]}:
+            both = " and ".join(places(solution, truth.index[[first[id_], row]].tolist()))
+            raise UserError(f"rehearse.solution={solution}: {id_} has two truths, in {both}: remove the wrong one")
+    cells = [cells[first[id_]] for id_ in ids]
     known = frozenset(labels)
     for id_, cell in zip(ids, cells, strict=True):
         if problem := problem_of(cell, known, competition.target.kind):
@@ -138,9 +148,8 @@ def read_answers(cells: pd.DataFrame, true: np.ndarray, answers: Answers, scores
         return columns.argmax(axis=1) if true.ndim == 1 else columns.astype(bool)
     if answers.as_ == "probability":
         positive = places[answers.positive] if answers.positive else len(places) - 1
-        asked = first.to_numpy(
-            float
-        )  # of two labels the other has the rest; of more, `metric_for` scores this one alone
+        # Of two labels the other has the rest; of more, `metric_for` scores this one alone.
+        asked = first.to_numpy(float)
         return np.stack([asked if place == positive else 1 - asked for place in range(len(places))], axis=1)
     rows = (
         [[places[label] for label in cell.split(answers.separator)] for cell in first] if answers.as_ != "label" else []
