@@ -107,6 +107,24 @@ def test_from_the_folders_to_a_score_and_a_second_start_does_nothing(kaggle, roo
     assert rows(root) == [row | {"private": "0.4"}], "a private score that came later stands in the same row"
 
 
+@pytest.mark.parametrize(
+    "saved, reason",
+    [
+        ("", "submissions.csv is empty"),
+        ("date;commit;submission\n2026-11-29;0123;1000\n", "submissions.csv has semicolons between its columns"),
+        ("Date,Commit,Number\n2026-11-29,0123,1000\n", "submissions.csv has no column submission"),
+    ],
+)
+def test_a_table_of_submissions_that_a_spreadsheet_changed_is_refused_before_anything_is_sent(
+    kaggle, root, saved, reason
+):
+    table = root / "reports/submissions.csv"
+    table.write_text(saved)
+    said = fails(root, kaggle)
+    assert reason in said and "or move it away" in said
+    assert not kaggle.requests and table.read_text() == saved
+
+
 @pytest.mark.slow
 def test_a_changed_kernel_needs_no_new_dataset_and_a_changed_dataset_says_which_bytes_it_has(kaggle, root):
     succeeds(root, kaggle)

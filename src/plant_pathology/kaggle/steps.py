@@ -18,6 +18,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file
 from plant_pathology.core.hashes import file_hash
 from plant_pathology.core.secrets import hide_secrets_in_output
+from plant_pathology.inference.tables import LayoutError, read_table, require
 from plant_pathology.kaggle.by_file import ByFile
 from plant_pathology.kaggle.by_kernel import ByKernel
 from plant_pathology.kaggle.client import Kaggle
@@ -28,6 +29,8 @@ from plant_pathology.kaggle.retries import timeouts_and_retries
 from plant_pathology.kaggle.submission import Submission
 from plant_pathology.kaggle.way import OUTPUT, Way
 from plant_pathology.kernel.package import REHEARSAL, SUBMITTED, Package, read_rehearsal
+
+ROWS = "submissions.csv"
 
 
 def submit(cfg: DictConfig) -> None:
@@ -68,6 +71,7 @@ def refusals_of(package: Package, competition: Competition, reports: Path) -> It
     if competition.synthetic:
         yield f"competition={competition.name} is a synthetic competition, not one of Kaggle's: see `make download`"
     try:
+        read_rows(reports / ROWS)  # a spreadsheet may have saved it: better known now than after the submission
         rehearsal = read_rehearsal(reports / REHEARSAL)
     except UserError as error:
         yield str(error)
@@ -99,8 +103,8 @@ def run_steps(submission: Submission, reports: Path, raw: Path) -> None:
         found = submission.submit()
         show("submission", f"{found.ref}: submitted")
     scored = submission.await_score()
-    write_row(reports / "submissions.csv", row_of(submission, scored))
-    show("written", f"{reports}/submissions.csv")
+    write_row(reports / ROWS, row_of(submission, scored))
+    show("written", f"{reports}/{ROWS}")
     if scored.status.name == "ERROR":
         raise UserError(
             f"submission {scored.ref} failed on Kaggle: {scored.error_description or 'it gave no reason'}: change the"
@@ -149,11 +153,27 @@ def kernel_version_in(message: str) -> str:
     return found[1] if found else ""
 
 
+def read_rows(path: Path) -> pd.DataFrame | None:
+    """Read reports/submissions.csv; None where it does not exist.
+
+    Raises:
+        UserError: it is not the table that `write_row` writes.
+    """
+    if not path.exists():
+        return None
+    try:
+        table = read_table(path)
+        require(["submission"], table, str(path))
+    except LayoutError as error:
+        raise UserError(f"{error}: correct it, or move it away, and a new one begins") from None
+    return table
+
+
 def write_row(path: Path, row: dict[str, Any]) -> None:
     """Add the row, or replace the row of the same submission, whose private score comes later."""
     new = pd.DataFrame([row]).astype(str)
-    if path.exists():
-        old = pd.read_csv(path, dtype=str, keep_default_na=False)
+    old = read_rows(path)
+    if old is not None:
         new = pd.concat([old[old["submission"] != new["submission"][0]], new])
     with atomic_file(path) as work:
         new.to_csv(work, index=False)
