@@ -60,7 +60,12 @@ def test_without_credentials_the_error_names_the_ways_to_get_them(tmp_path):
         (401, "create a new one"),
         (403, f"accept its rules on https://www.kaggle.com/competitions/{NAME}/rules"),
         (404, "there is no such competition"),
-        (500, "run `make download` again"),
+        (500, "see its output above (500); run `make download` again"),
+        (
+            (403, "The terms are not signed"),
+            "(403) join the competition and accept its rules on https://www.kaggle.com",
+        ),
+        ("drop", "see its output above; run `make download` again"),
     ],
 )
 def test_a_refusal_is_one_error_with_the_remedy(kaggle, tmp_path, status, remedy):
@@ -69,6 +74,22 @@ def test_a_refusal_is_one_error_with_the_remedy(kaggle, tmp_path, status, remedy
     assert done.returncode == 1 and "Traceback (most" not in done.stderr.rpartition("error: ")[2]
     assert remedy in done.stderr and SECRET not in done.stdout + done.stderr
     assert not (tmp_path / "data/raw" / NAME).exists()
+
+
+def test_without_a_network_no_number_of_a_line_is_taken_for_a_status(tmp_path):
+    done = download(tmp_path, KAGGLE_USERNAME="", KAGGLE_KEY="", KAGGLE_API_TOKEN="abc")
+    assert done.returncode == 1 and "line 555" in done.stderr, "the client's traceback names a line like a status"
+    assert "see its output above; run `make download` again" in done.stderr
+
+
+def test_a_disk_that_is_full_while_the_archive_is_fetched_is_said_at_once(kaggle, tmp_path, monkeypatch):
+    for name, value in environment(tmp_path, kaggle).items():
+        monkeypatch.setenv(name, value)
+    kaggle.archive = archive(noise=random.Random(0).randbytes(4_000_000))
+    settings = (f"competition={NAME}", f"paths.raw=small/raw/{NAME}")
+    done = on_a_small_disk("download", *settings, cwd=tmp_path, kilobytes=2_000, afterwards="true")
+    assert done.returncode == 1 and len([each for each in kaggle.requests if "archive" in each]) == 1
+    assert f"error: No space left on device: small/raw/.{NAME}-download: make room there" in done.stderr
 
 
 def test_a_damaged_archive_is_not_unpacked_and_is_fetched_again(kaggle, tmp_path):

@@ -4,6 +4,8 @@ All of it happens in a folder beside the target, which gets its name at the end:
 and an interrupted download continues.
 """
 
+import errno
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from plant_pathology.competition.spec import Competition
+from plant_pathology.core.ending import REMEDIES
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.secrets import hide_secrets_in_output
 from plant_pathology.kaggle.archives import DamagedArchive
@@ -23,6 +26,18 @@ from plant_pathology.kaggle.credentials import Credentials, read_credentials
 from plant_pathology.kaggle.journal import AGAIN
 from plant_pathology.kaggle.remedies import remedy_for
 from plant_pathology.kaggle.unpack import unpack
+
+# Where the client names a status: of an answer, of its own retries, of a proxy. Other numbers are lines and bytes.
+STATUS = re.compile(
+    r"\b(\d{3}) (?:Client|Server) Error\b|(?:\bHTTP|Unexpected status code|Tunnel connection failed:) (\d{3})\b"
+)
+# Where it shows Kaggle's message in the status's place.
+HINTS = {
+    "Authentication required": 401,
+    "You don't have access to this resource": 403,
+    "The resource was not found": 404,
+    "You have been rate limited": 429,
+}
 
 
 def download(cfg: DictConfig) -> None:
@@ -93,7 +108,7 @@ def fetch(name: str, folder: Path, source: str) -> None:
     Raises:
         UserError: it failed, or it reported success and wrote something else.
     """
-    client = [sys.executable, "-P", "-m", "kaggle"]
+    client = [sys.executable, "-u", "-P", "-m", "kaggle"]  # -u, lest what it says wait until it ends
     command = [*client, "competitions", "download", "--competition", name, "--path", str(folder)]
     output = waiting = b""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0) as process:
@@ -104,21 +119,37 @@ def fetch(name: str, folder: Path, source: str) -> None:
             *lines, waiting = re.split(rb"(?<=[\r\n])", waiting + block)
             sys.stderr.write(b"".join(lines).decode(errors="replace"))
             sys.stderr.flush()
+            if full_disk(output):  # the client would try again for a minute
+                process.terminate()
         sys.stderr.write(waiting.decode(errors="replace"))
     if process.returncode != 0 or not zipfile.is_zipfile(folder / f"{name}.zip"):
+        if number := full_disk(output):
+            raise UserError(f"{os.strerror(number)}: {folder}: {REMEDIES[number]}")
         raise UserError(
             f"the kaggle client did not download {name}: {remedy(name, output.decode(errors='replace'), source)}"
         )
 
 
+def full_disk(output: bytes) -> int | None:
+    """Return the number of the error with which the client says that a file cannot grow; None where it does not."""
+    return next((each for each in (errno.ENOSPC, errno.EDQUOT) if b"[Errno %d]" % each in output), None)
+
+
 def remedy(name: str, output: str, source: str) -> str:
     """Return what to do about what the client printed."""
     page = f"https://www.kaggle.com/competitions/{name}"
-    found = re.search(r"\b(401|403|404|407|429|451|5\d\d)\b|Authentication required", output)
-    status = 401 if found and found[0].startswith("Auth") else int(found[0]) if found else 500
+    status = status_in(output)
     if status == 404:
         return f"there is no such competition (404): the name must be as in {page}"
-    if status >= 500:
-        return f"see its output above ({status}); run `make download` again, it continues"
+    if status is None or status >= 500:
+        return f"see its output above{f' ({status})' if status else ''}; run `make download` again, it continues"
     # The client's own hint names all causes that it knows; only Kaggle's message tells which one it is.
     return f"({status}) {remedy_for(status, output.partition('If this is a competition')[0], name, source)}"
+
+
+def status_in(output: str) -> int | None:
+    """Return the HTTP status that the client names last; None where it names none, as after a lost connection."""
+    if hinted := next((status for words, status in HINTS.items() if words in output), None):
+        return hinted
+    found = STATUS.findall(output)
+    return int("".join(found[-1])) if found else None
