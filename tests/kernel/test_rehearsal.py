@@ -35,7 +35,7 @@ from plant_pathology.kernel.sandbox import kernel_environment, run_kernel, why_n
 from plant_pathology.kernel.scoring import read_truth
 from plant_pathology.kernel.source import NOTEBOOK
 from plant_pathology.kernel.submission_check import check_submission
-from plant_pathology.kernel.test_sets import SIZES, made_test_set
+from plant_pathology.kernel.test_sets import SIZES, given_test_set, made_test_set
 from support.bundles import change_bundle
 from support.commands import PROJECT, config, git, run_in, run_module
 
@@ -175,6 +175,17 @@ def test_another_test_set_can_be_rehearsed_and_scored(project, root):
 def test_a_missing_solution_is_reported_before_the_kernel_runs(project, root):
     done = stage("rehearse", root, project, "rehearse.solution=nowhere.csv")
     assert done.returncode == 1 and done.stderr.startswith("error: rehearse.solution: nowhere.csv does not exist")
+
+
+def test_hidden_files_are_no_test_images(project, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in (".DS_Store", "._a.jpg", "a.jpg"):
+        (images / name).write_bytes(b"leaf")
+    assert COMPETITION.test.files.endswith("}"), "so any name could be an id"
+    given_test_set(images, project / "data/raw/sample", tmp_path / "given", COMPETITION)
+    assert read_form(COMPETITION, tmp_path / "given").table["image"].tolist() == ["a.jpg"]
+    assert [path.name for path in (tmp_path / "given/test_images").iterdir()] == ["a.jpg"]
 
 
 def truth_of(solution, form, tmp_path):

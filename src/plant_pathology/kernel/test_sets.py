@@ -17,6 +17,7 @@ from plant_pathology.competition.form import read_form
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.train_table import IMAGES, read_train
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import is_hidden
 from plant_pathology.core.hashes import bytes_hash
 from plant_pathology.inference.tables import FIELD, fill, read_table
 from plant_pathology.kernel.links import place
@@ -60,12 +61,13 @@ def made_test_set(raw: Path, folder: Path, images: int, competition: Competition
 
 
 def given_test_set(images: Path, raw: Path, folder: Path, competition: Competition) -> None:
-    """Write a competition folder around the test images in another folder.
+    """Write a competition folder around the test images in another folder, whose hidden files are left out.
 
     Raises:
-        UserError: the folder `images` has no files, or the name of an image does not follow from its id alone.
+        UserError: the folder `images` has no visible files, or the name of an image does not follow from its id alone.
     """
-    names = sorted(path.name for path in images.iterdir() if path.is_file()) if images.is_dir() else []
+    files = (path for path in images.iterdir() if path.is_file()) if images.is_dir() else ()
+    names = sorted(path.name for path in files if not is_hidden([path.name]))
     if not names:
         raise UserError(f"rehearse.test_images={images}: no such folder, or no images in it: name a folder of images")
     _, *fields_and_ends = FIELD.split(competition.test.files)
