@@ -18,9 +18,9 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 	@echo 'Extras (mlflow, wandb, submitit, sky): $(VENV_PYTHON) -m pip install -c requirements.lock -e ".[sky]"'
 
+CHOSEN = $(shell sed -n 's/^competition: *"\{0,1\}\([^ "]*\).*/\1/p' conf/choices.yaml)
 # On a second machine the raw images may be missing, which DVC keeps nowhere; what was made of them is pulled.
-WITHOUT_RAW = $(shell competition=$$(sed -n 's/^competition: *\([^ ]*\).*/\1/p' conf/choices.yaml); \
-	test -e "data/raw/$$competition" || test ! -e data/prepared -o ! -e models/best || echo --allow-missing)
+WITHOUT_RAW = $(shell test -e "data/raw/$(CHOSEN)" || test ! -e data/prepared -o ! -e models/best || echo --allow-missing)
 # A folder that was downloaded without git becomes a repository, which DVC needs. No --quiet: it would hide DVC's errors.
 repro: .venv/ready $(if $(RAW),,data/raw/sample)  ## the whole pipeline; RAW=<folder>: on a competition as Kaggle ships it
 	@$(if $(RAW),$(VENV_PYTHON) -m plant_pathology.choose "$(RAW)" $(COMPETITION))
@@ -68,9 +68,9 @@ remote: .venv/ready  ## where DVC keeps results for other machines; URL=s3://buc
 pull: .venv/ready  ## on another machine: the results of the version that is checked out, from `make remote`'s place
 	@$(VENV_PYTHON) -m dvc pull
 
-download: COMPETITION := $(or $(COMPETITION),plant-pathology-2021-fgvc8)
+download: COMPETITION := $(or $(COMPETITION),$(filter-out sample,$(CHOSEN)),plant-pathology-2021-fgvc8)
 download: KNOWN = $(wildcard conf/competition/$(COMPETITION).yaml)
-download: .venv/ready  ## a competition's files, with the kaggle client; COMPETITION=<name>: another one, known or not
+download: .venv/ready  ## the chosen competition's files, with the kaggle client; COMPETITION=<name>: another one, known or not
 	@$(VENV_PYTHON) -m plant_pathology.download $(if $(KNOWN),competition=$(COMPETITION),competition=plant-pathology-2021-fgvc8 competition.name=$(COMPETITION))
 	@$(VENV_PYTHON) -m plant_pathology.$(if $(KNOWN),choose,look) data/raw/$(COMPETITION)
 

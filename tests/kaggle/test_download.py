@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 from filelock import FileLock
 
-from support.commands import on_a_small_disk, run_module
+from plant_pathology.choose import with_choice
+from support.commands import PROJECT, on_a_small_disk, run_in, run_module
 from support.local_kaggle import SECRET, LocalKaggle, environment, local_kaggle, zipped
 
 NAME = "plant-pathology-2021-fgvc8"
@@ -50,8 +52,32 @@ def test_a_downloaded_competition_is_not_downloaded_again(kaggle, tmp_path):
 
 def test_without_credentials_the_error_names_the_ways_to_get_them(tmp_path):
     done = download(tmp_path, KAGGLE_USERNAME="", KAGGLE_KEY="")
-    assert done.returncode == 1 and "create an API token" in done.stderr and "make download` again" in done.stderr
+    assert done.returncode == 1 and "create an API token" in done.stderr
+    assert f"run `make download COMPETITION={NAME}` again" in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "chosen, arguments, downloaded",
+    [
+        ("sample", [], NAME),
+        ("leaf-classification", [], "leaf-classification"),
+        ("leaf-classification", ["COMPETITION=imet-2020-fgvc7"], "imet-2020-fgvc7"),
+    ],
+)
+def test_the_chosen_competition_is_downloaded_unless_another_is_named(tmp_path, chosen, arguments, downloaded):
+    shutil.copy(PROJECT / "Makefile", tmp_path)
+    shutil.copytree(PROJECT / "conf", tmp_path / "conf")
+    choices = tmp_path / "conf/choices.yaml"
+    choices.write_text(with_choice(choices.read_text(), "competition", chosen))
+    commands = run_in(tmp_path, "make", "--dry-run", "-o", ".venv/ready", "download", *arguments)
+    assert f"download competition={downloaded}\n" in commands and f"choose data/raw/{downloaded}\n" in commands
+
+
+def test_commands_on_a_competition_that_is_not_chosen_name_the_one_to_download(tmp_path):
+    for command in ("prepare", "sample"):
+        done = run_module(command, "competition=leaf-classification", cwd=tmp_path)
+        assert done.returncode == 1 and "make download COMPETITION=leaf-classification" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -60,12 +86,12 @@ def test_without_credentials_the_error_names_the_ways_to_get_them(tmp_path):
         (401, "create a new one"),
         (403, f"accept its rules on https://www.kaggle.com/competitions/{NAME}/rules"),
         (404, "there is no such competition"),
-        (500, "see its output above (500); run `make download` again"),
+        (500, f"see its output above (500); run `make download COMPETITION={NAME}` again"),
         (
             (403, "The terms are not signed"),
             "(403) join the competition and accept its rules on https://www.kaggle.com",
         ),
-        ("drop", "see its output above; run `make download` again"),
+        ("drop", f"see its output above; run `make download COMPETITION={NAME}` again"),
     ],
 )
 def test_a_refusal_is_one_error_with_the_remedy(kaggle, tmp_path, status, remedy):

@@ -52,7 +52,8 @@ def make_sample(cfg: DictConfig) -> None:
     competition = Competition.from_config(cfg)
     if not competition.synthetic:
         raise UserError(
-            f"competition={competition.name} is a real one: download it (make download), or choose competition=sample"
+            f"competition={competition.name} is a real one: download it ({competition.download}), or choose"
+            " competition=sample"
         )
     raw = Path(cfg.paths.raw)
     if (raw / TABLE).exists():

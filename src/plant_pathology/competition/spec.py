@@ -92,6 +92,11 @@ class Competition:
         return f"conf/competition/{self.name}.yaml"
 
     @property
+    def download(self) -> str:
+        """Return the command that downloads it, for messages; for the sample, the one that downloads a real one."""
+        return "make download" if self.synthetic else f"make download COMPETITION={self.name}"
+
+    @property
     def group_columns(self) -> list[str]:
         """Return names for columns with `groups`, in a table that has other columns too, such as `group` itself."""
         return [f"groups: {name}" for name in self.groups]

@@ -54,7 +54,7 @@ def read_train(competition: Competition, raw: Path) -> TrainTable:
     """
     if not raw.is_dir():
         raise UserError(
-            f"{raw} does not exist: run `make repro` (sample), `make repro RAW=<folder>` or `make download`"
+            f"{raw} does not exist: run `make repro` (sample), `make repro RAW=<folder>` or `{competition.download}`"
         )
     root = tables.root_of(competition.files)
     source = raw / (competition.table or root)
@@ -63,7 +63,7 @@ def read_train(competition: Competition, raw: Path) -> TrainTable:
         tables.require(competition.groups, table, str(source))
         present = set(tables.files_below(raw, root))
     if table.empty:
-        raise UserError(f"{source} lists no images: download the competition again (make download)")
+        raise UserError(f"{source} lists no images: download the competition again ({competition.download})")
     check_groups(table[competition.groups], source)
     cells, names = label_cells(competition, table, raw, source)
     labels = all_labels(competition, cells, names, raw, source)

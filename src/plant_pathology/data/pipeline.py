@@ -172,8 +172,8 @@ def split_off_bad_rows(
         raise UserError(
             f"{train.source}: {len(bad)} problem(s)\n  "
             + "\n  ".join(lines)
-            + f"\n  fix {train.source} or replace the images (make download); if a label is correct, add it to"
-            f" target.labels in {competition.file}{known};"
+            + f"\n  fix {train.source} or replace the images ({competition.download}); if a label is correct,"
+            f" add it to target.labels in {competition.file}{known};"
             " prepare.on_bad=quarantine skips bad rows, if any good ones are left"
         )
     return table[~is_bad].drop(columns=["problems", "present", "missing", "row"]).reset_index(drop=True), bad

@@ -61,7 +61,7 @@ def download(cfg: DictConfig) -> None:
     fetched = zipfile.is_zipfile(archive) or (unpacked.exists() and not archive.exists())
     source = ""
     if not fetched:
-        credentials = read_credentials_online()
+        credentials = read_credentials_online(competition.download)
         credentials.give_to_client()
         source = credentials.source
     kept.mkdir(parents=True, exist_ok=True)
@@ -77,16 +77,19 @@ def download(cfg: DictConfig) -> None:
     except DamagedArchive as error:
         shutil.rmtree(kept)
         raise UserError(
-            f"{competition.name}: {error}: run `make download` again, which downloads all of it again; if that is"
-            " damaged too, unpack it by hand and run `make repro RAW=<folder>`"
+            f"{competition.name}: {error}: run `{competition.download}` again, which downloads all of it again;"
+            " if that is damaged too, unpack it by hand and run `make repro RAW=<folder>`"
         ) from None
     except Timeout:
         raise UserError(f"another download is working on {kept}: wait until it ends") from None
     print(f"{raw}: downloaded")
 
 
-def read_credentials_online() -> Credentials:
+def read_credentials_online(command: str) -> Credentials:
     """Return the credentials; a login may have to be renewed first.
+
+    Args:
+        command: what downloads, for messages.
 
     Raises:
         UserError: there are none that can be read, or Kaggle is not reached.
@@ -96,7 +99,7 @@ def read_credentials_online() -> Credentials:
     except requests.RequestException as error:
         raise UserError(f"Kaggle cannot be reached to renew the login ({type(error).__name__}): {AGAIN}") from None
     except UserError as error:
-        raise UserError(f"{error}; then run `make download` again") from None
+        raise UserError(f"{error}; then run `{command}` again") from None
 
 
 def fetch(name: str, folder: Path, source: str) -> None:
@@ -142,7 +145,8 @@ def remedy(name: str, output: str, source: str) -> str:
     if status == 404:
         return f"there is no such competition (404): the name must be as in {page}"
     if status is None or status >= 500:
-        return f"see its output above{f' ({status})' if status else ''}; run `make download` again, it continues"
+        seen = f"see its output above{f' ({status})' if status else ''}"
+        return f"{seen}; run `make download COMPETITION={name}` again, it continues"
     # The client's own hint names all causes that it knows; only Kaggle's message tells which one it is.
     return f"({status}) {remedy_for(status, output.partition('If this is a competition')[0], name, source)}"
 

@@ -41,6 +41,6 @@ def check_form_is_current(kaggle: Kaggle, competition: Competition, raw: Path) -
     else:
         return
     raise UserError(
-        f"{name} on Kaggle has changed since it was downloaded: {difference}: move {raw} away, run `make download`,"
-        " then `make repro`"
+        f"{name} on Kaggle has changed since it was downloaded: {difference}: move {raw} away, run"
+        f" `{competition.download}`, then `make repro`"
     )

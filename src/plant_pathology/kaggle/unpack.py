@@ -19,7 +19,7 @@ from plant_pathology.kaggle.archives import Archive, DamagedArchive, UnreadableA
 
 DEEPEST = 5  # archives in each other
 CLUSTER = 4096  # bytes that a file takes on the disk at least, as a rule
-BY_HAND = "unpack it by hand if you trust it, delete it, then run `make download` again, it continues"
+BY_HAND = "unpack it by hand if you trust it, delete it, then run the same command again, it continues"
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def check_room(path: Path, missing: Sequence[Entry]) -> None:
     if size > free:
         raise UserError(
             f"{path} needs {size / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free: make room, then run"
-            " `make download` again, it continues"
+            " the same command again, it continues"
         )
 
 

@@ -43,7 +43,7 @@ def made_test_set(raw: Path, folder: Path, images: int, competition: Competition
     train = read_train(competition, raw)
     sources = sorted(set(train.rows.loc[train.rows["present"], "image"]))
     if not sources:
-        raise UserError(f"{train.folder} has no images: download the competition again (make download)")
+        raise UserError(f"{train.folder} has no images: download the competition again ({competition.download})")
     form = read_form(competition, raw)
     ids = [new_id(form.table[form.id].iloc[0], number) for number in range(images)]
     targets = write_form(raw, folder, ids, competition)
