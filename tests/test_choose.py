@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from timm import get_pretrained_cfg as cfg_of
 
 from plant_pathology.choose import detect_machine
-from support.commands import PROJECT, run_module
+from support.commands import PROJECT, replace, run_module
 
 CONF = PROJECT / "conf"
 NAME = "plant-pathology-2021-fgvc8"
@@ -60,6 +60,29 @@ def test_without_a_gpu_the_recipe_starts_from_pretrained_weights_where_they_can_
     shutil.copytree(CONF, checkout / "conf", dirs_exist_ok=True)
     run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
     assert choices(checkout)["recipe"] == "finetune"
+
+
+@pytest.mark.parametrize("name, written", [("mine", "mine"), ("true", '"true"'), ("null", '"null"'), ("1e5", '"1e5"')])
+def test_what_is_written_is_read_as_the_name(checkout, name, written):
+    file = checkout / "conf/choices.yaml"
+    replace(file, "competition: sample", "competition:  sample")
+    shutil.copy(CONF / "competition" / f"{NAME}.yaml", checkout / "conf/competition" / f"{name}.yaml")
+    done = run_module("choose", f"elsewhere/{NAME}", name, cwd=checkout)
+    assert done.returncode == 0 and f"competition: {name}, " in done.stdout, done.stderr
+    assert choices(checkout)["competition"] == name and f"competition: {written} " in file.read_text()
+
+
+@pytest.mark.parametrize(
+    "line", ['"competition": sample', "competition:\n  sample", "competition: sample\ncompetition: sample", "recipe: ["]
+)
+def test_a_line_that_cannot_be_changed_is_one_error_and_stays(checkout, line):
+    file = checkout / "conf/choices.yaml"
+    replace(file, "competition: sample", line)
+    before = file.read_text()
+    done = run_module("choose", f"elsewhere/{NAME}", cwd=checkout)
+    told = f"conf/choices.yaml: the choice of competition cannot be changed there: write the line `competition: {NAME}`"
+    assert done.returncode == 1 and told in done.stderr and file.read_text() == before
+    assert not list((checkout / "conf").glob(".choices*"))
 
 
 def test_a_downloaded_folder_stays_where_it_is(checkout):

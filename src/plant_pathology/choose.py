@@ -8,11 +8,14 @@ import argparse
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from plant_pathology.competition.look import flow
 from plant_pathology.core.ending import program
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import atomic_file
 
 CHOICES = Path("conf/choices.yaml")
 FINETUNE = Path("conf/recipe/finetune.yaml")
@@ -33,7 +36,8 @@ def choose(folder: Path, competition: str) -> None:
     A choice of the same competition is kept, also if machine or recipe were edited.
 
     Raises:
-        UserError: the folder or the competition's config does not exist, or data/raw/<competition> is a real folder.
+        UserError: the folder or the competition's config does not exist, data/raw/<competition> is a real folder,
+            or a line of conf/choices.yaml cannot be changed.
         OSError: the link cannot be made.
     """
     if not folder.is_dir():
@@ -52,27 +56,40 @@ def choose(folder: Path, competition: str) -> None:
         link.unlink(missing_ok=True)
         link.symlink_to(folder.resolve(), target_is_directory=True)
     text = CHOICES.read_text(encoding="utf-8")
-    if choice_of(text, "competition") != competition:
+    if choices_in(text).get("competition") != competition:
         machine = detect_machine()
         chosen = {"competition": competition, "machine": machine, "recipe": recipe_for(machine)}
         for group, choice in chosen.items():
             text = with_choice(text, group, choice)
-        CHOICES.write_text(text, encoding="utf-8")
+        with atomic_file(CHOICES) as work:
+            work.write_text(text, encoding="utf-8")
         print(f"{CHOICES}: " + ", ".join(f"{group}: {choice}" for group, choice in chosen.items()))
 
 
-def choice_of(text: str, group: str) -> str:
-    """Return a config group's choice from the text of conf/choices.yaml."""
-    return yaml.safe_load(text)[group]
+def choices_in(text: str) -> dict[str, Any]:
+    """Return the choices in the text of conf/choices.yaml; none where it cannot be read."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        content = None
+    return content if isinstance(content, dict) else {}
 
 
 def with_choice(text: str, group: str, choice: str) -> str:
-    """Return the text of conf/choices.yaml with another choice; the comment after it stays in its column."""
+    """Return the text of conf/choices.yaml with another choice; the comment after it stays in its column.
 
-    def rewrite(line: re.Match[str]) -> str:
-        return f"{group}: {choice} ".ljust(line.start("comment") - line.start()) + line["comment"]
+    Raises:
+        UserError: the group has no line that can be changed.
+    """
+    line = f"{group}: {flow(choice)}"
 
-    return re.sub(rf"^{group}: \S+ *(?P<comment>.*)$", rewrite, text, count=1, flags=re.MULTILINE)
+    def rewrite(old: re.Match[str]) -> str:
+        return f"{line} ".ljust(old.start("comment") - old.start()) + old["comment"]
+
+    new = re.sub(rf"^{group}: +\S+ *(?P<comment>.*)$", rewrite, text, count=1, flags=re.MULTILINE)
+    if choices_in(new) != choices_in(text) | {group: choice}:
+        raise UserError(f"{CHOICES}: the choice of {group} cannot be changed there: write the line `{line}` by hand")
+    return new
 
 
 def detect_machine() -> str:
