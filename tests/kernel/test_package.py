@@ -13,6 +13,7 @@ import pytest
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import file_hash, folder_hash
+from plant_pathology.core.provenance import commit
 from plant_pathology.kernel.package import Package
 from plant_pathology.kernel.source import NOTEBOOK, as_script, with_constants
 from plant_pathology.kernel.wheels import (
@@ -24,7 +25,7 @@ from plant_pathology.kernel.wheels import (
     write_wheel,
 )
 from support.bundles import change_bundle
-from support.commands import PROJECT, run_module
+from support.commands import PROJECT, git, run_module
 from support.local_kaggle import environment, in_sandbox, local_kaggle
 
 MODULES = sorted((PROJECT / "src/plant_pathology/inference").rglob("*.py"))
@@ -63,6 +64,14 @@ def test_the_same_bundle_gives_the_same_bytes_whatever_the_kernel(root, kernel_t
         assert done.returncode == 0, done.stderr
         folders.append(content(root / "kernels"))
     assert folders[0] == folders[1]
+
+
+def test_the_commit_is_that_of_the_code_also_where_results_lie_in_another_repository(root):
+    for arguments in (["init", "-q"], ["commit", "--allow-empty", "-qm", "another"]):
+        git(root, *arguments)
+    assert package(root).returncode == 0
+    origin = metadata_of(root, "kernel")["provenance"]
+    assert {key: origin[key] for key in ("commit", "uncommitted")} == commit(PROJECT)
 
 
 def test_wheels_are_stored_uncompressed(project):

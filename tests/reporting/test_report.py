@@ -16,6 +16,7 @@ import pytest
 from plant_pathology.competition.metrics import label_counts
 from plant_pathology.core.hashes import file_hash
 from plant_pathology.core.plotting import COLORS, MUTED, SOFT
+from plant_pathology.core.provenance import commit
 from plant_pathology.core.sealed import write_sealed
 from plant_pathology.data.predictions import Predictions, write_predictions
 from plant_pathology.kernel.package import folder_hashes
@@ -27,7 +28,7 @@ from plant_pathology.selection.record import write_record
 from plant_pathology.selection.tables import label_texts
 from plant_pathology.store.folder import FolderBackend
 from plant_pathology.store.store import Store
-from support.commands import run_module
+from support.commands import PROJECT, git, run_module
 from support.prepared import leaves, picture, prepare
 from support.small_runs import finish
 
@@ -158,6 +159,14 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(project):
     return report(project)
+
+
+def test_the_commit_is_that_of_the_code_also_where_results_lie_in_another_repository(tmp_path):
+    folder = write_project(tmp_path / "elsewhere", {"resnet18-a": (config(), 0.8, "")})
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "another"]):
+        git(folder, *arguments)
+    told = section(report(folder), "Provenance")
+    assert git(folder, "rev-parse", "HEAD") not in told and f"<code>{commit(PROJECT)['commit']}</code>" in told
 
 
 class Elements(HTMLParser):

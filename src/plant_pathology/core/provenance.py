@@ -15,18 +15,22 @@ WRITTEN = ("dvc.lock",)
 
 
 def commit(root: Path) -> dict[str, Any]:
-    """Return the commit that is checked out, and the files that are new or differ from it.
+    """Return the commit that is checked out, and the files of a folder that are new or differ from it.
+
+    Args:
+        root: the checkout; it may be a folder of a larger repository.
 
     Returns:
-        {"commit": hash or None outside git, "uncommitted": [paths]}.
+        {"commit": hash or None outside git, "uncommitted": [paths below root]}.
     """
-    head = _git(root, "rev-parse", "HEAD")
-    if head is None:
+    told = _git(root, "rev-parse", "HEAD", "--show-prefix")
+    if told is None:
         return {"commit": None, "uncommitted": []}
+    head, prefix = told.splitlines()
     # With -z git writes names as they are, without quotes; a file that was renamed is deleted and new.
-    told = _git(root, "status", "--porcelain", "--untracked-files=all", "--no-renames", "-z") or ""
-    changed = [entry[3:] for entry in told.split("\0") if entry]
-    return {"commit": head.strip(), "uncommitted": sorted(set(changed) - set(WRITTEN))}
+    told = _git(root, "status", "--porcelain", "--untracked-files=all", "--no-renames", "-z", "--", ".") or ""
+    changed = [entry[3:].removeprefix(prefix) for entry in told.split("\0") if entry]
+    return {"commit": head, "uncommitted": sorted(set(changed) - set(WRITTEN))}
 
 
 def locked_outputs(root: Path, stages: tuple[str, ...]) -> dict[str, dict[str, str]]:

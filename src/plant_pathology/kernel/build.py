@@ -15,6 +15,7 @@ from plant_pathology.competition.bundle import checked_bundle
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.time_limit import FASTER, TimeLimit
 from plant_pathology.core import provenance
+from plant_pathology.core.checkout import checkout
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_folder, remove_leftovers, write_json
 from plant_pathology.core.hashes import file_hash
@@ -102,7 +103,7 @@ def title_of(ref: str) -> str:
 def origin_of(root: Path, spec: dict[str, Any]) -> dict[str, Any]:
     """Return the kernel's provenance: commit, DVC's hashes, data version, score, and runs with their configs."""
     return {
-        **provenance.commit(root),
+        **provenance.commit(checkout()),
         "dvc_lock": provenance.locked_outputs(root, STAGES_BEFORE),
         "competition": spec["competition"],
         "synthetic": spec["synthetic"],

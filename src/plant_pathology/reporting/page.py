@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from plant_pathology.competition.metrics import label_counts
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core import provenance
+from plant_pathology.core.checkout import checkout
 from plant_pathology.core.files import atomic_file, atomic_folder, read_json, remove_leftovers
 from plant_pathology.core.one_command import one_command
 from plant_pathology.kernel.build import STAGES_BEFORE
@@ -87,7 +88,7 @@ def write_page(cfg: DictConfig, competition: Competition, selection: SelectionTa
         rehearsal=current_rehearsal(reports, kernels, selection.bundle),
         version=version,
         manifest=manifest,
-        origin=provenance.commit(root),
+        origin=provenance.commit(checkout()),
         locked=provenance.locked_outputs(root, STAGES_BEFORE),
     )
     with atomic_file(reports / "index.html") as work:
