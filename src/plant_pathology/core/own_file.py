@@ -6,6 +6,7 @@ inherit another file's keys, so they could read images and keys that DVC does no
 
 import re
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,7 +14,7 @@ from plant_pathology.core.checkout import checkout
 from plant_pathology.core.errors import UserError
 
 
-def require_own_file(cfg: DictConfig, hydra: DictConfig) -> None:
+def require_own_file(cfg: DictConfig, hydra: Any) -> None:
     """Check the file of conf/competition/ that a composed config has.
 
     Args:
