@@ -57,6 +57,13 @@ def test_prepare_reads_the_table_and_opens_the_images_by_the_competition_s_code(
     assert json.loads((arrays / "data/prepared/manifest.json").read_text())["kind"] == "number"
 
 
+def test_the_code_is_used_with_another_root_too(arrays):
+    done = run_module("prepare", *ARRAYS, "paths.root=second", "paths.raw=data/raw/arrays", cwd=arrays)
+    assert done.returncode == 0, done.stderr
+    index = [(arrays / root / "data/prepared/index.csv").read_text() for root in ("second", ".")]
+    assert index[0] == index[1]
+
+
 def test_runs_are_scored_by_the_competition_s_metric(arrays, monkeypatch):
     monkeypatch.chdir(arrays)
     metric = Competition.from_config(config(*ARRAYS)).metric

@@ -24,9 +24,9 @@ ACCELERATORS = (CPU, *GPUS)
 class Paths:
     """Where things are. All are relative to the folder that a command is started in."""
 
-    root: str = key(".", "the folder that holds all others")
+    root: str = key(".", "the folder that holds all others but code")
     raw: str = key("${paths.root}/data/raw/${competition.name}", "the competition as Kaggle ships it; only read")
-    code: str = key("${paths.root}/competitions", "code of competitions for which their file is not enough")
+    code: str = key("competitions", "code of competitions for which their file is not enough")
     extra: str = key("${paths.root}/data/extra", "further images that train, with their tables")
     decoded: str = key("${paths.root}/data/decoded.sqlite", "cache of decoded images, for `prepare` alone")
     prepared: str = key("${paths.root}/data/prepared", "what `prepare` writes")
