@@ -85,6 +85,12 @@ def test_a_line_that_cannot_be_changed_is_one_error_and_stays(checkout, line):
     assert not list((checkout / "conf").glob(".choices*"))
 
 
+def test_the_home_folder_is_found_where_the_shell_leaves_the_tilde(checkout):
+    done = run_module("choose", f"~/elsewhere/{NAME}", cwd=checkout, HOME=str(checkout))
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "data/raw" / NAME).resolve() == checkout / "elsewhere" / NAME
+
+
 def test_a_downloaded_folder_stays_where_it_is(checkout):
     (checkout / "data/raw" / NAME).mkdir(parents=True)
     assert run_module("choose", f"data/raw/{NAME}", cwd=checkout).returncode == 0

@@ -27,7 +27,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the competition's folder, as Kaggle ships it")
     parser.add_argument("competition", nargs="?", help="a file in conf/competition/; default: the folder's name")
     arguments = parser.parse_args()
-    choose(arguments.folder, arguments.competition or arguments.folder.resolve().name)
+    folder = arguments.folder.expanduser()  # not every shell does it in RAW=~/folder
+    choose(folder, arguments.competition or folder.resolve().name)
 
 
 def choose(folder: Path, competition: str) -> None:

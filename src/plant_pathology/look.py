@@ -16,7 +16,7 @@ from plant_pathology.core.ending import program
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m plant_pathology.look", description=__doc__)
     parser.add_argument("folder", type=Path, help="the competition's folder, as Kaggle ships it")
-    folder = parser.parse_args().folder
+    folder = parser.parse_args().folder.expanduser()  # not every shell does it in RAW=~/folder
     text = look(folder)
     print(text, end="")
     print(write(text, folder.resolve().name, folder), file=sys.stderr)

@@ -338,7 +338,7 @@ def test_the_command_writes_the_file_prints_it_and_never_replaces_one(folder, ch
     assert file.read_text() == done.stdout == look(folder.path)
     assert "wrote conf/competition/some-competition.yaml" in done.stderr
     file.write_text("mine\n")
-    again = run_module("look", str(folder.path), cwd=checkout)
+    again = run_module("look", f"~/{folder.path.name}", cwd=checkout, HOME=str(folder.path.parent))  # as sh leaves it
     assert again.returncode == 0 and again.stdout == done.stdout and "is kept" in again.stderr
     assert file.read_text() == "mine\n"
     lost = run_module("look", "nowhere", cwd=checkout)
