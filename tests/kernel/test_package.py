@@ -14,7 +14,9 @@ import pytest
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import file_hash, folder_hash
 from plant_pathology.core.provenance import commit
+from plant_pathology.kernel.build import default_slug, title_of
 from plant_pathology.kernel.package import Package
+from plant_pathology.kernel.rules import name_problems
 from plant_pathology.kernel.source import NOTEBOOK, as_script, with_constants
 from plant_pathology.kernel.wheels import (
     PYTHONS,
@@ -219,6 +221,15 @@ def test_an_import_missing_from_kaggle_stops_package_and_keeps_the_previous_fold
 
 
 # Kaggle's rules
+
+
+@pytest.mark.parametrize(
+    "competition", ["UBC-OCEAN", "AI4Code", "a-Competition-with-so-many-words-in-its-name-that-few-fit"]
+)
+def test_kaggle_takes_the_names_that_follow_from_the_competition_s(competition):
+    for kind, ending in (("dataset", "bundle"), ("kernel", "submission")):
+        slug = default_slug(competition, ending)
+        assert list(name_problems({"id": f"tester/{slug}", "title": title_of(slug)}, kind)) == []
 
 
 @pytest.mark.slow

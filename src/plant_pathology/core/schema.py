@@ -332,8 +332,12 @@ class Package:
     """What is pushed to Kaggle."""
 
     owner: str = key("KAGGLE_USERNAME", "your Kaggle user name, as in kaggle.com/<name>")
-    dataset: str | None = key(None, "name of the dataset; null: <competition>-bundle, shortened to 50 characters")
-    kernel: str | None = key(None, "name of the kernel; null: <competition>-submission, shortened to 50 characters")
+    dataset: str | None = key(
+        None, "name of the dataset; null: <competition>-bundle, in lower case, shortened to 50 characters"
+    )
+    kernel: str | None = key(
+        None, "name of the kernel; null: <competition>-submission, in lower case, shortened to 50 characters"
+    )
     kernel_type: str = key(
         "notebook", "what the kernel is; this competition accepts notebooks", choices=("notebook", "script")
     )

@@ -88,8 +88,8 @@ def write_wheels(folder: Path) -> list[metadata.Distribution]:
 
 
 def default_slug(competition: str, ending: str) -> str:
-    """Return <competition>-<ending>, with the competition's last words left out if Kaggle would find it too long."""
-    words = competition.split("-")
+    """Return <competition>-<ending> in lower case, without the competition's last words if it would be too long."""
+    words = competition.lower().split("-")
     while len(slug := "-".join([*words, ending])) > MAX_SLUG and len(words) > 1:
         words.pop()
     return slug
