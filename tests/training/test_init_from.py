@@ -42,6 +42,13 @@ def weights_in(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "best.ckpt", weights_only=True)["state_dict"]
 
 
+def rename_competition(run: Path) -> None:
+    for name in ("run.json", "result.json"):
+        content = read_sealed(run / name)
+        content["config"]["competition"]["name"] = "other"
+        write_sealed(run / name, {key: value for key, value in content.items() if key != "seal"})
+
+
 def refused(folder: Path, done, line: str) -> None:
     assert done.returncode == 1 and "Traceback" not in done.stderr
     (error,) = [each for each in done.stderr.splitlines() if each.startswith("error:")]
@@ -88,12 +95,18 @@ def test_of_another_version_of_the_data_the_images_count(folder, raw, prepared, 
 
 def test_weights_of_another_competition_have_seen_none_of_these_images(folder):
     source = run_of_fold(folder, 0)
-    for name in ("run.json", "result.json"):
-        content = read_sealed(source / name)
-        content["config"]["competition"]["name"] = "other"
-        write_sealed(source / name, {key: value for key, value in content.items() if key != "seal"})
+    rename_competition(source)
     done = started(folder, source.name, "data.fold=1")
     assert done.returncode == 0 and "nothing says" not in done.stdout, done.stderr
+
+
+def test_a_run_of_another_competition_between_does_not_hide_what_the_weights_have_seen(folder):
+    weights = "null"
+    for name in ("first", "second"):
+        assert started(folder, weights, "data.fold=all", f"name={name}", "trainer.max_epochs=1").returncode == 0
+        weights = next(folder.glob(f"runs/{name}-*")).name
+    rename_competition(folder / "runs" / weights)
+    refused(folder, started(folder, weights), "images that data.fold=0 validates with")
 
 
 def test_a_bundle_s_network_is_refused_and_its_run_named(folder):
@@ -102,10 +115,14 @@ def test_a_bundle_s_network_is_refused_and_its_run_named(folder):
     refused(folder, done, f"name the run, model.init_from={path.stem}")
 
 
-def test_a_file_that_tells_nothing_is_used_and_that_is_said(folder):
+def test_a_file_that_tells_nothing_is_used_and_that_is_said_of_the_runs_after_it_too(folder):
     shutil.copy(run_of_fold(folder, 0) / "best.ckpt", folder / "copy.ckpt")
-    done = started(folder, "copy.ckpt", "data.fold=1")
-    assert done.returncode == 0 and "nothing says on which images copy.ckpt was trained" in done.stdout, done.stderr
+    unknown = "nothing says on which images copy.ckpt was trained"
+    done = started(folder, "copy.ckpt", "data.fold=1", "name=copied", "trainer.max_epochs=1")
+    assert done.returncode == 0 and unknown in done.stdout, done.stderr
+    (run,) = folder.glob("runs/copied*")
+    done = started(folder, run.name, "data.fold=1", "trainer.max_epochs=1")
+    assert done.returncode == 0 and unknown in done.stdout, done.stderr
 
 
 def test_damaged_weights_of_a_run_are_refused(folder):

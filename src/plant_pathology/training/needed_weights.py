@@ -7,6 +7,7 @@ machine: there it must be a name of timm's that has weights, or a run that is in
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.watched import tell_unwatched
@@ -66,8 +67,17 @@ def require_weights_elsewhere(runs: Iterable[Run], launcher: str, sync: RunSync 
             require_weights(name)
 
 
+def recorded_origin(run: Run) -> dict[str, Any]:
+    """Return what result.json is to say of the weights that a run starts from; nothing for timm's own, or for none."""
+    if not _may_have_seen(run):
+        return {}
+    from plant_pathology.training.seen_images import ORIGIN, origin_of
+
+    return {ORIGIN: origin_of(run)}
+
+
 def _require_unseen(runs: list[Run]) -> None:
-    if started := [run for run in runs if run.cfg.model.init_from or _of_a_repository(run)]:
+    if started := [run for run in runs if _may_have_seen(run)]:
         from plant_pathology.training.seen_images import require_unseen  # here, because pandas takes half a second
 
         for run in started:
@@ -81,10 +91,11 @@ def _tell_unwatched(runs: list[Run]) -> None:
         tell_unwatched(runs[0].cfg, key, Path(path))
 
 
-def _of_a_repository(run: Run) -> bool:
-    """Return whether a run starts from weights that somebody keeps in a folder or repository, not from timm's own."""
-    name = run.cfg.model.name
-    return run.cfg.model.pretrained and name.startswith((LOCAL, HUB)) and not name.startswith(f"{HUB}timm/")
+def _may_have_seen(run: Run) -> bool:
+    """Return whether a run starts from weights of a file, run, folder or repository, not from timm's own."""
+    model = run.cfg.model
+    kept = model.pretrained and model.name.startswith((LOCAL, HUB)) and not model.name.startswith(f"{HUB}timm/")
+    return bool(model.init_from or kept)
 
 
 def _pretrained(runs: Iterable[Run]) -> list[str]:

@@ -33,7 +33,7 @@ from plant_pathology.runs.run import DIVERGED, FAILURE, RESULT, RUN, Run, record
 from plant_pathology.runs.sweep_lists import enter_sweep
 from plant_pathology.runs.sync import RunSync, any_file, sync_of
 from plant_pathology.training.device_processes import fit_on_devices
-from plant_pathology.training.needed_weights import fetch_all_weights
+from plant_pathology.training.needed_weights import fetch_all_weights, recorded_origin
 
 
 def train_sweep_member(cfg: DictConfig) -> float | None:
@@ -85,7 +85,8 @@ def train(run: Run) -> dict[str, Any]:
     """Train a run until it has a result, and write result.json, the last file of a run.
 
     Returns:
-        The content of result.json: the run's name and identity, what `fit` returns, and the hashes of its files.
+        The content of result.json: the run's name and identity, what `fit` returns, what the weights that it started
+        from have seen, and the hashes of its files.
 
     Raises:
         DivergedError: its numbers stopped being finite, now or at an earlier start.
@@ -96,6 +97,7 @@ def train(run: Run) -> dict[str, Any]:
     if result := existing_result(run, sync):
         return result
     fetch_all_weights([run])
+    origin = recorded_origin(run)
     with training_lock(run.folder) as lock:
         # Another process may have finished it while this one waited for the lock.
         if result := existing_result(run):
@@ -115,7 +117,7 @@ def train(run: Run) -> dict[str, Any]:
                 write_divergence(run.folder, str(error))
             record_failure(run, str(error))
             raise
-        result = {"run": run.name, **run.identity, "data_ref": run.version.ref, **measured}
+        result = {"run": run.name, **run.identity, "data_ref": run.version.ref, **measured, **origin}
         result = write_result(run.folder, result)
         if not result["stopped"]:
             # A finished run needs no checkpoints to continue from; a stopped one may be continued.
