@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
@@ -41,7 +41,6 @@ class SamplerOptions:
 class OptunaOptions:
     """Options of hydra/sweeper=optuna; conf/hydra/sweeper/ has the samplers."""
 
-    direction: str = key("maximize", "what to do with the score", choices=("maximize", "minimize"))
     n_trials: int = key(
         20, "number of trials in the study; started again, a search does what is missing", low=1, high=1_000_000
     )
@@ -65,7 +64,6 @@ class OptunaSearch(Sweeper):
 
     Args:
         sampler: an Optuna sampler.
-        direction: what to do with the score.
         n_trials: number of trials in the study, including those of earlier starts.
         n_jobs: number of trials per batch.
         storage: URL of the database that holds the study.
@@ -80,15 +78,13 @@ class OptunaSearch(Sweeper):
     def __init__(
         self,
         sampler: "BaseSampler",
-        direction: Literal["minimize", "maximize"],
         n_trials: int,
         n_jobs: int,
         storage: str | None,
         study_name: str | None,
         params: Mapping[str, Any] | None,
     ):
-        self.sampler, self.direction = sampler, direction
-        self.n_trials, self.n_jobs = n_trials, n_jobs
+        self.sampler, self.n_trials, self.n_jobs = sampler, n_trials, n_jobs
         self.storage, self.study_name = storage, study_name
         self.params: Mapping[str, Any] = params or {}
 
@@ -101,6 +97,8 @@ class OptunaSearch(Sweeper):
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Run the search, print the best trial, and return the jobs of each batch."""
         from optuna.trial import TrialState
+
+        from plant_pathology.competition.spec import Competition
 
         fixed, space, folds = self._parse(arguments)
         study = self._study(space, folds)
@@ -125,7 +123,9 @@ class OptunaSearch(Sweeper):
         finished = study.get_trials(states=[TrialState.COMPLETE])
         if finished:
             best = ", ".join(f"{key}={value}" for key, value in study.best_params.items())
-            print(f"{study.study_name}: best of {len(finished)}: {study.best_value:.4f} with {best}", flush=True)
+            metric = Competition.from_config(self.config).metric
+            score_of_best = f"{metric.name} {metric.sign * study.best_value:.4f}"
+            print(f"{study.study_name}: best of {len(finished)}: {score_of_best} with {best}", flush=True)
         return returns
 
     def _parse(self, arguments: list[str]) -> tuple[list[str], dict[str, "BaseDistribution"], list[tuple[str, ...]]]:
@@ -162,7 +162,6 @@ class OptunaSearch(Sweeper):
             **run_of(self.config).identity,
             "values to search": {key: repr(space[key]) for key in space},
             "folds": folds,
-            "direction": self.direction,
         }
         parts = {name: content_hash({"": part}) for name, part in decisive.items()}
         # One search that starts at a time: two would each have a copy of their own, or create the same tables.
@@ -173,7 +172,7 @@ class OptunaSearch(Sweeper):
                 storage=self.storage,
                 study_name=self.study_name or f"search-{content_hash(parts)[:8]}",
                 sampler=self.sampler,
-                direction=self.direction,
+                direction="maximize",  # a run's score is higher where it is better, whatever the metric
                 load_if_exists=True,
             )
             if not (study.trials or study.user_attrs):

@@ -73,7 +73,6 @@ REFUSED = [
     (SWEEPER, "fewer than no runs at once", f"{OPTUNA} hydra.sweeper.n_jobs=-1", "n_jobs=-1: choose a whole number"),
     (SWEEPER, "no trials", f"{OPTUNA} hydra.sweeper.n_trials=0", "n_trials=0: choose a whole number from 1"),
     (SWEEPER, "half a trial", f"{OPTUNA} hydra.sweeper.n_trials=0.5", "n_trials=0.5: choose a whole number from 1"),
-    (SWEEPER, "a direction in other words", f"{OPTUNA} hydra.sweeper.direction=up", "choose one of maximize, minimize"),
     (SWEEPER, "a seed in letters", f"{OPTUNA} hydra.sweeper.sampler.seed=x", "hydra.sweeper.sampler.seed=x: choose"),
     (
         SWEEPER,

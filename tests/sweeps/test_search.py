@@ -100,6 +100,16 @@ def test_a_trial_trains_all_folds_and_its_score_is_their_mean(root):
 
 
 @pytest.mark.slow
+def test_the_best_trial_is_told_by_the_metric_s_own_number_and_its_direction_is_no_option(root):
+    search = ["name=loss", "competition.metric=log_loss", "competition.submit.as=probability", "trainer.max_epochs=1"]
+    done = train(root, *SEARCH, *search, INTERVAL, "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=loss")
+    best = min(-f1(run) for run in runs(root, "loss"))
+    assert f"loss: best of 2: log_loss {best:.4f} with" in done.stdout and best > 0
+    refused = train(root, *SEARCH, *search, INTERVAL, "hydra.sweeper.direction=minimize", expect=1)
+    assert "hydra.sweeper.direction" in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
 def test_searches_that_start_at_once_make_one_database_for_all(root):
     names, rest = ("one", "two", "three"), (INTERVAL, "trainer.max_epochs=1", "hydra.sweeper.n_trials=1")
     searches = [
@@ -119,7 +129,6 @@ def test_a_study_of_another_search_is_refused(root):
         ("trainer.max_epochs=2", "config"),
         ("data.batch_size=8,16", "values to search"),
         ("train.folds=2", "folds"),
-        ("hydra.sweeper.direction=minimize", "direction"),
     ):
         done = train(root, *search, "trainer.max_epochs=1", change, expect=1)
         assert (
