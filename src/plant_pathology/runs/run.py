@@ -33,6 +33,8 @@ from plant_pathology.store.version import Version
 
 NEEDED = {"epoch", "train_loss", "seconds"}  # columns of metrics.csv that are there whatever is trained
 IDENTITY = ("seed", "data", "model", "trainer")  # of the competition, what `run_of` adds
+# Keys of `competition.submit:` that decide a score: whether a row may be empty, which label counts, limits of numbers.
+SCORED = ("as", "positive", "low", "high")
 # The code that decides a run's numbers: the folder `training`, and the files of other folders that it uses.
 CODE = (
     *("training", "competition/metrics.py", "competition/task.py"),
@@ -87,8 +89,7 @@ def run_of(cfg: DictConfig) -> Run:
         "name": competition.name,
         "metric": competition.metric,
         "kind": competition.target.kind,
-        # Where labels have columns, an image may get none; of one label's probability, only this label is scored.
-        **{key: competition.submit.get(key) for key in ("as", "positive")},
+        **{key: competition.submit.get(key) for key in SCORED},
     }
     own = Path(cfg.paths.code) / f"{competition.name}.py"
     identity = {"config": config, "data": version.sha256, "code": code_hash(own if own.exists() else None)}
