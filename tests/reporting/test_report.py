@@ -28,7 +28,7 @@ from plant_pathology.selection.record import write_record
 from plant_pathology.selection.tables import label_texts
 from plant_pathology.store.folder import FolderBackend
 from plant_pathology.store.store import Store
-from support.commands import PROJECT, git, run_module
+from support.commands import PROJECT, TINY, git, run_module
 from support.prepared import leaves, picture, prepare
 from support.small_runs import finish
 
@@ -355,6 +355,22 @@ def test_a_decision_by_expected_f1_is_explained_and_shows_no_used_threshold(proj
     assert explanation in section(without, "Labels") and explanation not in page
     assert "<b>–</b>" in section(without, "Labels") and "<b>0.400</b>" in section(page, "Labels")
     assert " + " in section(without, "Label sets") and " + " not in section(page, "Label sets")
+
+
+@pytest.mark.slow
+def test_a_decision_that_the_config_names_is_compared_with_the_plain_one_and_beat_no_other(packaged, raw, tmp_path):
+    shutil.copytree(packaged, tmp_path / "f")
+    metrics = {}
+    for rule in ("thresholds", "expected_f1"):
+        settings = [*TINY, f"paths.raw={raw}", f"select.decision={rule}", "select.networks=2", "train.folds=2"]
+        for module in ("select", "report"):
+            done = run_module(module, *settings, cwd=tmp_path / "f")
+            assert done.returncode == 0, done.stderr
+        metrics[rule] = json.loads((tmp_path / "f/reports/metrics.json").read_text())
+    plain = {rule: each["score"] - each["decision"]["gain"] for rule, each in metrics.items()}
+    assert plain["expected_f1"] == pytest.approx(plain["thresholds"], abs=1e-3)
+    text = (tmp_path / "f/reports/index.html").read_text()
+    assert "no other one competed" in text and "beats thresholds" not in text
 
 
 @pytest.mark.parametrize(

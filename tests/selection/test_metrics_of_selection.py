@@ -106,7 +106,7 @@ def test_overconfident_probabilities_are_calibrated_for_log_loss(kind, rule):
 
 def test_a_decision_can_be_chosen_and_one_that_does_not_fit_is_refused():
     task = Task("ordinal", metric_of("quadratic_weighted_kappa"), 5)
-    assert offers(task, LIKELIEST) == [(LIKELIEST, 0.0)]
+    assert offers(task, LIKELIEST) == [(CUTS, 0.0), (LIKELIEST, 0.0)]  # the plain decision, and the one to choose
     with pytest.raises(
         UserError, match="select.decision=sigmoid does not fit target.kind=ordinal .*choose cuts or lik"
     ):

@@ -143,6 +143,8 @@ def test_the_best_rules_win_and_among_equals_the_simplest():
     chosen = best_rules({rule: scored(rows) for rule, rows in scores.items()})
     assert (chosen.ensemble, chosen.decision) == ("greedy", 2)
     assert chosen.score.value == pytest.approx(0.6) and chosen.plain.value == pytest.approx(0.5)
+    chosen = best_rules({rule: scored(rows) for rule, rows in scores.items()}, first=3)
+    assert (chosen.ensemble, chosen.decision) == ("best_1", 3)
 
 
 def test_the_better_of_two_networks_gets_more_weight():

@@ -57,13 +57,14 @@ def choose(candidates: list[Candidate], budget: Budget, task: Task, rule: str | 
     Args:
         candidates: of the same images, best first; each fits the budget alone.
         budget: costs of the candidates in the same order, and limits.
-        rule: the only decision rule to offer; None: all that fit the task.
+        rule: the only decision rule to choose; None: any that fits the task.
     """
     stack, true = [each.outputs for each in candidates], candidates[0].true
     offered = offers(task, rule)
     scores = crossfit(stack, true, budget, task, offered, seed)
-    single = best_rules({SINGLE: scores.pop(SINGLE)})
-    combined = best_rules(scores)
+    first = next(place for place, (by, _) in enumerate(offered) if rule in (None, by))
+    single = best_rules({SINGLE: scores.pop(SINGLE)}, first)
+    combined = best_rules(scores, first)
 
     ensembles = build_ensembles(stack, true, budget, task)
     can_combine = any((counts > 0).sum() > 1 for counts in ensembles.values())

@@ -37,15 +37,16 @@ class Rules:
     plain: Score
 
 
-def best_rules(scores: dict[str, list[Score]]) -> Rules:
+def best_rules(scores: dict[str, list[Score]], first: int = 0) -> Rules:
     """Return the pair with the best score; among equals the first ensemble rule, then the first decision.
 
     Args:
         scores: what `crossfit` returns.
+        first: place of the first decision that may be chosen; those before it are only compared with.
     """
-    signed = {rule: np.array([score.signed for score in each]).round(12) for rule, each in scores.items()}
+    signed = {rule: np.array([score.signed for score in each[first:]]).round(12) for rule, each in scores.items()}
     rule = max(signed, key=lambda each: signed[each].max())
-    decision = int(np.argmax(signed[rule]))
+    decision = first + int(np.argmax(signed[rule]))
     return Rules(rule, decision, scores[rule][decision], scores[rule][0])
 
 

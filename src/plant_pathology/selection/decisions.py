@@ -31,7 +31,7 @@ FEW_LABELS = 64  # the expected F1 costs time in the third power of the labels
 
 
 def offers(task: Task, chosen: str | None) -> list[Offer]:
-    """Return the rules to compare, the plain decision first.
+    """Return the rules to compare, the plain decision first: where a rule is chosen, its own offers follow it.
 
     Args:
         chosen: `select.decision` of the config; None for all that fit.
@@ -51,7 +51,7 @@ def offers(task: Task, chosen: str | None) -> list[Offer]:
             f"select.decision={chosen} does not fit target.kind={task.kind} and metric {task.metric.name}: choose"
             f" {' or '.join(rules)}"
         )
-    return [offer for offer in fitting if offer[0] == chosen]
+    return [offer for offer in fitting if offer[0] == chosen or offer == fitting[0]]
 
 
 def shares(task: Task) -> tuple[float, ...]:

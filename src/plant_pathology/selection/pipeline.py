@@ -139,7 +139,7 @@ def print_summary(choice: Choice, candidates: int, left_out: dict[str, str], com
         print("no ensemble: no other candidate predicted the same images and fits the kernel beside the best one")
     if len(choice.tuned) > 1:
         gain = describe_gain(choice.decision_gain)
-        print(f"decision {describe_decision(choice)}, compared with one that is not tuned: {gain}")
+        print(f"decision {describe_decision(choice)}, compared with the plain decision: {gain}")
     for member, _ in choice.members:
         if (run := member.on_all) is not None:
             print(
