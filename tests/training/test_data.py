@@ -18,6 +18,7 @@ from plant_pathology.training.augmentation import Augment, augment_batch, augmen
 from plant_pathology.training.batches import Batch, OrderedBatches, ShuffledBatches
 from plant_pathology.training.data import StoredData
 from plant_pathology.training.progressive_resizing import FULL_SIZE, ProgressiveResizing
+from plant_pathology.training.transforms import Transforms
 from support.commands import config, run_module
 from support.prepared import leaves as leaves_of_a_store
 from support.prepared import prepare
@@ -56,6 +57,15 @@ def test_validation_uses_every_sample_once_in_order():
     batches = list(OrderedBatches(100, 16))
     assert np.concatenate([batch.samples for batch in batches]).tolist() == list(range(100))
     assert len(batches) == len(OrderedBatches(100, 16))
+
+
+@pytest.mark.parametrize(
+    ("listed", "made"),
+    [({"FiveCrop": {"size": 32}}, "FiveCrop makes tuple of"), ({"ToPILImage": {}}, "ToPILImage makes Image of")],
+)
+def test_a_transform_that_makes_no_image_of_an_image_is_refused(listed, made):
+    with pytest.raises(UserError, match=f"data.transforms: {made} an image"):
+        next(Transforms([listed], seed=0)([np.zeros((32, 32, 3), np.uint8)], epoch=0, samples=[0]))
 
 
 def leaves(count=8, side=48):

@@ -70,6 +70,10 @@ def _changed(step: v2.Transform, image: torch.Tensor) -> torch.Tensor:
         changed = step(image)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"data.transforms: {name}: {' '.join(str(error).split())}") from None
+    if not isinstance(changed, torch.Tensor):
+        raise UserError(
+            f"data.transforms: {name} makes {type(changed).__name__} of an image: choose one that makes an image"
+        )
     if changed.shape != image.shape or changed.dtype != image.dtype:
         shape = f"{tuple(changed.shape)} {changed.dtype}"
         raise UserError(f"data.transforms: {name} makes {shape} of {tuple(image.shape)} {image.dtype}")
