@@ -36,6 +36,12 @@ def test_a_run_folder_holds_config_metrics_weights_predictions_and_result(run):
     assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1]
 
 
+def test_more_mixed_batches_than_there_are_is_refused_before_training(root):
+    done = train(root, "name=mixed", "data.mix.mixup=0.8", "data.mix.cutmix=0.8", expect=1)
+    assert "error: data.mix.mixup=0.8 and data.mix.cutmix=0.8: a batch is mixed in one way" in done.stderr
+    assert not runs(root, "mixed")
+
+
 def test_the_result_is_the_score_of_the_saved_predictions(run):
     result = json.loads((run / "result.json").read_text())
     stored = read_predictions(run / "validation.npz")

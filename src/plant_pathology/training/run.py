@@ -58,9 +58,16 @@ def check(cfg: DictConfig) -> None:
     """Check the config before training.
 
     Raises:
-        UserError: a value is out of range, or a logger's address holds a password, which config.yaml would then show.
+        UserError: a value is out of range, more batches are to be mixed than there are, or a logger's address holds a
+            password, which config.yaml would then show.
     """
     check_config(cfg)
+    mixup, cutmix = cfg.data.mix.mixup, cfg.data.mix.cutmix
+    if mixup + cutmix > 1:
+        raise UserError(
+            f"data.mix.mixup={mixup:g} and data.mix.cutmix={cutmix:g}: a batch is mixed in one way, so the two shares"
+            " are at most 1 together: lower one"
+        )
     for key, value in cfg.logger.items():
         if isinstance(value, str) and urlsplit(value).password:
             raise UserError(
