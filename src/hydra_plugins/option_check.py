@@ -19,7 +19,7 @@ from plant_pathology.core.keys import check_values, key, keys_of, section
 from plant_pathology.core.own_file import require_own_file
 from plant_pathology.core.schema import check_config
 from plant_pathology.kaggle.sweep.options import KaggleOptions
-from plant_pathology.runs.prepared import tell_other_size
+from plant_pathology.runs.prepared import tell_other_settings
 from plant_pathology.runs.run import IDENTITY
 from plant_pathology.sweeps.sky.options import SkyOptions
 
@@ -77,7 +77,7 @@ class OptionCheck(Callback):
         if (launcher := CHECKED.get(config.hydra.launcher._target_)) is not None:
             config.hydra.launcher._target_ = launcher
         check_sweeps(config)
-        tell_other_size(config)
+        tell_other_settings(config)
 
 
 def join_lists(config: DictConfig) -> None:

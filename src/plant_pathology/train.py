@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from plant_pathology.core.app import command
-from plant_pathology.runs.prepared import tell_other_size
+from plant_pathology.runs.prepared import tell_other_settings
 from plant_pathology.runs.run import run_of
 from plant_pathology.training.run import check, train, train_sweep_member
 
@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> float | None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return train_sweep_member(cfg)
     check(cfg)
-    tell_other_size(cfg)
+    tell_other_settings(cfg)
     return train(run_of(cfg))["val_score"]
 
 

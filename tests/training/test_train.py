@@ -36,6 +36,19 @@ def test_a_run_folder_holds_config_metrics_weights_predictions_and_result(run):
     assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1]
 
 
+@pytest.mark.slow
+def test_settings_of_prepare_that_the_data_was_not_prepared_with_are_told(root):
+    common = ["name=told", "trainer.max_epochs=1"]
+    assert "which runs train on" not in train(root, *common).stdout
+    said = train(root, *common, "prepare.extra=more/none.csv", "prepare.folds=7", "prepare.duplicates=drop").stdout
+    for before, now in (
+        ("extra=null", "extra=more/none.csv"),
+        ("folds=5", "folds=7"),
+        ("duplicates=keep", "duplicates=drop"),
+    ):
+        assert f"has prepare.{before}, which runs train on; prepare.{now} counts once the data is prepared" in said
+
+
 def test_more_mixed_batches_than_there_are_is_refused_before_training(root):
     done = train(root, "name=mixed", "data.mix.mixup=0.8", "data.mix.cutmix=0.8", expect=1)
     assert "error: data.mix.mixup=0.8 and data.mix.cutmix=0.8: a batch is mixed in one way" in done.stderr
