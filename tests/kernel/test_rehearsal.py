@@ -742,7 +742,7 @@ def test_the_kernel_decides_labels_as_select_did_with_every_decision_rule(projec
     ways = {"likeliest": [], "thresholds": [0.9] * labels, "expected_f1": [1.0, 9.0] + [0.0] * (labels - 1)}
     for by, values in ways.items():
         shutil.copytree(project / "models/best", tmp_path / by)
-        change_bundle(tmp_path / by, decision={"by": by, "values": values})
+        change_bundle(tmp_path / by, decision={"by": by, "values": values, "empty": False})
         sets[by] = one_hot(Predictor(tmp_path / by), p)
     assert (sets["likeliest"].sum(axis=1) == 1).all() and sets["thresholds"][p >= 0.9].all()
     # Shifted by 9, the first label is next to sure.

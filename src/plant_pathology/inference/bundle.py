@@ -42,7 +42,8 @@ def read_spec(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} does not exist") from None
     except ValueError as error:
         raise BundleError(f"{path} is not JSON ({error})") from None
-    if not isinstance(spec, dict) or not {"seal", "files"} <= spec.keys():
+    known = isinstance(spec, dict) and {"seal", "files"} <= spec.keys()
+    if not known or "empty" not in spec.get("decision", ["empty"]):
         raise BundleError(f"{path} was written by an earlier version of the code")
     content = {key: value for key, value in spec.items() if key != "seal"}
     # The same text that `core/hashes.py` hashes, which does not travel to Kaggle.
