@@ -101,7 +101,7 @@ def test_a_trial_trains_all_folds_and_its_score_is_their_mean(root):
 
 @pytest.mark.slow
 def test_the_best_trial_is_told_by_the_metric_s_own_number_and_its_direction_is_no_option(root):
-    search = ["name=loss", "competition.metric=log_loss", "competition.submit.as=probability", "trainer.max_epochs=1"]
+    search = ["name=loss", "competition.metric=log_loss", "competition.submit.as=columns", "trainer.max_epochs=1"]
     done = train(root, *SEARCH, *search, INTERVAL, "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=loss")
     best = min(-f1(run) for run in runs(root, "loss"))
     assert f"loss: best of 2: log_loss {best:.4f} with" in done.stdout and best > 0
