@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from plant_pathology.competition.look import flow
 from plant_pathology.core.ending import program
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file
+from plant_pathology.core.yaml_flow import flow
 
 CHOICES = Path("conf/choices.yaml")
 FINETUNE = Path("conf/recipe/finetune.yaml")

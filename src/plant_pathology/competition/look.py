@@ -4,7 +4,6 @@ The form, the tables and the files' names say most of it. Each line that they le
 above it. Images are not opened.
 """
 
-import json
 import re
 import textwrap
 from dataclasses import dataclass, field
@@ -12,13 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from plant_pathology.competition.guess import Guess, groups_of, guess, one_hot_columns, target_column, target_of_columns
 from plant_pathology.competition.path_labels import folder_template, name_template
 from plant_pathology.competition.seen import Seen, see
 from plant_pathology.competition.templates import UNREADABLE, Match, best_match
 from plant_pathology.core.errors import UserError
+from plant_pathology.core.yaml_flow import flow
 from plant_pathology.inference.tables import match, root_of
 from plant_pathology.inference.test_set import TestSet
 
@@ -252,13 +251,3 @@ def written(name: str, train: dict[str, str], test: dict[str, str], found: Guess
             lines += [f"  # {line}" for line in textwrap.wrap(note, WIDTH, break_on_hyphens=False)]
         lines.append(f"  {section}: {flow(value)}")
     return "\n".join(lines) + "\n"
-
-
-def flow(value: Any) -> str:
-    """Return a value as YAML on one line; text is quoted where YAML would read anything else."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {flow(each)}" for key, each in value.items() if each is not None) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    bare = re.fullmatch(r"[A-Za-z_][\w./ -]*", value) and not value.endswith(" ") and yaml.safe_load(value) == value
-    return value if bare else json.dumps(value, ensure_ascii=False)
