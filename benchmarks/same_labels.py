@@ -15,7 +15,7 @@ from plant_pathology.competition.metrics import metric_of
 from plant_pathology.competition.task import Task
 from plant_pathology.data.predictions import read_predictions
 from plant_pathology.runs.finished import verified_result
-from plant_pathology.runs.run import PREDICTIONS
+from plant_pathology.runs.folder import PREDICTIONS
 
 
 def main() -> None:

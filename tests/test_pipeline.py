@@ -11,7 +11,7 @@ import yaml
 
 from plant_pathology.choose import with_choice
 from plant_pathology.core.one_command import LOCK
-from plant_pathology.runs.run import CHECKPOINTS
+from plant_pathology.runs.folder import CHECKPOINTS
 from support.commands import git, replace, run_in
 
 STAGES = ["prepare", "push", "train", "select", "package", "rehearse", "report", "verdict"]

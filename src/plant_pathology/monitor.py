@@ -13,7 +13,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, read_json
 from plant_pathology.core.text import plain_console, printable
 from plant_pathology.kaggle.sweep.plan import LAUNCHER as KAGGLE
-from plant_pathology.runs.run import CONTINUE, RESULT, STOP, job_of
+from plant_pathology.runs.folder import CONTINUE, RESULT, STOP, job_of
 from plant_pathology.runs.status import RUNNING, WAITING, Status, Watch, duration, status_of, table_of
 from plant_pathology.runs.sync import sync_of
 from plant_pathology.sweeps.index import named_folders, sweep_folders

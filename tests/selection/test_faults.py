@@ -15,7 +15,7 @@ import torch
 from plant_pathology.core.sealed import read_sealed, write_sealed
 from plant_pathology.data.predictions import read_predictions, write_predictions
 from plant_pathology.runs.finished import DamagedRunError, verified_result, write_result
-from plant_pathology.runs.run import BEST, PREDICTIONS, RESULT, RUN
+from plant_pathology.runs.folder import BEST, PREDICTIONS, RESULT, RUN
 from plant_pathology.selection.trained_runs import read_run
 from support.commands import TINY, on_a_small_disk, run_module, start_module
 from support.damage import cut, emptied, flipped, missing, overwritten

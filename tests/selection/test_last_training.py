@@ -10,7 +10,7 @@ import pytest
 
 from plant_pathology.core.sealed import read_sealed
 from plant_pathology.data.predictions import read_predictions
-from plant_pathology.runs.run import read_epochs
+from plant_pathology.runs.folder import read_epochs
 from plant_pathology.training.data import CHECKED
 from support.commands import TINY, run_module
 

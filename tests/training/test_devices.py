@@ -14,7 +14,7 @@ import pytest
 
 from plant_pathology.data.index import ARRAY, open_array
 from plant_pathology.data.predictions import read_predictions
-from plant_pathology.runs.run import is_locked
+from plant_pathology.runs.folder import is_locked
 from plant_pathology.training.batches import OrderedBatches, ShuffledBatches
 from plant_pathology.training.device import Device
 from support.commands import TINY, run_module, start_module
@@ -39,7 +39,7 @@ def test_the_parts_of_all_devices_are_the_batches_of_one():
 LOCKED = """
 import multiprocessing, os, signal, sys, time
 from pathlib import Path
-from plant_pathology.runs.run import training_lock
+from plant_pathology.runs.folder import training_lock
 from plant_pathology.training.device_processes import HeldLock
 from plant_pathology.training.processes import PROCESSES
 

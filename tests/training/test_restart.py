@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from plant_pathology.runs.run import read_epochs
+from plant_pathology.runs.folder import read_epochs
 from plant_pathology.runs.status import status_of
 from support.commands import run_module
 from support.interruptions import assert_same_numbers, interrupt, start, wait_for_epochs, wait_for_training

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from plant_pathology.competition.bundle import SELECT
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.sealed import check_hashes, trusted
-from plant_pathology.runs.run import METRICS, RESULT, RUN
+from plant_pathology.runs.folder import METRICS, RESULT, RUN
 from plant_pathology.runs.status import Status, status_of
 from plant_pathology.selection.axes import FOLD, varying_keys
 from plant_pathology.store.connect import open_version

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plant_pathology.core.files import write_json
-from plant_pathology.runs.run import JOB, RESULT, job_of, read_epochs
+from plant_pathology.runs.folder import JOB, RESULT, job_of, read_epochs
 
 
 @dataclass(frozen=True)

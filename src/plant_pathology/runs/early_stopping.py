@@ -20,7 +20,8 @@ from optuna.trial import TrialState, create_trial
 from pytorch_lightning.callbacks import Callback
 
 from plant_pathology.core.sealed import read_sealed
-from plant_pathology.runs.run import CONTINUE, RUN, STOP, Run, read_epochs
+from plant_pathology.runs.folder import CONTINUE, RUN, STOP, read_epochs
+from plant_pathology.runs.run import Run
 from plant_pathology.runs.sync import RunSync, is_record
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from plant_pathology.core.errors import DamagedError, UserError
 from plant_pathology.core.sealed import difference, hashes_of, read_sealed, write_sealed
-from plant_pathology.runs.run import BEST, DIVERGED, METRICS, PREDICTIONS, RESULT, RUN
+from plant_pathology.runs.folder import BEST, DIVERGED, METRICS, PREDICTIONS, RESULT, RUN
 
 TRUSTED = (BEST, PREDICTIONS, METRICS)
 WHAT_FOR = ("config", "data", "code")  # what a run was trained for, in both files

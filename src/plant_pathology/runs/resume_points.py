@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from plant_pathology.core.files import ASIDE
-from plant_pathology.runs.run import CHECKPOINTS
+from plant_pathology.runs.folder import CHECKPOINTS
 
 
 def resume_points(folder: Path) -> list[Path]:

@@ -1,37 +1,22 @@
-"""Describe a run on disk: one folder per run, whose name ends in a hash of everything that decides its result.
+"""Describe a run: its folder's name ends in a hash of everything that decides its result."""
 
-Files in the folder:
-    run.json: the run's identity (config, data, code).
-    metrics.csv: one row per finished epoch.
-    checkpoints/: to continue from. best.ckpt: the best epoch's weights.
-    result.json: written last; a run with this file is finished, if its files are whole (finished.py).
-    failure.txt: why it failed. diverged.json: its numbers stopped being finite, as they would again.
-    stop: a user asked it to stop. continue: stopping rules are off.
-    job.json: the machine that trains it, written by the launcher.
-"""
-
-import csv
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from plant_pathology.core.disk import require_locks
-from plant_pathology.core.errors import BusyError, DamagedError, UserError
-from plant_pathology.core.files import atomic_file, is_own, read_json, visible_files
+from plant_pathology.core.errors import UserError
+from plant_pathology.core.files import visible_files
 from plant_pathology.core.hashes import content_hash, file_hash, folder_hash
+from plant_pathology.runs.folder import BEST, RESULT, is_finished
+from plant_pathology.runs.sync import is_output, sync_of
 from plant_pathology.store.connect import open_training_version
 from plant_pathology.store.version import Version
 
-NEEDED = {"epoch", "train_loss", "seconds"}  # columns of metrics.csv that are there whatever is trained
 IDENTITY = ("seed", "data", "model", "trainer")  # of the competition, what `run_of` adds
 # Keys of `competition.submit:` that decide a score: whether a row may be empty, which label counts, limits of numbers.
 SCORED = ("as", "positive", "low", "high")
@@ -41,10 +26,7 @@ CODE = (
     *("data/index.py", "data/predictions.py", "data/shards.py"),
     *("inference/decision.py", "inference/expected_f1.py", "inference/outputs.py", "inference/tta.py"),
 )
-RUN, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.csv", "checkpoints", "result.json"
-BEST, PREDICTIONS = "best.ckpt", "validation.npz"
 LOCAL, HUB = "local-dir:", "hf-hub:"  # begin the names of networks in a folder, and of Hugging Face's repositories
-FAILURE, DIVERGED, STOP, CONTINUE, JOB = "failure.txt", "diverged.json", "stop", "continue", "job.json"
 
 
 @dataclass(frozen=True)
@@ -126,8 +108,6 @@ def initial_weights(cfg: DictConfig) -> Path | None:
             return folder / BEST
     elsewhere = ""
     if cfg.store.runs and Path(named).name == named:
-        from plant_pathology.runs.sync import is_output, sync_of  # here, because it imports this module
-
         sync = sync_of(cfg)
         assert sync is not None, "store.runs is true"
         if sync.has(named, RESULT):
@@ -138,11 +118,6 @@ def initial_weights(cfg: DictConfig) -> Path | None:
     raise UserError(f"model.init_from={named} is no file, and {here} no finished run{elsewhere}")
 
 
-def is_finished(folder: Path) -> bool:
-    """Return whether a run's folder has a result and the best epoch's weights."""
-    return (folder / RESULT).is_file() and (folder / BEST).is_file()
-
-
 def code_hash(own: Path | None) -> str:
     """Return one SHA-256 of the names and contents of all modules in CODE, and of the competition's own code."""
     package = Path(__file__).parents[1]
@@ -150,82 +125,3 @@ def code_hash(own: Path | None) -> str:
     modules = sorted(path for part in parts for path in ([part] if part.is_file() else visible_files(part, "*.py")))
     hashes = {path.relative_to(package).as_posix(): file_hash(path) for path in modules}
     return content_hash(hashes | ({own.name: file_hash(own)} if own else {}))
-
-
-@contextmanager
-def training_lock(folder: Path, timeout: float = 10) -> Iterator[BaseFileLock]:
-    """Hold the run's lock, and yield it: only one start of a run may train in `folder`.
-
-    The operating system releases the lock when the process dies, however it dies. A file that DVC linked is never used
-    as the lock: all empty files of DVC's cache are one.
-
-    Args:
-        folder: the run's folder, which need not exist.
-        timeout: seconds to wait for the lock: another process may be saving its last checkpoint, and `is_locked` holds
-            the lock for a moment.
-
-    Raises:
-        BusyError: another process holds the lock.
-        UserError: the disk has no locks.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    require_locks(folder)
-    try:
-        with FileLock(lock_of(folder), timeout=timeout) as lock:
-            yield lock
-    except Timeout:
-        raise BusyError(
-            f"{folder}: another process trains this run: wait until it ends, or stop it; if it was on a machine that is"
-            f" gone, delete {lock_of(folder)}"
-        ) from None
-
-
-def is_locked(folder: Path) -> bool:
-    """Return whether a process on this machine trains the run; False where this disk does not say."""
-    if not (lock := lock_of(folder)).exists():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder that this user may only read, or a disk without locks
-        return False
-
-
-def lock_of(folder: Path) -> Path:
-    """Return the file that is locked while a run trains: the first of two names that DVC has not linked."""
-    own = folder / ".lock-own"
-    lock = folder / ".lock"
-    return lock if not os.path.lexists(lock) or is_own(lock) else own
-
-
-def record_failure(run: Run, cause: str) -> None:
-    """Write failure.txt; its last line is shown in lists of failed runs."""
-    with atomic_file(run.folder / FAILURE) as path:
-        path.write_text(f"{cause.rstrip()}\n", encoding="utf-8")
-
-
-def job_of(folder: Path) -> dict[str, Any]:
-    """Return the content of job.json; empty where no launcher started the run."""
-    path = folder / JOB
-    return read_json(path, f"delete {path}") if path.exists() else {}
-
-
-def read_epochs(folder: Path) -> list[dict[str, float]]:
-    """Read metrics.csv: one row per finished epoch; an empty list before the first.
-
-    Raises:
-        DamagedError: it is not the table that a run writes.
-    """
-    path = folder / METRICS
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file, strict=True)]
-        if any(NEEDED - row.keys() for row in rows):
-            raise ValueError(f"a column is missing, of {', '.join(sorted(NEEDED))}")
-        return rows
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError, csv.Error) as error:
-        raise DamagedError(f"{path} is damaged ({error}): start the sweep again") from None

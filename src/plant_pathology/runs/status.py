@@ -16,7 +16,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
 from plant_pathology.core.text import fitting_table, plain_console, printable
 from plant_pathology.runs.cost import Machine, hours, machine_of
-from plant_pathology.runs.run import CHECKPOINTS, FAILURE, METRICS, RESULT, RUN, STOP, is_locked, job_of, read_epochs
+from plant_pathology.runs.folder import CHECKPOINTS, FAILURE, METRICS, RESULT, RUN, STOP, is_locked, job_of, read_epochs
 
 WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
 FINISHED, STOPPED, FAILED, DAMAGED = "finished", "stopped", "failed", "damaged"

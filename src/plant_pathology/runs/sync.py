@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from plant_pathology.core.files import atomic_file, visible_files
-from plant_pathology.runs.run import CHECKPOINTS, METRICS, RESULT, STOP
+from plant_pathology.runs.folder import CHECKPOINTS, METRICS, RESULT, STOP
 from plant_pathology.store.backend import Backend
 from plant_pathology.store.connect import open_store
 from plant_pathology.store.keys import check_file

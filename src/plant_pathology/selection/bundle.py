@@ -23,7 +23,7 @@ from plant_pathology.inference.custom import BUNDLED
 from plant_pathology.inference.half_precision import write_reference
 from plant_pathology.inference.judgement import Tally
 from plant_pathology.runs.finished import AGAIN
-from plant_pathology.runs.run import BEST
+from plant_pathology.runs.folder import BEST
 from plant_pathology.selection.choice import Choice
 from plant_pathology.selection.eligibility import RESOURCES
 from plant_pathology.selection.trained_runs import TrainedRun, trusted_bytes

@@ -13,7 +13,7 @@ from plant_pathology.competition.task import Task
 from plant_pathology.core.errors import UserError
 from plant_pathology.data.predictions import Predictions
 from plant_pathology.inference.decision import Decision
-from plant_pathology.runs.run import BEST, PREDICTIONS
+from plant_pathology.runs.folder import BEST, PREDICTIONS
 from plant_pathology.selection.bootstrap import Score, score_of
 from plant_pathology.selection.trained_runs import TrainedRun
 

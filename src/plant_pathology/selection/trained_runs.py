@@ -15,7 +15,8 @@ from plant_pathology.core.hashes import bytes_hash
 from plant_pathology.core.schema import ALL
 from plant_pathology.data.predictions import Predictions, read_predictions
 from plant_pathology.runs.finished import DamagedRunError
-from plant_pathology.runs.run import PREDICTIONS, SCORED, code_hash
+from plant_pathology.runs.folder import PREDICTIONS
+from plant_pathology.runs.run import SCORED, code_hash
 from plant_pathology.store.connect import open_version
 from plant_pathology.store.version import Version
 from plant_pathology.sweeps.index import sweep_results

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.schema import ALL
 from plant_pathology.runs.finished import divergence_of, verified_result
-from plant_pathology.runs.run import RESULT, RUN
+from plant_pathology.runs.folder import RESULT, RUN
 from plant_pathology.runs.status import failure_cause
 from plant_pathology.runs.sweep_lists import begin_sweep, chosen_sweep, end_sweep, own_sweep, sweeps
 from plant_pathology.runs.sync import is_record, sync_of

@@ -25,7 +25,8 @@ from plant_pathology.core.files import make_own
 from plant_pathology.core.processes import cpu_count, when_parent_ends
 from plant_pathology.runs.cost import Machine, may_launch, write_machine
 from plant_pathology.runs.finished import has_ended, score_of
-from plant_pathology.runs.run import FAILURE, RESULT, Run, devices_of, record_failure, run_of
+from plant_pathology.runs.folder import FAILURE, RESULT, record_failure
+from plant_pathology.runs.run import Run, devices_of, run_of
 from plant_pathology.runs.status import Watch
 from plant_pathology.runs.sweep_lists import enter_sweep
 from plant_pathology.training.needed_weights import fetch_all_weights
@@ -137,7 +138,7 @@ class WorkerPool:
                         self._start(run, free.pop())
                     else:
                         budget = run.cfg.cost.budget_usd
-                        record_failure(run, f"not launched: it could exceed cost.budget_usd={budget:g}")
+                        record_failure(run.folder, f"not launched: it could exceed cost.budget_usd={budget:g}")
                 connection.wait([process.sentinel for process in self._running], POLL)
                 self.watch.show()
                 for process in [process for process in self._running if not process.is_alive()]:
@@ -164,7 +165,7 @@ class WorkerPool:
             number = -code if code < 0 else code - 128
             name = signal.Signals(number).name if number in set(signal.Signals) else f"exit code {code}"
             memory = ", perhaps because memory ran out" if name == "SIGKILL" else ""
-            record_failure(run, f"ended by {name}{memory}; its output is in {run.folder / LOG}")
+            record_failure(run.folder, f"ended by {name}{memory}; its output is in {run.folder / LOG}")
         self.watch.show()
 
     @contextmanager

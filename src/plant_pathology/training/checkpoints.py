@@ -18,9 +18,10 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import atomic_file, set_aside
 from plant_pathology.core.hashes import content_hash
+from plant_pathology.runs.folder import BEST, CHECKPOINTS
 from plant_pathology.runs.history import History, kept_epoch
 from plant_pathology.runs.resume_points import resume_points
-from plant_pathology.runs.run import BEST, CHECKPOINTS, Run
+from plant_pathology.runs.run import Run
 from plant_pathology.training.data import StoredData
 from plant_pathology.training.device import ONLY, Device
 

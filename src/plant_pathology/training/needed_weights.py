@@ -11,7 +11,8 @@ from typing import Any
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.watched import tell_unwatched
-from plant_pathology.runs.run import HUB, LOCAL, RESULT, Run
+from plant_pathology.runs.folder import RESULT
+from plant_pathology.runs.run import HUB, LOCAL, Run
 from plant_pathology.runs.sync import RunSync
 
 

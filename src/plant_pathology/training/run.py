@@ -28,8 +28,9 @@ from plant_pathology.runs.finished import (
     write_divergence,
     write_result,
 )
+from plant_pathology.runs.folder import DIVERGED, FAILURE, RESULT, RUN, record_failure, training_lock
 from plant_pathology.runs.resume_points import delete_resume_points, resume_points
-from plant_pathology.runs.run import DIVERGED, FAILURE, RESULT, RUN, Run, record_failure, run_of, training_lock
+from plant_pathology.runs.run import Run, run_of
 from plant_pathology.runs.sweep_lists import enter_sweep
 from plant_pathology.runs.sync import RunSync, any_file, sync_of
 from plant_pathology.training.device_processes import fit_on_devices
@@ -49,7 +50,7 @@ def train_sweep_member(cfg: DictConfig) -> float | None:
         return train(run)["val_score"]
     except Exception as error:
         reason = one_line(explain(error) or f"{type(error).__name__}: {error}")
-        record_failure(run, reason if isinstance(error, UserError) else f"{traceback.format_exc()}\n{reason}")
+        record_failure(run.folder, reason if isinstance(error, UserError) else f"{traceback.format_exc()}\n{reason}")
         print(f"{run.name}: failed: {reason}", flush=True)
         return math.nan if isinstance(error, DivergedError) else None
 
@@ -82,7 +83,7 @@ def is_valid(run: Run, dry: bool) -> bool:
     except UserError as error:
         if not dry:
             enter_sweep(run.folder)
-            record_failure(run, str(error))
+            record_failure(run.folder, str(error))
         print(f"{run.name}: failed: {error}", flush=True)
         return False
     return True
@@ -122,7 +123,7 @@ def train(run: Run) -> dict[str, Any]:
         except UserError as error:
             if isinstance(error, DivergedError):
                 write_divergence(run.folder, str(error))
-            record_failure(run, str(error))
+            record_failure(run.folder, str(error))
             raise
         result = {"run": run.name, **run.identity, "data_ref": run.version.ref, **measured, **origin}
         result = write_result(run.folder, result)

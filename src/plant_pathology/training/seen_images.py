@@ -18,7 +18,8 @@ from plant_pathology.data.index import ARRAY, open_array
 from plant_pathology.data.predictions import read_predictions
 from plant_pathology.inference.bundle import SPEC
 from plant_pathology.runs.finished import verified_result
-from plant_pathology.runs.run import BEST, PREDICTIONS, Run, initial_weights
+from plant_pathology.runs.folder import BEST, PREDICTIONS
+from plant_pathology.runs.run import Run, initial_weights
 
 ORIGIN = "origin"
 

@@ -24,7 +24,7 @@ from timm.models import PretrainedCfg, parse_model_name
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.data.predictions import read_predictions
-from plant_pathology.runs.run import BEST, PREDICTIONS
+from plant_pathology.runs.folder import BEST, PREDICTIONS
 
 CONFIG, WEIGHTS = "config.json", ("model.safetensors", "pytorch_model.bin")
 PREFIX = "network."  # in a run's checkpoint, of the weights of the timm network

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from plant_pathology.core.files import atomic_file, is_hidden
 from plant_pathology.kaggle.client import Kaggle
+from plant_pathology.runs.folder import CHECKPOINTS, DIVERGED, FAILURE, JOB, RESULT, STOP, training_lock
 from plant_pathology.runs.resume_points import delete_resume_points, resume_points
-from plant_pathology.runs.run import CHECKPOINTS, DIVERGED, FAILURE, JOB, RESULT, STOP, training_lock
 from plant_pathology.store.keys import check_file
 
 NOT_TAKEN = (JOB, STOP)  # which this machine writes

@@ -21,8 +21,9 @@ from plant_pathology.kernel.build import default_slug, title_of
 from plant_pathology.kernel.kaggle_image import HERE
 from plant_pathology.kernel.package import Package
 from plant_pathology.kernel.wheels import check_wheels, wheel_of_installed, wheel_of_modules, wheels_in
+from plant_pathology.runs.folder import CONTINUE, FAILURE, JOB, METRICS, RUN, STOP
 from plant_pathology.runs.resume_points import resume_points
-from plant_pathology.runs.run import CONTINUE, FAILURE, JOB, METRICS, RUN, STOP, Run
+from plant_pathology.runs.run import Run
 from plant_pathology.store.keys import manifest_key, object_key
 from plant_pathology.store.version import Version
 

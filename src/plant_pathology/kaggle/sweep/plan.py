@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plant_pathology.kaggle.sweep.options import KaggleOptions
-from plant_pathology.runs.run import RUN, Run, job_of, read_epochs
+from plant_pathology.runs.folder import RUN, job_of, read_epochs
+from plant_pathology.runs.run import Run
 from plant_pathology.runs.status import record_of
 
 LAUNCHER = "kaggle"  # in job.json

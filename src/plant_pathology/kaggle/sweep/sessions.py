@@ -39,7 +39,8 @@ from plant_pathology.kernel.build import default_slug, title_of
 from plant_pathology.kernel.package import Package
 from plant_pathology.runs.cost import Machine, write_machine
 from plant_pathology.runs.finished import has_ended
-from plant_pathology.runs.run import FAILURE, Run, record_failure
+from plant_pathology.runs.folder import FAILURE, record_failure
+from plant_pathology.runs.run import Run
 from plant_pathology.runs.status import RUNNING, WAITING
 
 BUSY = r"session count"  # in Kaggle's refusal of a kernel while the account's sessions are all in use
@@ -293,7 +294,7 @@ class Sessions:
             elif not further and not has_ended(run.folder):
                 last = next((line for line in reversed(log.splitlines()) if line.strip()), "no log")
                 cause = f"the session {session.kernel} brought no run further ({state.lower()}): {reason or last}"
-                record_failure(run, f"{cause}; its log is {session.folder / 'log.txt'}")
+                record_failure(run.folder, f"{cause}; its log is {session.folder / 'log.txt'}")
                 self.ended.add(name)
         session.write(closed=state.lower())
         show("collected", f"{session.kernel}: {len(further)} of {len(session.runs)} runs came further")

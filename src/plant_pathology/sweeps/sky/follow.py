@@ -14,7 +14,8 @@ from typing import Any
 from plant_pathology.core.errors import UserError
 from plant_pathology.runs.cost import Machine, machine_of, may_launch, write_machine
 from plant_pathology.runs.finished import DamagedRunError, DivergedError, has_ended, verified_result
-from plant_pathology.runs.run import FAILURE, JOB, RESULT, Run, job_of, record_failure
+from plant_pathology.runs.folder import FAILURE, JOB, RESULT, job_of, record_failure
+from plant_pathology.runs.run import Run
 from plant_pathology.runs.status import RUNNING, WAITING, Watch
 from plant_pathology.runs.sweep_lists import enter_sweep, members, own_sweep
 from plant_pathology.runs.sync import RunSync, is_output, is_record
@@ -134,7 +135,7 @@ class JobFollower:
             except UserError:
                 raise
             except Exception as error:
-                record_failure(run, f"SkyPilot created no job: {error}")
+                record_failure(run.folder, f"SkyPilot created no job: {error}")
                 continue
             write_machine(run.folder, self.machine, launcher="sky", request=request, job=None, state=WAITING)
             self.follow(FollowedJob(run, request=request))
@@ -142,7 +143,7 @@ class JobFollower:
         if not self.followed:
             for run in self.waiting:
                 budget = f"cost.budget_usd={self.budget_usd:g}"
-                record_failure(run, f"not launched: it could exceed {budget}; raise it and start again")
+                record_failure(run.folder, f"not launched: it could exceed {budget}; raise it and start again")
             self.waiting = []
 
     def waits_for_first_cost(self) -> bool:
@@ -180,7 +181,7 @@ class JobFollower:
         try:
             each.job = self.client.job_of_request(each.request)
         except UserError as error:
-            record_failure(each.run, str(error))
+            record_failure(each.run.folder, str(error))
             del self.followed[each.run.name]
 
     def update(self, each: FollowedJob, job: Job) -> None:
@@ -204,7 +205,7 @@ class JobFollower:
         try:
             result = verified_result(run.folder)
         except DamagedRunError as damaged:
-            record_failure(run, str(damaged))
+            record_failure(run.folder, str(damaged))
             return
         if result:
             # Only this process knows the price, and the training machine no longer writes to the folder.
@@ -213,7 +214,7 @@ class JobFollower:
             error = self.client.last_error(job.id) if job.state.startswith("FAILED") else ""
             reason = error or job.reason or ("it left no result" if job.state == SUCCEEDED else "")
             details = f": {reason}" if reason else ""
-            record_failure(run, f"job {job.id} {job.state}{details}; see `sky jobs logs {job.id}`")
+            record_failure(run.folder, f"job {job.id} {job.state}{details}; see `sky jobs logs {job.id}`")
 
     def leave(self) -> None:
         """After Ctrl-C, ask whether to cancel the jobs, and exit; without a terminal or an answer, leave them running.
@@ -240,7 +241,7 @@ class JobFollower:
         jobs = {each.run.name: self.wait_for_job(each) for each in self.followed.values()}
         self.client.cancel(list(jobs.values()))
         for each in self.followed.values():
-            record_failure(each.run, f"job {jobs[each.run.name]} CANCELLED: start the sweep again to continue")
+            record_failure(each.run.folder, f"job {jobs[each.run.name]} CANCELLED: start the sweep again to continue")
 
     def wait_for_job(self, each: FollowedJob) -> int:
         while (job := each.job or self.client.job_of_request(each.request)) is None:
