@@ -1,11 +1,13 @@
 """Runs that start from own weights: their score is that of images which these weights have not seen."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from plant_pathology.core.hashes import file_hash
 from plant_pathology.core.sealed import read_sealed, write_sealed
 from support.commands import TINY, run_module
 from support.damage import flipped
@@ -65,8 +67,44 @@ def test_a_run_starts_where_another_one_of_its_fold_ended(folder):
     assert learned and all(torch.allclose(before[key], after[key], atol=1e-6) for key in learned)
 
 
+@pytest.mark.parametrize("named", [0, 1])
+def test_in_a_sweep_each_fold_starts_from_the_run_that_left_it_out_and_all_are_one_candidate(folder, named):
+    sources = [run_of_fold(folder, fold) for fold in (0, 1)]
+    alone = ("hydra.sweeper.params=null", "train.folds=2", "train.last=true", "trainer.max_epochs=1")
+    done = started(folder, sources[named].name, "-m", *alone)
+    assert done.returncode == 0, done.stderr
+    runs = [folder.glob(f"runs/started{suffix}-????????") for suffix in ("", "-fold1", "-foldall")]
+    results = [read_sealed(run / "result.json") for (run,) in runs]
+    assert [each["weights"] for each in results] == [file_hash(sources[at] / "best.ckpt") for at in (0, 1, named)]
+    done = run_module("select", *TINY, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "reports/metrics.json").read_text())["configurations"] == 1
+
+
+def test_a_sibling_that_only_the_store_has_is_fetched(folder):
+    sources = [run_of_fold(folder, fold) for fold in (0, 1)]
+    for source in sources:
+        shutil.copytree(source, folder / "store/runs" / source.name)
+        shutil.rmtree(source)
+    done = started(folder, sources[0].name, "data.fold=1", "store.runs=true", "trainer.max_epochs=1")
+    assert done.returncode == 0, done.stderr
+    (run,) = folder.glob("runs/started*")
+    assert read_sealed(run / "result.json")["weights"] == file_hash(sources[1] / "best.ckpt")
+
+
+@pytest.mark.parametrize("changed", ["seed", "data", "code"])
+def test_a_run_with_other_settings_data_or_code_is_no_sibling(folder, changed):
+    sibling = run_of_fold(folder, 1)
+    for name in ("run.json", "result.json"):
+        content = read_sealed(sibling / name)
+        (content["config"] if changed == "seed" else content)[changed] = "other"
+        write_sealed(sibling / name, {key: value for key, value in content.items() if key != "seal"})
+    refused(folder, started(folder, run_of_fold(folder, 0).name, "data.fold=1"), "train that one with data.fold=1, too")
+
+
 def test_weights_that_have_seen_the_validation_fold_are_refused_before_a_sweep_is_launched(folder):
     source = run_of_fold(folder, 0)
+    shutil.rmtree(run_of_fold(folder, 1))
     for overrides in (["data.fold=1"], ["-m", "data.fold=0,1"], ["-m", "train.folds=2"]):
         done = started(folder, source.name, *overrides)
         refused(folder, done, "images that data.fold=1 validates with, so the score would be too high")

@@ -148,8 +148,8 @@ class Model:
     pretrained: bool = key(True, "start from its pretrained weights, downloaded if they are not on this machine")
     init_from: str | None = key(
         None,
-        "start from the weights of a finished run that left out the fold which validates, or of another competition, or"
-        " of a file; the head is new unless the labels are the same",
+        "start from the weights of a finished run, in each fold from that one of its runs which left it out; of another"
+        " competition's run; or of a file; the head is new unless the labels are the same",
     )
     freeze: int = key(0, "epochs that train the head alone, before all layers are trained", low=0, high=1_000_000)
     drop_path: float = key(0, "share of the residual branches that a step leaves out", low=0, high=0.99)

@@ -17,7 +17,7 @@ from plant_pathology.core.sealed import difference, hashes_of, read_sealed, writ
 from plant_pathology.runs.folder import BEST, DIVERGED, METRICS, PREDICTIONS, RESULT, RUN
 
 TRUSTED = (BEST, PREDICTIONS, METRICS)
-WHAT_FOR = ("config", "data", "code")  # what a run was trained for, in both files
+WHAT_FOR = ("config", "data", "code", "weights")  # what a run was trained for, in both files
 AGAIN = "start the sweep again (`python -m plant_pathology.train -m`), which trains this run again"
 
 

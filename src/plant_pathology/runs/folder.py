@@ -1,7 +1,7 @@
 """Read and write what a run's folder holds beside its checkpoints, and lock the folder while the run trains.
 
 Files in the folder:
-    run.json: the run's identity (config, data, code).
+    run.json: the run's identity (config, data, code, weights that it starts from).
     metrics.csv: one row per finished epoch.
     checkpoints/: to continue from. best.ckpt: the best epoch's weights.
     result.json: written last; a run with this file is finished, if its files are whole (finished.py).
@@ -26,7 +26,16 @@ from plant_pathology.core.files import atomic_file, is_own, read_json
 NEEDED = {"epoch", "train_loss", "seconds"}  # columns of metrics.csv that are there whatever is trained
 RUN, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.csv", "checkpoints", "result.json"
 BEST, PREDICTIONS = "best.ckpt", "validation.npz"
+HASH_DIGITS = 8  # hexadecimal, at the end of a run's name
 FAILURE, DIVERGED, STOP, CONTINUE, JOB = "failure.txt", "diverged.json", "stop", "continue", "job.json"
+
+
+def fold_suffix(fold: int | str) -> str:
+    """Return what the name of a run's folder has before its hash.
+
+    Nothing for fold 0: a run from before `train.folds` was raised keeps its name and is not trained again.
+    """
+    return f"-fold{fold}" if fold else ""
 
 
 def is_finished(folder: Path) -> bool:

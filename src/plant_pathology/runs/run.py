@@ -9,11 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import visible_files
 from plant_pathology.core.hashes import content_hash, file_hash, folder_hash
-from plant_pathology.runs.folder import BEST, RESULT, is_finished
-from plant_pathology.runs.sync import is_output, sync_of
+from plant_pathology.runs.folder import HASH_DIGITS, fold_suffix
+from plant_pathology.runs.initial_weights import initial_weights, settings_of
 from plant_pathology.store.connect import open_training_version
 from plant_pathology.store.version import Version
 
@@ -36,7 +35,8 @@ class Run:
     Args:
         cfg: the whole config.
         version: the data to train on.
-        identity: what decides the result: parts of the config, and hashes of data and code.
+        identity: what decides the result: parts of the config, and hashes of data, code and the weights that it starts
+            from.
         folder: the run's folder below `paths.runs`.
     """
 
@@ -63,8 +63,9 @@ def run_of(cfg: DictConfig) -> Run:
         del config["data"][key]
     # Read from the config, because importing pandas to describe a competition takes longer than all else here.
     competition = cfg.competition
-    if weights := initial_weights(cfg):
-        config["model"]["init_from"] = file_hash(weights)
+    weights = initial_weights(cfg)
+    if weights:
+        config["model"]["init_from"] = settings_of(weights)  # equal in all folds, so that these are one candidate
     if cfg.model.name.startswith(LOCAL) and (folder := Path(cfg.model.name.removeprefix(LOCAL))).is_dir():
         config["model"]["folder"] = folder_hash(folder)
     config["competition"] = {
@@ -75,47 +76,18 @@ def run_of(cfg: DictConfig) -> Run:
     }
     own = Path(cfg.paths.code) / f"{competition.name}.py"
     identity = {"config": config, "data": version.sha256, "code": code_hash(own if own.exists() else None)}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    # Fold 0 has no suffix: a run from before `train.folds` was raised keeps its name and is not trained again.
-    fold = f"-fold{cfg.data.fold}" if cfg.data.fold else ""
+    if weights:
+        identity["weights"] = file_hash(weights)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
     # A model's name may hold an address or a path, such as hf-hub:timm/resnet18.
     name = re.sub(r'[/\\:@*?"<>|]+', "-", cfg.name)
-    return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{name}{fold}-{digest}")
+    return Run(cfg, version, identity, Path(cfg.paths.runs) / f"{name}{fold_suffix(cfg.data.fold)}-{digest}")
 
 
 def devices_of(run: Run) -> int:
     """Return how many devices a run trains on; 1 where the config's value is wrong, which its start says."""
     devices = run.cfg.trainer.devices
     return devices if isinstance(devices, int) and devices > 0 else 1
-
-
-def initial_weights(cfg: DictConfig) -> Path | None:
-    """Return the file that `model.init_from` means: a file, the folder of a finished run, or a run of paths.runs.
-
-    With store.runs=true a run that is not here is fetched from the store. The run's identity has the hash of the file,
-    not its name.
-
-    Raises:
-        UserError: there is no such file, and no such finished run.
-    """
-    if not (named := cfg.model.init_from):
-        return None
-    if Path(named).is_file():
-        return Path(named)
-    here = Path(cfg.paths.runs) / named
-    for folder in (here, Path(named)):
-        if is_finished(folder):
-            return folder / BEST
-    elsewhere = ""
-    if cfg.store.runs and Path(named).name == named:
-        sync = sync_of(cfg)
-        assert sync is not None, "store.runs is true"
-        if sync.has(named, RESULT):
-            sync.pull(named, is_output)
-        if is_finished(here):
-            return here / BEST
-        elsewhere = f", nor is there one of that name in {cfg.store.uri}"
-    raise UserError(f"model.init_from={named} is no file, and {here} no finished run{elsewhere}")
 
 
 def code_hash(own: Path | None) -> str:

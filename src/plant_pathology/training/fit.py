@@ -31,9 +31,10 @@ from plant_pathology.data.predictions import Predictions, write_predictions
 from plant_pathology.runs.early_stopping import stop_rules
 from plant_pathology.runs.folder import BEST, METRICS, PREDICTIONS
 from plant_pathology.runs.history import DataWait, History
+from plant_pathology.runs.initial_weights import initial_weights
 from plant_pathology.runs.loggers import open_logger
 from plant_pathology.runs.resume_points import global_step_of
-from plant_pathology.runs.run import Run, initial_weights
+from plant_pathology.runs.run import Run
 from plant_pathology.runs.sync import RunSync
 from plant_pathology.training.allocator import keep_freed_memory
 from plant_pathology.training.augmentation import Augment

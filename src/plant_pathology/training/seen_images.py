@@ -19,7 +19,8 @@ from plant_pathology.data.predictions import read_predictions
 from plant_pathology.inference.bundle import SPEC
 from plant_pathology.runs.finished import verified_result
 from plant_pathology.runs.folder import BEST, PREDICTIONS
-from plant_pathology.runs.run import Run, initial_weights
+from plant_pathology.runs.initial_weights import initial_weights
+from plant_pathology.runs.run import Run
 
 ORIGIN = "origin"
 
@@ -79,5 +80,6 @@ def _check_images(run: Run, named: str, left_out: list[str]) -> None:
     if seen := int((~np.isin(validated, left_out)).sum()):
         raise UserError(
             f"{named} was trained on {seen} of the {len(validated)} images that data.fold={fold} validates with, so the"
-            " score would be too high: name a run that left them out, or train without validation (data.fold=all)"
+            f" score would be too high: train that one with data.fold={fold}, too, which is then taken; name a run that"
+            " left them out; or train without validation (data.fold=all)"
         )
