@@ -48,7 +48,8 @@ def scores_by_value() -> dict[str, list[dict]]:
 
 def show(grouped: dict[str, list[dict]]) -> None:
     table = Table()
-    for column in ("", "mean", "sd", "sample-F1 of each seed", "seconds per run"):
+    metric = next(iter(grouped.values()))[0]["metric"]
+    for column in ("", "mean", "sd", f"{metric} of each seed", "seconds per run"):
         table.add_column(column, justify="left" if not column else "right")
     for value, results in sorted(grouped.items(), key=lambda item: -mean(each["val_score"] for each in item[1])):
         scores = [result["score"] for result in results]

@@ -33,7 +33,7 @@ FAULTS = [
     raw(FILE, "zeros at its end, as after a crash", "prepare", "train.csv, line 66, holds NUL bytes", rewritten(TABLE, lambda text: text + "\0" * 500)),
     raw(FILE, "zeros alone", "prepare", "train.csv is nothing but zeros, as after a crash or on a full disk: copy it again", written(TABLE, b"\0" * 500)),
     raw(FILE, "a Parquet file", "prepare", "train.csv is a Parquet file: save it as CSV", written(TABLE, b"PAR1abc")),
-    raw(FILE, "a ZIP archive", "prepare", "train.csv is a ZIP archive: unpack it", written(TABLE, b"PK\3\4abc")),
+    raw(FILE, "a ZIP archive", "prepare", "train.csv is a ZIP archive or an Excel table: unpack it, or save", written(TABLE, b"PK\3\4abc")),
     raw(FILE, "a web page", "prepare", "sample_submission.csv is a web page, as for those who are not logged in: download it again", written(FORM, "<!DOCTYPE html>\n<html>Log in, please</html>")),
     raw(FILE, "a pointer of Git LFS", "prepare", "train.csv is a pointer of Git LFS, not the file: get it with `git lfs pull`", written(TABLE, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")),
     Fault(FILE, "a named pipe", "prepare", "train.csv is no file", named_pipe, start="raw"),

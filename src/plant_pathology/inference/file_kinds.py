@@ -27,7 +27,7 @@ IN_ITS_PLACE = (
     (b"<html", "a web page, as for those who are not logged in", "download it again"),
     (b"<?xml", "XML, as in a server's message", "download it again"),
     (b'{"code', "a server's message", "download it again"),
-    (b"pk\x03\x04", "a ZIP archive", "unpack it"),
+    (b"pk\x03\x04", "a ZIP archive or an Excel table", "unpack it, or save the table as CSV"),
     (b"par1", "a Parquet file", "save it as CSV (pandas.read_parquet and to_csv)"),
     (b"\x1f\x8b", "a gzip archive", "unpack it"),
 )
