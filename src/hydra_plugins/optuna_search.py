@@ -18,6 +18,7 @@ from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import make_own
 from plant_pathology.core.hashes import content_hash
 from plant_pathology.core.keys import key, section
+from plant_pathology.core.schema import ON_ALL
 
 if TYPE_CHECKING:  # Optuna is imported where it is used: Hydra imports this plug-in at every start.
     from optuna import Study
@@ -136,9 +137,10 @@ class OptunaSearch(Sweeper):
         folds: list[tuple[str, ...]] = [()]
         if "data.fold" in overrides and overrides["data.fold"].is_sweep_override():
             folds = [(f"data.fold={fold}",) for fold in overrides.pop("data.fold").sweep_string_iterator()]
-        if ("data.fold=all",) in folds or "data.fold=all" in given:
+        on_all = (f"data.fold={fold}" for fold in ON_ALL)
+        if unscored := next((each for each in on_all if (each,) in folds or each in given), None):
             sys.exit(
-                "error: data.fold=all has no score to search by: search with folds alone, then train the best on all"
+                f"error: {unscored} has no score to search by: search with folds alone, then train the best on all"
             )
         space = {key: distribution(each) for key, each in overrides.items() if each.is_sweep_override()}
         fixed = [f"{key}={each.get_value_element_as_str()}" for key, each in overrides.items() if key not in space]

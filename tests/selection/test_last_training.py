@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow  # it trains
 def last(raw, trained, tmp_path_factory) -> Path:
     """Return `trained` after a sweep that adds the last training, and its selection."""
     folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("last") / "f"))
-    commands = (["train", "-m", "train.folds=2", "train.last=true", "model.lr=1e-3"], ["select"], ["report"])
+    commands = (["train", "-m", "train.folds=2", "train.last=1", "model.lr=1e-3"], ["select"], ["report"])
     for module, *arguments in commands:
         done = run_module(module, *arguments, *TINY, f"paths.raw={raw}", cwd=folder)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -49,5 +49,21 @@ def test_its_network_predicts_with_the_score_and_the_decision_of_the_folds(last)
     metrics = json.loads((last / "reports/metrics.json").read_text())
     assert metrics["on_all_images"] == 1 and metrics["kernel"]["networks"] == 1
     assert metrics["score"] == spec["score"]["validation"]
-    assert f"{run.name} predicts in its place, trained on all images for 2 epochs" in (last / "select.txt").read_text()
-    assert "predict with a network that was trained on all images" in (last / "reports/index.html").read_text()
+    assert f"trained on all images for 2 epochs, {run.name} predicts in its place" in (last / "select.txt").read_text()
+    assert "predict with networks that were trained on all images" in (last / "reports/index.html").read_text()
+
+
+def test_several_trainings_on_all_images_have_seeds_of_their_own_and_predict_together(last, raw, tmp_path):
+    folder, more = Path(shutil.copytree(last, tmp_path / "f")), ("train.folds=2", "train.last=3", "model.lr=1e-3")
+    for module, *arguments in (["train", "-m", *more], ["select"]):
+        done = run_module(module, *arguments, *TINY, f"paths.raw={raw}", cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+    members = json.loads((folder / "models/best/bundle.json").read_text())["members"]
+    runs = [next(folder.glob(f"runs/*-fold{fold}-????????")) for fold in ("all", "all2", "all3")]
+    assert {each["run"]: each["weight"] for each in members} == {run.name: pytest.approx(1 / 3) for run in runs}
+    losses = [[row["train_loss"] for row in read_epochs(run)] for run in runs]
+    assert losses[0] != losses[1] != losses[2] != losses[0]
+    assert losses[0] == [row["train_loss"] for row in read_epochs(next(last.glob("runs/*foldall*")))]
+    done = run_module("train", *TINY, "data.fold=all", "seed=2022", "name=next", "model.lr=1e-3", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row["train_loss"] for row in read_epochs(next(folder.glob("runs/next*")))] == losses[1]

@@ -64,7 +64,7 @@ def test_a_last_training_is_judged_by_the_network_that_left_out_a_fold(raw, halv
     more = with_more_test_images(raw, tmp_path / "raw", lambda image: image.rotate(90))
     folder = shutil.copytree(halves, tmp_path / "f")
     before, _ = selected(folder, more)
-    settings = (*TINY, "prepare.folds=2", "trainer.max_epochs=1", "model.lr=1e-3", "train.last=true")
+    settings = (*TINY, "prepare.folds=2", "trainer.max_epochs=1", "model.lr=1e-3", "train.last=1")
     done = run_module("train", "-m", *settings, f"paths.raw={raw}", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     shift, printed = selected(folder, more)

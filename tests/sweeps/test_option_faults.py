@@ -83,6 +83,7 @@ REFUSED = [
     (SWEEPER, "no sampler of that name", f"{OPTUNA} hydra/sweeper/sampler=luck", "choose one of random, tpe"),
     (SWEEPER, "no database", f"{OPTUNA} hydra.sweeper.storage=nowhere", "hydra.sweeper.storage: Could not parse"),
     (SWEEPER, "a search by runs on all images", f"{OPTUNA} data.fold=0,all", "data.fold=all has no score to search by"),
+    (SWEEPER, "a search by the second run on all images", f"{OPTUNA} data.fold=all2", "data.fold=all2 has no score to"),
     (LISTS, "a range without a number", "'model.lr=range(0,0)'", "model.lr=range(0,0): this has no value"),
     (LISTS, "an empty list", "sweep.lr=[]", "sweep.lr=[]: choose text with commas, or a list"),
     (LISTS, "an empty text", "sweep.lr=", "sweep.lr='': choose text with commas, or a list"),

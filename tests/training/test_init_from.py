@@ -70,7 +70,7 @@ def test_a_run_starts_where_another_one_of_its_fold_ended(folder):
 @pytest.mark.parametrize("named", [0, 1])
 def test_in_a_sweep_each_fold_starts_from_the_run_that_left_it_out_and_all_are_one_candidate(folder, named):
     sources = [run_of_fold(folder, fold) for fold in (0, 1)]
-    alone = ("hydra.sweeper.params=null", "train.folds=2", "train.last=true", "trainer.max_epochs=1")
+    alone = ("hydra.sweeper.params=null", "train.folds=2", "train.last=1", "trainer.max_epochs=1")
     done = started(folder, sources[named].name, "-m", *alone)
     assert done.returncode == 0, done.stderr
     runs = [folder.glob(f"runs/started{suffix}-????????") for suffix in ("", "-fold1", "-foldall")]

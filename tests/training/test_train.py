@@ -103,6 +103,9 @@ def test_epochs_are_validated_without_tta_and_the_result_with_tta(by_views):
 def test_more_folds_than_prepared_give_one_error_line(root):
     done = train(root, "-m", "train.folds=6", expect=1)
     assert done.stderr.strip() == "error: train.folds=6: choose a whole number from 1 to prepare.folds=5"
+    for count in ("10", "true", "-1"):
+        done = train(root, "-m", f"train.last={count}", expect=1)
+        assert done.stderr.strip().endswith(": choose a whole number from 0 to 9")
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def key(
     low: float | None = None,
     high: float | None = None,
     choices: Sequence[Any] | None = None,
-    also: str | None = None,
+    also: Sequence[str] = (),
     unit: str = "",
 ) -> Any:
     """Declare a key as a dataclass field; its annotation is the type, `| None` where null is allowed.
@@ -42,7 +42,7 @@ def key(
     Args:
         default: `...` where the user or another file of conf/ must give the value.
         low, high: smallest and largest number.
-        also: a word that is allowed in the place of a number.
+        also: words that are allowed in the place of a number.
     """
     metadata = {"meaning": meaning, "low": low, "high": high, "choices": choices, "also": also, "unit": unit}
     if default is ...:
@@ -70,7 +70,7 @@ class Key(NamedTuple):
     low: float | None
     high: float | None
     choices: Sequence[Any] | None
-    also: str | None
+    also: Sequence[str]
     unit: str
 
     @property
@@ -84,14 +84,14 @@ class Key(NamedTuple):
         else:
             names: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
             text = (names | {Several: "text with commas, or a list"}).get(self.type, "text")
-        text = f"{text}, or {self.also}" if self.also else text
+        text = ", or ".join([text, ", ".join(self.also)]) if self.also else text
         return f"{text}, or null" if self.optional else text
 
     def allows(self, value: Any) -> bool:
         """Return whether a value has the right type and is within the range."""
         if value is None:
             return self.optional
-        if self.also is not None and value == self.also:
+        if value in self.also:
             return True
         if self.choices:
             return value in self.choices and isinstance(value, bool) == isinstance(self.choices[0], bool)

@@ -8,7 +8,8 @@ from omegaconf import DictConfig
 
 from plant_pathology.core.keys import Several, YamlLabel, check_keys, key, section
 
-ALL = "all"  # the fold of a run that trains on the images of all folds
+# data.fold of a run that trains on the images of all folds; each further one has the next seed.
+ON_ALL = ("all", *(f"all{number}" for number in range(2, 10)))
 CPU = "cpu"
 # Machines with GPUs that Kaggle lends to a kernel, as its client names them (November 2026). NvidiaTeslaT4 has two T4s;
 # some others are for certain competitions, or for Kaggle's own staff (NvidiaTeslaT4Highmem). TPUs are left out, because
@@ -116,10 +117,11 @@ class Data:
     ref: str | None = key(None, "version, such as plant-pathology:3; null: the one that datastore.json names")
     fold: int = key(
         0,
-        "the fold that validates, the others train; all: every image trains and none validates, for the last training",
+        "the fold that validates, the others train; all: every image trains and none validates, for the last training;"
+        " all2: another such training, with the next seed",
         low=0,
         high=1_000_000,
-        also=ALL,
+        also=ON_ALL,
     )
     views: int = key(
         4,
@@ -293,7 +295,9 @@ class Train:
     """What a sweep trains of each configuration."""
 
     folds: int = key(1, "number of folds: data.fold is 0, 1, … in turn", low=1, high=1_000_000)
-    last: bool = key(False, "train each configuration on all images, too (data.fold=all), which is what then predicts")
+    last: int = key(
+        0, "trainings of each configuration on all images (data.fold=all), which then predict", low=0, high=len(ON_ALL)
+    )
 
 
 @section()

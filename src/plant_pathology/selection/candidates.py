@@ -27,8 +27,8 @@ class Candidate:
 
     Args:
         runs: by fold.
-        on_all: the run of the same settings on all images, which predicts in their place; they give the score and the
-            decision, which it cannot give itself. None if there is none.
+        on_all: the runs of the same settings on all images, which predict in their place; they give the score and the
+            decision, which these cannot give themselves.
         images: (n,) names, sorted.
         fold: (n,) the fold of each image.
         outputs: (n, outputs) float32, as `Predictions` has them.
@@ -38,7 +38,7 @@ class Candidate:
     """
 
     runs: list[TrainedRun]
-    on_all: TrainedRun | None
+    on_all: list[TrainedRun]
     images: np.ndarray
     fold: np.ndarray
     outputs: Any
@@ -64,7 +64,7 @@ class Candidate:
     @property
     def networks(self) -> list[TrainedRun]:
         """Return the runs whose networks predict."""
-        return [self.on_all] if self.on_all else self.runs
+        return self.on_all or self.runs
 
     @property
     def cost(self) -> tuple[int, float, float]:
@@ -85,15 +85,16 @@ def candidates_of(runs: Sequence[TrainedRun], task: Task) -> list[Candidate]:
         UserError: a run's predictions do not give the score in its result.json; or a run on all images was stopped
             early, or has no run of the same settings that left out a fold, whose decision it needs.
     """
-    grouped, on_all = defaultdict(list), {}
+    grouped, on_all = defaultdict(list), defaultdict(list)
     for run in sorted(runs, key=lambda each: -1 if each.is_on_all else each.fold):
         config = {**run.result["config"], "data": {**run.result["config"]["data"], "fold": None}}
         settings = json.dumps(config, sort_keys=True)
         if run.is_on_all:
-            on_all[settings] = run
+            on_all[settings].append(run)
         else:
             grouped[settings].append(run)
-    for settings, run in on_all.items():
+    for settings, group in on_all.items():
+        run = next((each for each in group if each.result["stopped"]), group[0])
         if run.result["stopped"]:
             raise UserError(
                 f"{run.folder} was trained on all images and stopped early ({run.result['stopped']}), and nothing says"
@@ -103,14 +104,14 @@ def candidates_of(runs: Sequence[TrainedRun], task: Task) -> list[Candidate]:
         if settings not in grouped:
             raise UserError(
                 f"{run.folder} was trained on all images, and no run of this sweep has its settings and left out a"
-                " fold: its score and its decision are theirs, so train them in one sweep (train.last=true, or"
+                " fold: its score and its decision are theirs, so train them in one sweep (train.last=1, or"
                 " data.fold=0,all)"
             )
-    candidates = [candidate_of(group, task, on_all.get(settings)) for settings, group in grouped.items()]
+    candidates = [candidate_of(group, task, on_all[settings]) for settings, group in grouped.items()]
     return sorted(candidates, key=lambda each: (-each.score.signed, each.name))
 
 
-def candidate_of(runs: list[TrainedRun], task: Task, on_all: TrainedRun | None = None) -> Candidate:
+def candidate_of(runs: list[TrainedRun], task: Task, on_all: Sequence[TrainedRun] = ()) -> Candidate:
     """Put the predictions of one group of runs together."""
     for run in runs:
         check_score(run, task)
@@ -122,7 +123,7 @@ def candidate_of(runs: list[TrainedRun], task: Task, on_all: TrainedRun | None =
     true = np.concatenate([part.true for part in parts])[order]
     plain = task.plain_decision(outputs[order], true)
     score = score_of(task.metric, true, plain.decide(outputs[order]))
-    return Candidate(runs, on_all, images[order], fold[order], outputs[order], true, plain, score)
+    return Candidate(runs, list(on_all), images[order], fold[order], outputs[order], true, plain, score)
 
 
 def stacked(parts: list[Predictions]) -> np.ndarray:

@@ -76,7 +76,7 @@ def metrics_of(
         "f1": both_f1(choice),
         **choice_metrics(choice),
         "configurations": len(candidates),
-        "on_all_images": sum(each.on_all is not None for each, _ in choice.members),
+        "on_all_images": sum(bool(each.on_all) for each, _ in choice.members),
         "runs": len(runs),
         "train_seconds": sum(run.result["seconds"] for run in runs),
     }
@@ -141,11 +141,12 @@ def print_summary(choice: Choice, candidates: int, left_out: dict[str, str], com
         gain = describe_gain(choice.decision_gain)
         print(f"decision {describe_decision(choice)}, compared with the plain decision: {gain}")
     for member, _ in choice.members:
-        if (run := member.on_all) is not None:
+        if member.on_all:
+            names = ", ".join(run.name for run in member.on_all)
+            epochs = ", ".join(str(each["epoch"] + 1) for each in member.results)
             print(
-                f"{member.name}: {run.name} predicts in its place, trained on all images for {run.result['epochs']}"
-                f" epochs; the folds' best epochs are {', '.join(str(each['epoch'] + 1) for each in member.results)};"
-                " score and decision are theirs"
+                f"{member.name}: trained on all images for {member.on_all[0].result['epochs']} epochs, {names} predicts"
+                f" in its place; the folds' best epochs are {epochs}; score and decision are theirs"
             )
     print(f"bundle: {metric.name} {choice.score.value:.4f}, cross-fitted: on images that it was not tuned on")
 

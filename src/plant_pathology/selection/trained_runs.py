@@ -12,7 +12,7 @@ from plant_pathology.competition.purpose import check_purpose
 from plant_pathology.competition.spec import Competition
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import bytes_hash
-from plant_pathology.core.schema import ALL
+from plant_pathology.core.schema import ON_ALL
 from plant_pathology.data.predictions import Predictions, read_predictions
 from plant_pathology.runs.finished import DamagedRunError
 from plant_pathology.runs.folder import PREDICTIONS
@@ -50,7 +50,7 @@ class TrainedRun:
     @property
     def is_on_all(self) -> bool:
         """Return whether it was trained on the images of all folds, so that nothing can be scored by it."""
-        return self.result["config"]["data"]["fold"] == ALL
+        return self.result["config"]["data"]["fold"] in ON_ALL
 
     @property
     def is_finite(self) -> bool:

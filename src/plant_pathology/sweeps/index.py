@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.schema import ALL
+from plant_pathology.core.schema import ON_ALL
 from plant_pathology.runs.finished import divergence_of, verified_result
 from plant_pathology.runs.folder import RESULT, RUN
 from plant_pathology.runs.status import failure_cause
@@ -52,10 +52,12 @@ def _lines(reasons: dict[str, str]) -> str:
 
 def add_folds(config: DictConfig) -> None:
     """Sweep over data.fold too, as `train.folds` and `train.last` say; data.fold on the command line wins."""
-    folds, prepared = config.train.folds, config.prepare.folds
+    folds, last, prepared = config.train.folds, config.train.last, config.prepare.folds
     if not isinstance(folds, int) or not 1 <= folds <= prepared:
         sys.exit(f"error: train.folds={folds}: choose a whole number from 1 to prepare.folds={prepared}")
-    trained = [*map(str, range(folds)), *([ALL] if config.train.last else [])]
+    if type(last) is not int or not 0 <= last <= len(ON_ALL):
+        sys.exit(f"error: train.last={last}: choose a whole number from 0 to {len(ON_ALL)}")
+    trained = [*map(str, range(folds)), *ON_ALL[:last]]
     if len(trained) > 1:
         if OmegaConf.select(config, "hydra.sweeper.params") is None:  # which Hydra allows, and null takes no key
             OmegaConf.update(config, "hydra.sweeper.params", {}, merge=False, force_add=True)

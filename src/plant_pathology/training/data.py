@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from plant_pathology.core.disk import require_shared_memory
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
-from plant_pathology.core.schema import ALL
+from plant_pathology.core.schema import ON_ALL
 from plant_pathology.data.index import ARRAY, NO_FOLD, TEACHER, open_array, unpack_targets
 from plant_pathology.data.shards import Shards, shard_name
 from plant_pathology.store.version import Version
@@ -110,7 +110,8 @@ class StoredData(pl.LightningDataModule):
 
     Args:
         version: from `open_version`.
-        fold: the validation fold; the other folds train. ALL: all train, and `validation` holds a few of them.
+        fold: the validation fold; the other folds train. One of ON_ALL: all train, and `validation` holds a few of
+            them.
         batch_size: number of images per batch and device.
         window: largest number of shards whose images are shuffled together.
         workers: number of processes that decode; 0 decodes in the training process.
@@ -147,11 +148,11 @@ class StoredData(pl.LightningDataModule):
         if self.manifest.get("kind") is None:
             raise UserError(f"{version.ref} was prepared by an earlier version of the code: prepare and push it again")
         index = open_array(version.open(ARRAY))
-        if fold not in (ALL, *(folds := np.unique(index["fold"][index["fold"] != NO_FOLD]).tolist())):
+        if fold not in (*ON_ALL, *(folds := np.unique(index["fold"][index["fold"] != NO_FOLD]).tolist())):
             raise UserError(f"data.fold={fold}: {version.ref} has the folds {', '.join(map(str, folds))}")
         validated = np.unique(np.linspace(0, len(index) - 1, CHECKED).round().astype(int))
         trained = np.arange(len(index))
-        if fold != ALL:
+        if fold not in ON_ALL:
             trained, validated = (np.flatnonzero(rows) for rows in (index["fold"] != fold, index["fold"] == fold))
         stored, labels = (self.manifest["encoding"], self.manifest["image_size"]), len(self.manifest["labels"])
         before = Transforms(transforms, seed)

@@ -26,7 +26,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from plant_pathology.competition.spec import Competition
 from plant_pathology.competition.task import Task, task_of
 from plant_pathology.core.errors import UserError
-from plant_pathology.core.schema import ALL
+from plant_pathology.core.schema import ON_ALL
 from plant_pathology.data.predictions import Predictions, write_predictions
 from plant_pathology.runs.early_stopping import stop_rules
 from plant_pathology.runs.folder import BEST, METRICS, PREDICTIONS
@@ -94,7 +94,8 @@ def fit(run: Run, threads: int, sync: RunSync | None, device: Device = ONLY) -> 
     torch.set_num_threads(threads)
     keep_freed_memory()
     cfg, folder = run.cfg, run.folder
-    pl.seed_everything(cfg.seed, verbose=False)
+    seed = (cfg.seed + (ON_ALL.index(cfg.data.fold) if cfg.data.fold in ON_ALL else 0)) % 2**32
+    pl.seed_everything(seed, verbose=False)
     data = StoredData(
         run.version,
         cfg.data.fold,
@@ -102,7 +103,7 @@ def fit(run: Run, threads: int, sync: RunSync | None, device: Device = ONLY) -> 
         cfg.data.window,
         cfg.data.workers,
         Augment(**cfg.data.augment),
-        cfg.seed,
+        seed,
         ProgressiveResizing(**cfg.data.grow, epochs=cfg.trainer.max_epochs),
         OmegaConf.to_container(cfg.data.transforms),  # type: ignore[arg-type]  # a list, as the schema says
         device,
@@ -116,12 +117,12 @@ def fit(run: Run, threads: int, sync: RunSync | None, device: Device = ONLY) -> 
         )
     task = task_of(competition, data.manifest["labels"], scale)
     network, classifier = create_classifier(cfg, task, scale, data, device)
-    classifier.scored = cfg.data.fold != ALL
+    classifier.scored = cfg.data.fold not in ON_ALL
     waiting = DataWait()
     history = History(folder / METRICS, task.metric.name, images=len(data.training), title=folder.name, waiting=waiting)
     stops = stop_rules(run, sync)
     upload = partial(sync.push_in_background, run.name) if sync else lambda: None
-    saves = ResumeCheckpoints(folder, cfg.seed, saved=upload, device=device)
+    saves = ResumeCheckpoints(folder, seed, saved=upload, device=device)
     if (checkpoint := device.from_first(lambda: resume_point_of(run))) and device.is_first:
         print(f"{folder.name}: continues after {checkpoint}", flush=True)
     logs = open_logger(run, global_step_of(checkpoint) if checkpoint else 0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.files import read_json
-from plant_pathology.core.schema import ALL
+from plant_pathology.core.schema import ON_ALL
 from plant_pathology.data.index import ARRAY, open_array
 from plant_pathology.data.predictions import read_predictions
 from plant_pathology.inference.bundle import SPEC
@@ -49,7 +49,7 @@ def require_unseen(run: Run) -> None:
         DamagedRunError: files of the run that they come from are not those that it was finished with.
     """
     origin, competition, fold = origin_of(run), run.cfg.competition.name, run.cfg.data.fold
-    if fold == ALL:
+    if fold in ON_ALL:
         return
     weights, named = initial_weights(run.cfg), f"model.init_from={run.cfg.model.init_from}"
     spec = weights.parent / SPEC if weights else None
@@ -71,7 +71,7 @@ def require_unseen(run: Run) -> None:
 
 def _left_out(folder: Path, result: dict[str, Any]) -> list[str]:
     """Return the names of the images that a run was not trained on."""
-    return [] if result["config"]["data"]["fold"] == ALL else read_predictions(folder / PREDICTIONS).images.tolist()
+    return [] if result["config"]["data"]["fold"] in ON_ALL else read_predictions(folder / PREDICTIONS).images.tolist()
 
 
 def _check_images(run: Run, named: str, left_out: list[str]) -> None:
