@@ -106,7 +106,7 @@ def describe_bundle(metrics: dict[str, Any]) -> str:
     difference = f"ensemble against best {gain['gain']:+.4f} ({gain['low']:.4f} to {gain['high']:.4f}){noise}"
     lines = [f"{size}, {metrics['metric']} {metrics['score']:.4f} on images that it was not tuned on"]
     if metrics.get("on_all_images"):
-        lines.append("it predicts with networks trained on all images; the score is of those that left out a fold")
+        lines.append("networks trained on all images predict, too; the score is of those that left out a fold")
     return f";{INDENT}".join([*lines, difference] if gain["rule"] else lines)
 
 

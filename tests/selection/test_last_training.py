@@ -1,4 +1,4 @@
-"""The last training: a run on all images takes the place of the runs that left out a fold, which vouch for it."""
+"""The last training: runs on all images predict beside those that left out a fold, which vouch for them."""
 
 import json
 import shutil
@@ -39,25 +39,29 @@ def test_a_run_on_all_images_validates_nothing_and_keeps_its_last_epoch(last):
     assert "trained on all images for 2 epochs" in (run / "log.txt").read_text()
 
 
-def test_its_network_predicts_with_the_score_and_the_decision_of_the_folds(last):
+def test_its_network_predicts_beside_the_folds_with_their_score_and_decision(last):
     spec = json.loads((last / "models/best/bundle.json").read_text())
-    (member,), (run,) = spec["members"], last.glob("runs/*foldall*")
-    assert member["run"] == run.name and member["weight"] == 1
+    (run,) = last.glob("runs/*foldall*")
     folds = [each for each in last.glob("runs/*lr0.001*") if each != run]
+    assert {each["run"]: each["weight"] for each in spec["members"]} == {
+        each.name: pytest.approx(1 / 3) for each in (*folds, run)
+    }
     predictions = pd.read_csv(last / "reports/predictions.csv")
     assert len(predictions) == sum(len(read_predictions(each / "validation.npz").images) for each in folds)
     metrics = json.loads((last / "reports/metrics.json").read_text())
-    assert metrics["on_all_images"] == 1 and metrics["kernel"]["networks"] == 1
+    assert metrics["on_all_images"] == 1 and metrics["kernel"]["networks"] == 3
     assert metrics["score"] == spec["score"]["validation"]
-    assert f"trained on all images for 2 epochs, {run.name} predicts in its place" in (last / "select.txt").read_text()
+    told = f"beside it predicts what was trained on all images for 2 epochs ({run.name})"
+    assert told in (last / "select.txt").read_text()
     assert "predict with networks that were trained on all images" in (last / "reports/index.html").read_text()
 
 
-def test_several_trainings_on_all_images_have_seeds_of_their_own_and_predict_together(last, raw, tmp_path):
+def test_several_trainings_on_all_images_have_seeds_of_their_own_and_may_predict_without_the_folds(last, raw, tmp_path):
     folder, more = Path(shutil.copytree(last, tmp_path / "f")), ("train.folds=2", "train.last=3", "model.lr=1e-3")
-    for module, *arguments in (["train", "-m", *more], ["select"]):
+    for module, *arguments in (["train", "-m", *more], ["select", "select.folds=false"]):
         done = run_module(module, *arguments, *TINY, f"paths.raw={raw}", cwd=folder)
         assert done.returncode == 0, done.stdout + done.stderr
+    assert "in its place predicts what was trained on all images" in done.stdout
     members = json.loads((folder / "models/best/bundle.json").read_text())["members"]
     runs = [next(folder.glob(f"runs/*-fold{fold}-????????")) for fold in ("all", "all2", "all3")]
     assert {each["run"]: each["weight"] for each in members} == {run.name: pytest.approx(1 / 3) for run in runs}

@@ -35,9 +35,9 @@ def halves(raw, tmp_path_factory) -> Path:
     return folder
 
 
-def selected(folder: Path, raw: Path) -> tuple[dict, str]:
+def selected(folder: Path, raw: Path, *more: str) -> tuple[dict, str]:
     """Select, and return shift.json and what was printed."""
-    done = run_module("select", *TINY, f"paths.raw={raw}", cwd=folder)
+    done = run_module("select", *TINY, f"paths.raw={raw}", *more, cwd=folder)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "reports/shift.json").read_text()), done.stdout
 
@@ -68,7 +68,9 @@ def test_a_last_training_is_judged_by_the_network_that_left_out_a_fold(raw, halv
     done = run_module("train", "-m", *settings, f"paths.raw={raw}", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     shift, printed = selected(folder, more)
-    assert "predicts in its place" in printed and shift == before
+    assert "beside it predicts" in printed and shift == before
+    shift, printed = selected(folder, more, "select.folds=false")
+    assert "in its place predicts" in printed and shift == before
 
 
 def test_too_few_or_no_test_images_are_no_error(raw, halves, tmp_path):

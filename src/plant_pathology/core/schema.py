@@ -296,7 +296,10 @@ class Train:
 
     folds: int = key(1, "number of folds: data.fold is 0, 1, … in turn", low=1, high=1_000_000)
     last: int = key(
-        0, "trainings of each configuration on all images (data.fold=all), which then predict", low=0, high=len(ON_ALL)
+        0,
+        "trainings of each configuration on all images (data.fold=all), whose networks predict",
+        low=0,
+        high=len(ON_ALL),
     )
 
 
@@ -319,6 +322,10 @@ class Select:
     )
     sweep: int | None = key(
         None, "which sweep of paths.runs; null: the one that started last", low=1, high=1_000_000_000
+    )
+    folds: bool = key(
+        True,
+        "the networks that left out a fold predict, too, where others of the same settings were trained on all images",
     )
     networks: int = key(10, "networks of the ensemble", low=1, high=1000)
     megabytes: float = key(1000, "size of all weights", low=0, high=1e6, unit="MB")

@@ -27,8 +27,8 @@ class Candidate:
 
     Args:
         runs: by fold.
-        on_all: the runs of the same settings on all images, which predict in their place; they give the score and the
-            decision, which these cannot give themselves.
+        on_all: the runs of the same settings on all images, which have no score and no decision of their own.
+        folds_predict: beside `on_all`, too.
         images: (n,) names, sorted.
         fold: (n,) the fold of each image.
         outputs: (n, outputs) float32, as `Predictions` has them.
@@ -39,6 +39,7 @@ class Candidate:
 
     runs: list[TrainedRun]
     on_all: list[TrainedRun]
+    folds_predict: bool
     images: np.ndarray
     fold: np.ndarray
     outputs: Any
@@ -64,7 +65,7 @@ class Candidate:
     @property
     def networks(self) -> list[TrainedRun]:
         """Return the runs whose networks predict."""
-        return self.on_all or self.runs
+        return [*self.runs, *self.on_all] if self.folds_predict else self.on_all or self.runs
 
     @property
     def cost(self) -> tuple[int, float, float]:
@@ -78,8 +79,11 @@ class Candidate:
         return len(results), size / 1e6, seconds
 
 
-def candidates_of(runs: Sequence[TrainedRun], task: Task) -> list[Candidate]:
+def candidates_of(runs: Sequence[TrainedRun], task: Task, folds_predict: bool = True) -> list[Candidate]:
     """Group runs into candidates, best score first, equals by name.
+
+    Args:
+        folds_predict: `select.folds`.
 
     Raises:
         UserError: a run's predictions do not give the score in its result.json; or a run on all images was stopped
@@ -107,11 +111,13 @@ def candidates_of(runs: Sequence[TrainedRun], task: Task) -> list[Candidate]:
                 " fold: its score and its decision are theirs, so train them in one sweep (train.last=1, or"
                 " data.fold=0,all)"
             )
-    candidates = [candidate_of(group, task, on_all[settings]) for settings, group in grouped.items()]
+    candidates = [candidate_of(group, task, on_all[settings], folds_predict) for settings, group in grouped.items()]
     return sorted(candidates, key=lambda each: (-each.score.signed, each.name))
 
 
-def candidate_of(runs: list[TrainedRun], task: Task, on_all: Sequence[TrainedRun] = ()) -> Candidate:
+def candidate_of(
+    runs: list[TrainedRun], task: Task, on_all: Sequence[TrainedRun] = (), folds_predict: bool = True
+) -> Candidate:
     """Put the predictions of one group of runs together."""
     for run in runs:
         check_score(run, task)
@@ -123,7 +129,7 @@ def candidate_of(runs: list[TrainedRun], task: Task, on_all: Sequence[TrainedRun
     true = np.concatenate([part.true for part in parts])[order]
     plain = task.plain_decision(outputs[order], true)
     score = score_of(task.metric, true, plain.decide(outputs[order]))
-    return Candidate(runs, list(on_all), images[order], fold[order], outputs[order], true, plain, score)
+    return Candidate(runs, list(on_all), folds_predict, images[order], fold[order], outputs[order], true, plain, score)
 
 
 def stacked(parts: list[Predictions]) -> np.ndarray:

@@ -42,7 +42,7 @@ def select(cfg: DictConfig) -> None:
         runs, version = read_runs(cfg, competition)
         labels, scale = runs[0].predictions.labels, runs[0].result["network"]["scale"]
         task = task_of(competition, labels, scale)
-        candidates = candidates_of(runs, task)
+        candidates = candidates_of(runs, task, cfg.select.folds)
         among, budget, left_out = eligible(candidates, cfg, TimeLimit.from_config(cfg, competition))
         choice = choose(among, budget, task, cfg.select.decision, cfg.seed)
         # Imported here, so that runs which do not fit together are refused without waiting for torch.
@@ -144,9 +144,11 @@ def print_summary(choice: Choice, candidates: int, left_out: dict[str, str], com
         if member.on_all:
             names = ", ".join(run.name for run in member.on_all)
             epochs = ", ".join(str(each["epoch"] + 1) for each in member.results)
+            where = "beside it" if member.folds_predict else "in its place"
             print(
-                f"{member.name}: trained on all images for {member.on_all[0].result['epochs']} epochs, {names} predicts"
-                f" in its place; the folds' best epochs are {epochs}; score and decision are theirs"
+                f"{member.name}: {where} predicts what was trained on all images for"
+                f" {member.on_all[0].result['epochs']} epochs ({names}); the folds' best epochs are {epochs}; score and"
+                " decision are theirs"
             )
     print(f"bundle: {metric.name} {choice.score.value:.4f}, cross-fitted: on images that it was not tuned on")
 

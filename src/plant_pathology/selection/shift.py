@@ -65,7 +65,8 @@ def measure_shift(
     names = names[some(len(names), rng)]
     paths = [paths[place] for place in some(len(paths), rng)]
     predictor = Predictor(bundle, half=False)
-    if member.on_all:  # no training image is new to it: the same network of the run that left out the fold
+    if member.networks[0] is not member.runs[0]:
+        # It was trained on all images, so none is new to it: take the network that left out the fold.
         predictor.networks[0].load_state_dict(weights_of(member.runs[0]))
     manifest = read_json(version.open("manifest.json"), "push the prepared data again")
     tested = dict(test_squares(paths, predictor, manifest))
