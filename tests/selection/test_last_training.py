@@ -56,6 +56,12 @@ def test_its_network_predicts_beside_the_folds_with_their_score_and_decision(las
     assert "predict with networks that were trained on all images" in (last / "reports/index.html").read_text()
 
 
+def test_where_the_kernel_has_no_room_for_the_folds_too_that_is_said(last):
+    done = run_module("select", *TINY, "select.networks=2", cwd=last)
+    assert done.returncode == 1 and done.stderr.endswith("; select.folds=false takes fewer networks\n")
+    assert run_module("select", *TINY, "select.networks=1", "select.folds=false", cwd=last).returncode == 0
+
+
 def test_several_trainings_on_all_images_have_seeds_of_their_own_and_may_predict_without_the_folds(last, raw, tmp_path):
     folder, more = Path(shutil.copytree(last, tmp_path / "f")), ("train.folds=2", "train.last=3", "model.lr=1e-3")
     for module, *arguments in (["train", "-m", *more], ["select", "select.folds=false"]):

@@ -36,14 +36,20 @@ def eligible(
     limits = np.array([cfg.select.networks, cfg.select.megabytes, seconds], float)
     costs = np.array([each.cost for each in same], float)
     fits = (costs <= limits).all(axis=1)
+    spare = {
+        each.name: "; select.folds=false takes fewer networks" for each in same if each.on_all and each.folds_predict
+    }
     if not fits.any():
         least = costs.min(axis=0)
         keys = [key for key, needed, limit in zip(RESOURCES, least, limits, strict=True) if needed > limit]
         if keys == ["seconds"] and cfg.select.seconds is None:
-            raise UserError(f"no candidate fits the kernel: {time.problem(least[-1])}: {FASTER}")
+            raise UserError(
+                f"no candidate fits the kernel: {time.problem(least[-1])}: {FASTER}{spare.get(same[0].name, '')}"
+            )
         raise UserError(
             f"no candidate fits the kernel: raise {', '.join(f'select.{key}' for key in keys or RESOURCES)}; the best"
             f" one needs {', '.join(f'{key}={cost:.4g}' for key, cost in zip(RESOURCES, costs[0], strict=True))}"
+            + spare.get(same[0].name, "")
         )
     for candidate, cost in zip(same, costs, strict=True):
         exceeded = [
@@ -52,7 +58,7 @@ def eligible(
             if needed > limit
         ]
         if exceeded:
-            left_out[candidate.name] = f"does not fit the kernel: {', '.join(exceeded)}"
+            left_out[candidate.name] = f"does not fit the kernel: {', '.join(exceeded)}{spare.get(candidate.name, '')}"
     kept = [each for each in same if each.name not in left_out]
     return kept, Budget(costs[fits], limits), left_out
 
