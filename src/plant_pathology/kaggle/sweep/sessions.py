@@ -267,7 +267,7 @@ class Sessions:
         session.shown = len(lines)
 
     def note(self, run: Run, session: Session, state: str | None, news: str = "") -> None:
-        """Write job.json, which `sweep status` shows.
+        """Write job.json, which `monitor status` shows.
 
         Args:
             state: None: the session has ended.
