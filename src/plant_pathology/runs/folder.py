@@ -38,6 +38,11 @@ def fold_suffix(fold: int | str) -> str:
     return f"-fold{fold}" if fold else ""
 
 
+def without_fold(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's config as all folds have it."""
+    return config | {"data": config["data"] | {"fold": None}}
+
+
 def is_finished(folder: Path) -> bool:
     """Return whether a run's folder has a result and the best epoch's weights."""
     return (folder / RESULT).is_file() and (folder / BEST).is_file()

@@ -6,13 +6,14 @@ same fold. Siblings are finished runs in the same folder with the same settings,
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from plant_pathology.core.errors import UserError
 from plant_pathology.core.hashes import content_hash, file_hash
 from plant_pathology.core.sealed import read_sealed
-from plant_pathology.runs.folder import BEST, HASH_DIGITS, RESULT, fold_suffix, is_finished
+from plant_pathology.runs.folder import BEST, HASH_DIGITS, RESULT, fold_suffix, is_finished, without_fold
 from plant_pathology.runs.sync import RunSync, is_output, sync_of
 
 
@@ -46,17 +47,17 @@ def settings_of(weights: Path) -> str:
     result = read_sealed(weights.parent / RESULT) if weights.name == BEST else ""
     if isinstance(result, str):
         return file_hash(weights)
-    config = result["config"] | {"data": result["config"]["data"] | {"fold": None}}
+    config = without_fold(result["config"])
     shared = content_hash({"config": config, "data": result["data"], "code": result["code"]})
-    return f"{_stem(result['run']).removesuffix(fold_suffix(result['config']['data']['fold']))}-{shared[:HASH_DIGITS]}"
+    return f"{_shared_name(result)}-{shared[:HASH_DIGITS]}"
 
 
 def _of_fold(folder: Path, cfg: DictConfig, sync: RunSync | None) -> Path:
     """Return the sibling of a run that left out the fold of a config; without one, or for other images, the run."""
-    result, fold = read_sealed(folder / RESULT), cfg.data.fold
+    result = read_sealed(folder / RESULT)
     if isinstance(result, str) or result["config"]["competition"]["name"] != cfg.competition.name:
         return folder
-    stem = _stem(folder.name).removesuffix(fold_suffix(result["config"]["data"]["fold"])) + fold_suffix(fold)
+    stem = _shared_name(result) + fold_suffix(cfg.data.fold)
     siblings = (folder.parent / name for name in _names(folder.parent, sync) if _stem(name) == stem)
     settings = settings_of(folder / BEST)
     return next((each for each in siblings if _fetched(each, sync) and settings_of(each / BEST) == settings), folder)
@@ -67,6 +68,11 @@ def _names(runs: Path, sync: RunSync | None) -> Iterator[str]:
     yield from sorted(path.parent.name for path in runs.glob(f"*/{RESULT}"))
     if sync:
         yield from sync.names()
+
+
+def _shared_name(result: dict[str, Any]) -> str:
+    """Return a run's name without fold and hash."""
+    return _stem(result["run"]).removesuffix(fold_suffix(result["config"]["data"]["fold"]))
 
 
 def _stem(name: str) -> str:

@@ -13,7 +13,7 @@ from plant_pathology.competition.task import Task
 from plant_pathology.core.errors import UserError
 from plant_pathology.data.predictions import Predictions
 from plant_pathology.inference.decision import Decision
-from plant_pathology.runs.folder import BEST, PREDICTIONS
+from plant_pathology.runs.folder import BEST, PREDICTIONS, without_fold
 from plant_pathology.selection.bootstrap import Score, score_of
 from plant_pathology.selection.trained_runs import TrainedRun
 
@@ -91,8 +91,7 @@ def candidates_of(runs: Sequence[TrainedRun], task: Task, folds_predict: bool = 
     """
     grouped, on_all = defaultdict(list), defaultdict(list)
     for run in sorted(runs, key=lambda each: -1 if each.is_on_all else each.fold):
-        config = {**run.result["config"], "data": {**run.result["config"]["data"], "fold": None}}
-        settings = json.dumps(config, sort_keys=True)
+        settings = json.dumps(without_fold(run.result["config"]), sort_keys=True)
         if run.is_on_all:
             on_all[settings].append(run)
         else:
@@ -115,9 +114,7 @@ def candidates_of(runs: Sequence[TrainedRun], task: Task, folds_predict: bool = 
     return sorted(candidates, key=lambda each: (-each.score.signed, each.name))
 
 
-def candidate_of(
-    runs: list[TrainedRun], task: Task, on_all: Sequence[TrainedRun] = (), folds_predict: bool = True
-) -> Candidate:
+def candidate_of(runs: list[TrainedRun], task: Task, on_all: list[TrainedRun], folds_predict: bool) -> Candidate:
     """Put the predictions of one group of runs together."""
     for run in runs:
         check_score(run, task)
@@ -129,7 +126,7 @@ def candidate_of(
     true = np.concatenate([part.true for part in parts])[order]
     plain = task.plain_decision(outputs[order], true)
     score = score_of(task.metric, true, plain.decide(outputs[order]))
-    return Candidate(runs, list(on_all), folds_predict, images[order], fold[order], outputs[order], true, plain, score)
+    return Candidate(runs, on_all, folds_predict, images[order], fold[order], outputs[order], true, plain, score)
 
 
 def stacked(parts: list[Predictions]) -> np.ndarray:
